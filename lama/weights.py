@@ -1,0 +1,161 @@
+"""Named weights: where they come from, what they were trained at, and how they are checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import urllib.error
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+import torch
+
+from lama.adapter import LamaInpainter
+from lama.checkpoint import convert, load_generator
+from refiner.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PUBLIC_NATIVE_SIDE = 512  # what the public LaMa models are evaluated and refined at
+
+
+@dataclass(frozen=True)
+class NamedWeights:
+    """A LaMa model by name; calling it gives the inpainter.
+
+    Attributes:
+        name: what the user types.
+        native_side: the side in pixels that the model was trained for.
+        summary: one line for `refiner weights list`.
+        bundled: file name inside this package, for weights that ship with it.
+        url: where other weights are downloaded from, once.
+        md5: checksum of the file at `url`, the only one its publisher gives.
+    """
+
+    name: str
+    native_side: int
+    summary: str
+    bundled: str | None = None
+    url: str | None = None
+    md5: str | None = None
+
+    def __call__(self, weights: Path | None = None) -> LamaInpainter:
+        """Load the inpainter; `weights` replaces the named file by one on disk.
+
+        Raises:
+            ModelError: the weights cannot be downloaded, are damaged, or are not a LaMa's.
+        """
+        generator, _ = load_generator(weights or self.locate())
+        return LamaInpainter(generator, native_side=self.native_side)
+
+    def locate(self) -> Path:
+        """Path of the weights on this machine, downloaded and converted first where they must be."""
+        if self.bundled is not None:
+            return Path(__file__).parent / "data" / self.bundled
+        if not self._cached().is_file():
+            self._fetch()
+        return self._cached()
+
+    def describe(self) -> str:
+        """What it is and where its file is or will come from, in one line."""
+        if self.bundled is not None:
+            return f"{self.summary}; bundled, works offline"
+        place = f"at {self._cached()}" if self._cached().is_file() else f"downloaded on first use from {self.url}"
+        return f"{self.summary}; {place}"
+
+    def _cached(self) -> Path:
+        return cache_folder() / f"{self.name}.safetensors"
+
+    def _fetch(self) -> None:
+        """Bring the published file into the cache, check it, and convert it; leaves nothing half-done."""
+        assert self.url is not None and self.md5 is not None  # noqa: S101, PT018  every unbundled record has both
+        published = cache_folder() / self.url.rsplit("/", 1)[-1]
+        by_hand = f"put the file at {published} by hand, or use lama-small, which works offline"
+        try:
+            published.parent.mkdir(parents=True, exist_ok=True)
+            by_us = not published.is_file()  # else somebody put it there, and it is theirs to remove
+            if by_us:
+                # Downloads beside the target and renames at the end: a broken download restarts cleanly.
+                torch.hub.download_url_to_file(self.url, str(published), progress=sys.stderr.isatty())
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise ModelError(f"{self.name}: {self.url} could not be downloaded ({reason}); {by_hand}.") from error
+        found = _md5(published)
+        if found != self.md5:
+            if by_us:
+                published.unlink()
+            raise ModelError(
+                f"{self.name}: {published if not by_us else self.url} is damaged (MD5 {found}, "
+                f"expected {self.md5}); {'try again' if by_us else 'remove it'}, or {by_hand}."
+            )
+        convert(published, self._cached(), native_side=str(self.native_side))
+        if by_us:
+            published.unlink()
+
+
+LAMA_SMALL = NamedWeights(
+    name="lama-small",
+    native_side=256,
+    summary="small LaMa, 4.8 M parameters, trained at 256 px",
+    bundled="lama-small.safetensors",
+)
+BIG_LAMA = NamedWeights(
+    name="big-lama",
+    native_side=512,
+    summary="Big LaMa of the LaMa authors, 51 M parameters, native at 512 px (206 MB)",
+    url="https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
+    md5="e3aa4aaa15225a33ec84f9f4bc47e500",
+)
+
+
+class LamaCheckpoints:
+    """How the engine opens and converts a LaMa file given by path."""
+
+    def open(self, path: Path) -> LamaInpainter:
+        """Load the inpainter that a checkpoint holds.
+
+        The native side is read from the metadata that `convert` writes, and is 512 px where there is none.
+
+        Raises:
+            ModelError: the file is not a readable LaMa.
+        """
+        generator, metadata = load_generator(path)
+        return LamaInpainter(generator, native_side=_native_side(path, metadata))
+
+    def convert(
+        self, source: Path, target: Path, *, half: bool = False, native_side: int | None = None
+    ) -> None:
+        """Write a LaMa checkpoint as safetensors, in float16 with `half`, its native side in the header.
+
+        Raises:
+            ModelError: the source is not a readable LaMa.
+        """
+        metadata = {} if native_side is None else {"native_side": str(native_side)}
+        convert(source, target, dtype=torch.float16 if half else None, **metadata)
+
+
+CHECKPOINTS = LamaCheckpoints()
+
+
+def cache_folder() -> Path:
+    """Where downloaded weights are kept: `REFINER_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("REFINER_CACHE") or platformdirs.user_cache_path("refiner"))
+
+
+def _native_side(path: Path, metadata: Mapping[str, str]) -> int:
+    text = metadata.get("native_side", str(_PUBLIC_NATIVE_SIDE))
+    if not text.isdecimal() or int(text) == 0:
+        raise ModelError(f"{path}: its header says native_side {text!r}, expected a number of pixels.")
+    return int(text)
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,5 @@
+"""`python -m refiner`."""
+
+from refiner.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""What the command line shows a person: progress while it works, and a line at the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from refiner.result import Progress, Result, ScaleResult
+    from refiner.settings import Settings
+
+
+class ProgressBars:
+    """A progress callback: one bar on stderr for each scale, and none where stderr is not a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._off = quiet or not sys.stderr.isatty()
+        self._bar: tqdm[None] | None = None
+        self._scale = 0
+
+    def __enter__(self) -> ProgressBars:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show one more prediction."""
+        if self._off:
+            return
+        if progress.scale != self._scale:
+            self._close()
+            self._scale = progress.scale
+            height, width = progress.size
+            self._bar = tqdm(
+                desc=f"scale {progress.scale}/{progress.scales} {width}x{height}",
+                total=progress.steps,
+                file=sys.stderr,
+            )
+        assert self._bar is not None  # noqa: S101  made for the first step of each scale
+        if progress.loss is not None:
+            self._bar.set_postfix(loss=f"{progress.loss:.5f}", refresh=False)
+        self._bar.update()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def closing_line(result: Result, settings: Settings, side: int, seconds: float, device: str) -> str:
+    """Which scales were refined and how far the loss fell, or why none was."""
+    took = f"{seconds:.1f} s on {device}"
+    height, width = result.scales[-1].size
+    if not settings.refine:
+        return f"Not refined: the model's own result at {width}x{height}, {took}."
+    refinable = result.scales[1:]
+    if not refinable:
+        if settings.max_scales == 1:
+            return f"Not refined: max_scales is 1, {took}."
+        needed = math.ceil((settings.min_side or side) * math.sqrt(2))
+        return (
+            f"Not refined: a short side of {min(height, width)} px is too small for more than one scale "
+            f"(about {needed} px are needed), {took}."
+        )
+    refined = sum(scale.refined for scale in refinable)
+    told = ", ".join(_told(scale) for scale in refinable)
+    return f"Refined {refined} of {len(result.scales)} scales, the smallest being the guide: {told}; {took}."
+
+
+def _told(scale: ScaleResult) -> str:
+    height, width = scale.size
+    if not scale.refined:
+        return f"{width}x{height} kept as it was, as its loss did not fall"
+    before, after = scale.losses[0], scale.losses[scale.kept]
+    return f"{width}x{height} loss {before:.4f} to {after:.4f} ({100 * (after / before - 1):+.1f} %)"

@@ -1,0 +1,167 @@
+"""One photo through the engine: read, fill, write all that was asked for, say how it went."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from refiner import __version__
+from refiner.cli.console import ProgressBars, closing_line
+from refiner.errors import InputError
+from refiner.files import check_target, write_atomic
+from refiner.images import Mask, Picture, encode, format_of, is_lossy, read_picture, to_image
+from refiner.inpainter import Inpainter, native_side
+from refiner.masks import read_mask
+from refiner.photo import fill
+from refiner.registry import load_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from refiner.result import Result
+    from refiner.settings import Settings
+
+_HOLE_COLOUR = (255, 0, 255)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do to one photo."""
+
+    image: Path
+    mask: Path
+    model: str
+    weights: Path | None
+    preset: str
+    settings: Settings
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What to write: the result, and what was asked for beside it."""
+
+    output: Path
+    compare: Path | None
+    report: Path | None
+    scales: Path | None  # a folder
+
+    def check(self, *, overwrite: bool) -> None:
+        """Refuse before any work what could not be written after it; raises `InputError`."""
+        files = [path for path in (self.output, self.compare, self.report) if path is not None]
+        for path in files:
+            check_target(path, overwrite=overwrite)
+        resolved = [path.resolve() for path in files]
+        if len(set(resolved)) < len(resolved):
+            raise InputError(f"{files[-1]}: named for two outputs; give each its own file.")
+        for path in (self.output, self.compare):
+            if path is not None:
+                format_of(path)
+        if self.scales is not None:
+            check_target(self.scales / "scale", overwrite=True) if self.scales.is_dir() else check_target(
+                self.scales, overwrite=False
+            )
+            if self.scales.is_dir() and any(self.scales.iterdir()) and not overwrite:
+                raise InputError(f"{self.scales}: is not empty; choose another folder or add --overwrite.")
+
+
+def run(request: Request, targets: Targets, *, quiet: bool) -> None:
+    """Fill the photo and write the results; prints the path of the filled photo."""
+    start = time.perf_counter()
+    picture = read_picture(request.image)
+    hole = read_mask(request.mask, picture)
+    model = load_model(request.model, weights=request.weights)
+
+    def say(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    with ProgressBars(quiet=quiet) as bars:
+        filled, result = fill(model, picture, hole, request.settings, request.device, bars)
+
+    written: dict[Path, bytes] = {targets.output: _encoded(request, targets, picture, filled, hole)}
+    if targets.compare is not None:
+        plain, _ = fill(model, picture, hole, replace(request.settings, refine=False), request.device)
+        written[targets.compare] = encode(_side_by_side(picture, hole, plain, filled), targets.compare)
+    seconds = time.perf_counter() - start
+    if targets.report is not None:
+        written[targets.report] = _report(request, targets, model, result, filled, seconds)
+    if targets.scales is not None:
+        for number, scale in enumerate(result.scales, start=1):
+            path = targets.scales / f"scale{number}_{scale.size[1]}x{scale.size[0]}.png"
+            written[path] = encode(to_image(scale.composite), path)
+        targets.scales.mkdir(exist_ok=True)
+    for path, data in written.items():
+        write_atomic(path, data)
+
+    if not hole.any():
+        say(f"{request.mask} is black all over: nothing to remove, {request.image} was copied unchanged.")
+    else:
+        if result.shrunk_from is not None:
+            say(
+                f"The photo was shrunk from {picture.image.width}x{picture.image.height} to "
+                f"{filled.width}x{filled.height}: preset {request.preset} has a pixel_budget of "
+                f"{request.settings.pixel_budget}."
+            )
+        if is_lossy(targets.output):
+            say(f"{format_of(targets.output)} changes known pixels a little too; a .png keeps them exactly.")
+        say(closing_line(result, request.settings, native_side(model), seconds, str(request.device)))
+    click.echo(targets.output)
+
+
+def _encoded(request: Request, targets: Targets, picture: Picture, filled: Image.Image, hole: Mask) -> bytes:
+    """The result as a file; a photo with nothing to remove stays the very file where the format allows."""
+    if not hole.any() and format_of(targets.output) == picture.format:
+        return request.image.read_bytes()
+    return encode(filled, targets.output)
+
+
+def _side_by_side(picture: Picture, hole: Mask, plain: Image.Image, refined: Image.Image) -> Image.Image:
+    """Original with its hole tinted, plain, refined; where the refined one was shrunk, so are the others."""
+    original = picture.image.convert("RGB")
+    tinted = Image.blend(original, Image.new("RGB", original.size, _HOLE_COLOUR), 0.6)
+    marked = Image.composite(tinted, original, Image.fromarray(hole))
+    panels = [panel.convert("RGB") for panel in (marked, plain, refined)]
+    panels = [panel if panel.size == refined.size else panel.resize(refined.size) for panel in panels]
+    return Image.fromarray(np.concatenate([np.asarray(panel) for panel in panels], axis=1))
+
+
+def _report(
+    request: Request, targets: Targets, model: Inpainter, result: Result, filled: Image.Image, seconds: float
+) -> bytes:
+    """What was done, as JSON. Sizes are width and height in pixels."""
+    scales: list[dict[str, Any]] = [
+        {
+            "size": scale.size[::-1],
+            "refined": scale.refined,
+            "losses": scale.losses,
+            "kept": scale.kept,
+            "seconds": round(scale.seconds, 3),
+        }
+        for scale in result.scales
+    ]
+    content = {
+        "refiner": __version__,
+        "torch": torch.__version__,
+        "image": str(request.image),
+        "mask": str(request.mask),
+        "output": str(targets.output),
+        "model": request.model,
+        "weights": None if request.weights is None else str(request.weights),
+        "native_side": native_side(model),
+        "device": str(request.device),
+        "preset": request.preset,
+        "settings": asdict(request.settings),
+        "size": filled.size,
+        "shrunk_from": None if result.shrunk_from is None else result.shrunk_from[::-1],
+        "seconds": round(seconds, 3),
+        "scales": scales,
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()

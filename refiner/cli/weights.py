@@ -1,0 +1,50 @@
+"""`refiner weights`: which models there are, and conversion of their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def weights() -> None:
+    """List models and convert their weights."""
+
+
+@weights.command("list")
+def list_models() -> None:
+    """List the models known on this machine: name, what it is, where its file is."""
+    from refiner.registry import describe_model, model_names  # noqa: PLC0415  imports PyTorch
+
+    names = model_names()
+    for name in names:
+        click.echo(f"{name.ljust(max(map(len, names)))}  {describe_model(name)}")
+
+
+@weights.command()
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DST.safetensors", type=click.Path(path_type=Path))
+@click.option("--half", is_flag=True, help="Store float16: half the size, rounded to 3 digits.")
+@click.option(
+    "--native-side",
+    type=click.IntRange(min=16),
+    metavar="PIXELS",
+    help="Side the model was trained for, noted in the file [default: as the source says, else 512].",
+)
+@click.option("--overwrite", is_flag=True, help="Replace DST where it exists.")
+def convert(source: Path, target: Path, *, half: bool, native_side: int | None, overwrite: bool) -> None:
+    """Turn a checkpoint into safetensors.
+
+    SRC is a folder with config.yaml and models/best.ckpt, a pickled checkpoint, a TorchScript .pt, or
+    safetensors.
+    """
+    from refiner.errors import InputError  # noqa: PLC0415
+    from refiner.files import check_target  # noqa: PLC0415
+    from refiner.registry import convert_weights  # noqa: PLC0415  imports PyTorch
+
+    if target.suffix != ".safetensors":
+        raise InputError(f"{target}: expected a name that ends in .safetensors.")
+    check_target(target, overwrite=overwrite)
+    convert_weights(source, target, half=half, native_side=native_side)
+    click.echo(target)

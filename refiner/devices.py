@@ -1,0 +1,30 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+from refiner.errors import InputError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device named; `auto` takes CUDA, else an Apple GPU, else the CPU.
+
+    Raises:
+        InputError: this machine or this build of PyTorch does not have it.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    kind, _, index = name.partition(":")
+    known = kind in available and (not index or index.isdecimal())
+    if not known or not available[kind]:
+        offered = ", ".join(["auto", *(kind for kind, there in available.items() if there)])
+        raise InputError(f"device {name!r}: not available here; expected one of {offered}.")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0.")
+    return torch.device(name)

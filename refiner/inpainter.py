@@ -1,0 +1,100 @@
+"""What the engine asks of a network: two halves, and the multiple its sides must be of."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from refiner.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Features = Any
+"""A tensor, or any nested tuple, list or dict of tensors."""
+
+DEFAULT_NATIVE_SIDE = 512
+
+
+@runtime_checkable
+class Inpainter(Protocol):
+    """An inpainting network cut in two: `rear(front(image, mask))` is its prediction.
+
+    Two more attributes are read where a model has them: `native_side`, the side in pixels it was trained for
+    (else 512), and `min_side`, the least side it takes (else `multiple`).
+    """
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of what `front` is given are multiples of this."""
+        ...
+
+    def front(self, image: Tensor, mask: Tensor) -> Features:
+        """Encode a picture.
+
+        Args:
+            image: (N,3,H,W), RGB in [0,1]. Pixels in the hole are the photo's own: the network must not
+                look at them.
+            mask: (N,1,H,W), of the image's dtype; 1 in the hole, 0 elsewhere.
+
+        Returns:
+            The features that refinement optimises.
+        """
+        ...
+
+    def rear(self, features: Features) -> Tensor:
+        """Decode features into the predicted picture: (N,3,H,W), RGB in [0,1]."""
+        ...
+
+
+def native_side(model: Inpainter) -> int:
+    """The side in pixels that the model was trained for."""
+    return int(getattr(model, "native_side", DEFAULT_NATIVE_SIDE))
+
+
+def padded_size(model: Inpainter, height: int, width: int) -> tuple[int, int]:
+    """The least size the model takes that a picture of this size fits into."""
+    least = max(int(getattr(model, "min_side", 1)), 1)
+
+    def up(side: int) -> int:
+        return -(-max(side, least) // model.multiple) * model.multiple
+
+    return up(height), up(width)
+
+
+@contextmanager
+def frozen(model: Inpainter) -> Iterator[None]:
+    """Hold the network still: eval mode and no gradients for its parameters, both restored afterwards."""
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    training = [module for module in model.modules() if module.training]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for module in training:
+            module.training = False
+        for parameter in learning:
+            parameter.requires_grad_(requires_grad=False)
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(requires_grad=True)
+
+
+def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
+    """Run the rear half and check what comes out against the picture it must match.
+
+    Raises:
+        InputError: the prediction's shape is not the picture's.
+    """
+    prediction = model.rear(features)
+    if prediction.shape != like.shape:
+        raise InputError(
+            f"model: rear gave {tuple(prediction.shape)} for a picture of {tuple(like.shape)}; expected the same "
+            "shape: check the model's `multiple`."
+        )
+    return prediction

@@ -1,0 +1,186 @@
+"""The paper's algorithm: inpaint the smallest scale, then refine from coarse to fine.
+
+Source: "Feature Refinement to Improve High Resolution Image Inpainting", arXiv 2206.13644.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from refiner import pyramid
+from refiner.errors import InputError
+from refiner.inpainter import Inpainter, frozen, native_side, padded_size, predict
+from refiner.objective import Objective
+from refiner.optimize import Outcome, StopRefinement, optimize_features
+from refiner.result import Progress, Result, ScaleResult
+from refiner.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from refiner.pyramid import Padding
+
+    Teller = Callable[..., object]
+
+_IMAGE_DIMS = 4  # N, C, H, W
+
+
+def refine(
+    model: Inpainter,
+    image: Tensor,
+    mask: Tensor,
+    settings: Settings | None = None,
+    progress: Callable[[Progress], object] | None = None,
+) -> Result:
+    """Remove what the mask covers and refine the fill at full size.
+
+    Args:
+        model: the network, on the image's device and of its dtype. It is held in eval mode meanwhile.
+        image: (N,3,H,W), RGB, floating point in [0,1], on any device. Never written to.
+        mask: (N,1,H,W), any dtype; every value above 0 is hole. What lies in the hole does not matter.
+        settings: `Settings()` where None.
+        progress: called after each prediction; raising `StopRefinement` ends the work early with the best
+            result so far.
+
+    Returns:
+        The filled picture and what happened at each scale. Pictures of a batch do not influence each other,
+        except that `losses` are their mean.
+
+    Raises:
+        InputError: shapes, dtypes, ranges or devices do not fit, a hole leaves nothing known, or the model's
+            prediction has the wrong shape.
+    """
+    settings = settings or Settings()
+    hole = _checked_hole(model, image, mask)
+    with torch.inference_mode(mode=False), torch.no_grad(), frozen(model):
+        image = image.detach().clone()  # ours, and usable by autograd whatever mode the caller is in
+        if not hole.any():
+            return Result(image, scales=(), shrunk_from=None, stopped=False)
+        return _coarse_to_fine(model, image, hole, settings, progress or (lambda _: None))
+
+
+def _coarse_to_fine(
+    model: Inpainter,
+    image: Tensor,
+    hole: Tensor,
+    settings: Settings,
+    progress: Callable[[Progress], object],
+) -> Result:
+    full_size = _size(image)
+    if settings.pixel_budget is not None and settings.refine:
+        image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
+    min_side = settings.min_side or native_side(model)
+    count = pyramid.scale_count(*_size(image), min_side, settings.max_scales) if settings.refine else 1
+
+    scales: list[ScaleResult] = []
+    stopped = False
+    for number, (level, level_hole) in enumerate(pyramid.build_pyramid(image, hole, count), start=1):
+        start = time.perf_counter()
+        tell = _teller(progress, scale=number, scales=count, size=_size(level))
+        if not scales:
+            # Where they do not refine, the authors pad this one pass by mirroring at the outer edge.
+            padding: Padding = "reflect" if settings.refine else "symmetric"
+            outcome = _inpaint(model, level, level_hole, padding, tell)
+        elif stopped:
+            outcome = _enlarge(scales[-1].composite, _size(level))
+        else:
+            outcome = _refine_scale(model, level, level_hole, scales[-1].composite, settings, tell)
+        stopped = outcome.stopped
+        scales.append(
+            ScaleResult(
+                size=_size(level),
+                composite=torch.where(level_hole, outcome.prediction, level),
+                losses=outcome.losses,
+                kept=outcome.kept,
+                refined=outcome.kept > 0,
+                seconds=time.perf_counter() - start,
+            )
+        )
+    shrunk_from = full_size if _size(image) != full_size else None
+    return Result(scales[-1].composite, tuple(scales), shrunk_from, stopped)
+
+
+def _inpaint(model: Inpainter, image: Tensor, hole: Tensor, padding: Padding, tell: Teller) -> Outcome:
+    """One full pass of the network, without refinement."""
+    padded, padded_hole = _padded(model, image, hole, padding)
+    features = model.front(padded, padded_hole.to(image.dtype))
+    prediction = predict(model, features, padded)
+    try:
+        tell(step=1, steps=1, loss=None)
+    except StopRefinement:
+        stopped = True
+    else:
+        stopped = False
+    return Outcome(_crop(prediction, image), losses=(), kept=0, stopped=stopped)
+
+
+def _refine_scale(
+    model: Inpainter, image: Tensor, hole: Tensor, reference: Tensor, settings: Settings, tell: Teller
+) -> Outcome:
+    """Optimise the features until the prediction agrees with the previous scale's composite."""
+    padded, padded_hole = _padded(model, image, hole, "reflect")
+    outcome = optimize_features(
+        rear=lambda features: predict(model, features, padded),
+        features=model.front(padded, padded_hole.to(image.dtype)),
+        objective=Objective.at_scale(padded, padded_hole, reference, hole),
+        steps=settings.steps,
+        lr=settings.lr,
+        keep=settings.keep,
+        on_step=lambda step, loss: tell(step=step + 1, steps=settings.steps, loss=loss),
+    )
+    return replace(outcome, prediction=_crop(outcome.prediction, image))
+
+
+def _enlarge(composite: Tensor, size: tuple[int, int]) -> Outcome:
+    """Stands in for a scale that was not reached: the previous one, enlarged."""
+    enlarged = functional.interpolate(composite, size=size, mode="bicubic", align_corners=False)
+    return Outcome(enlarged.clamp(0, 1), losses=(), kept=0, stopped=True)
+
+
+def _teller(progress: Callable[[Progress], object], **scale: Any) -> Teller:
+    """Binds what stays the same during a scale."""
+    return lambda **step: progress(Progress(**scale, **step))
+
+
+def _padded(model: Inpainter, image: Tensor, hole: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
+    size = padded_size(model, *_size(image))
+    return pyramid.pad(image, size, padding), pyramid.pad(hole, size, padding)
+
+
+def _crop(prediction: Tensor, image: Tensor) -> Tensor:
+    return prediction[..., : image.shape[-2], : image.shape[-1]]
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
+
+
+def _checked_hole(model: Inpainter, image: Tensor, mask: Tensor) -> Tensor:
+    """Check what the caller gave; the hole is a bool tensor on the image's device."""
+    if image.ndim != _IMAGE_DIMS or image.shape[1] != 3 or 0 in image.shape:  # noqa: PLR2004  R, G, B
+        raise InputError(f"image: expected shape (N,3,H,W), got {tuple(image.shape)}.")
+    if not image.is_floating_point():
+        raise InputError(f"image: expected floating point in [0,1], got {image.dtype}; divide 8-bit values by 255.")
+    if not ((image >= 0) & (image <= 1)).all():
+        low, high = image.aminmax()
+        raise InputError(f"image: expected values in [0,1], got {low.item():g} to {high.item():g}.")
+    if mask.shape != (image.shape[0], 1, *image.shape[2:]):
+        expected = (image.shape[0], 1, *image.shape[2:])
+        raise InputError(f"mask: expected shape {expected} to fit the image, got {tuple(mask.shape)}.")
+    if isinstance(model, nn.Module):
+        parameter = next((p for p in model.parameters() if p.is_floating_point()), image)
+        if (parameter.dtype, parameter.device) != (image.dtype, image.device):
+            raise InputError(
+                f"image: is {image.dtype} on {image.device}, the model {parameter.dtype} on {parameter.device}; "
+                "move one of them with .to()."
+            )
+    hole = mask.to(image.device) > 0
+    if hole.flatten(1).all(dim=1).any():
+        raise InputError("mask: covers the whole picture and leaves nothing to go by; expected some known pixels.")
+    return hole

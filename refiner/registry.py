@@ -1,0 +1,109 @@
+"""Inpainters by name: whatever installed packages offer through entry points.
+
+Group `refiner.inpainters`: a callable that takes an optional weights path and gives an `Inpainter`; where it
+has a method `describe()`, `refiner weights list` shows that line. Group `refiner.checkpoints`: an object that
+opens weights files given by path, see `CheckpointFormat`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from refiner.errors import ModelError
+from refiner.inpainter import Inpainter
+
+INPAINTERS = "refiner.inpainters"
+CHECKPOINTS = "refiner.checkpoints"
+
+
+class CheckpointFormat(Protocol):
+    """What reads the weights files of one family of networks."""
+
+    def open(self, path: Path) -> Inpainter:
+        """Load the inpainter that the file or folder holds; raises `ModelError` where it does not."""
+        ...
+
+    def convert(self, source: Path, target: Path, *, half: bool, native_side: int | None) -> None:
+        """Write the weights as safetensors; raises `ModelError` where the source is not its own."""
+        ...
+
+
+def model_names() -> list[str]:
+    """Names that `load_model` knows on this machine."""
+    return sorted({entry.name for entry in entry_points(group=INPAINTERS)})
+
+
+def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
+    """Load an inpainter on the CPU in float32.
+
+    Args:
+        name: one of `model_names()`, or the path of a weights file.
+        weights: a file to use in place of a named model's own.
+
+    Raises:
+        ModelError: the name is not known, or its weights cannot be had, read or used.
+    """
+    entry = _entry(name)
+    if entry is not None:
+        model: object = _loaded(entry)(weights) if weights is not None else _loaded(entry)()
+        if not isinstance(model, Inpainter):
+            raise ModelError(f"{name}: {entry.value} gave a {type(model).__name__}, expected front, rear and multiple.")
+        return model
+    path = Path(name)
+    if not path.exists():
+        raise ModelError(
+            f"unknown model {name!r}: expected one of {', '.join(model_names())}, or the path of a weights file."
+        )
+    if weights is not None:
+        raise ModelError(f"{name}: is a path itself; give either a path as the model or separate weights.")
+    return _first_that_can(lambda known: known.open(path), path)
+
+
+def describe_model(name: str) -> str:
+    """One line on a named model."""
+    entry = _entry(name)
+    assert entry is not None  # noqa: S101  called with names from model_names()
+    loader = _loaded(entry)
+    if hasattr(loader, "describe"):
+        return str(loader.describe())
+    return str((loader.__doc__ or f"from {entry.value}").strip().splitlines()[0])
+
+
+def convert_weights(source: Path, target: Path, *, half: bool = False, native_side: int | None = None) -> None:
+    """Write a weights file of any known family as safetensors.
+
+    Args:
+        source: file or folder to read.
+        target: file to write.
+        half: store float16 in place of the source's own precision.
+        native_side: side in pixels that the model was trained for, noted in the header.
+
+    Raises:
+        ModelError: no installed package knows the source.
+    """
+    _first_that_can(
+        lambda known: known.convert(source, target, half=half, native_side=native_side), source
+    )
+
+
+def _first_that_can(attempt: Any, path: Path) -> Any:
+    refusals = []
+    for entry in entry_points(group=CHECKPOINTS):
+        try:
+            return attempt(_loaded(entry))
+        except ModelError as refusal:
+            refusals.append(str(refusal))
+    raise ModelError(" ".join(refusals) or f"{path}: no installed package can read weights files.")
+
+
+def _entry(name: str) -> EntryPoint | None:
+    return next(iter(entry_points(group=INPAINTERS, name=name)), None)
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"{entry.name}: its package cannot be loaded from {entry.value} ({error}).") from error

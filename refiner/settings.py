@@ -1,0 +1,108 @@
+"""The settings of a refinement, and the presets that name sets of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from refiner.errors import SettingsError
+
+Keep = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a picture is refined. The defaults are those of `configs/default.yaml`.
+
+    Attributes:
+        refine: off gives the network's own result: one pass at full size.
+        min_side: short side in pixels that the pyramid's smallest scale aims at; the real one is within a
+            factor of sqrt(2) of it. None takes the side the model was trained for.
+        max_scales: most scales the pyramid may have; None for as many as the picture needs.
+        steps: predictions at each refined scale, one more than there are updates by Adam.
+        lr: Adam's learning rate on the features.
+        pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
+            result; None never shrinks.
+        keep: which prediction of a scale is its result: `best` the one of lowest loss, which is the
+            unrefined one where refinement made it worse; `last` the last one, as the authors do.
+
+    Raises:
+        SettingsError: a value is of the wrong type or out of range.
+    """
+
+    refine: bool = True
+    min_side: int | None = None
+    max_scales: int | None = None
+    steps: int = 15
+    lr: float = 0.002
+    pixel_budget: int | None = None
+    keep: Keep = "best"
+
+    def __post_init__(self) -> None:
+        _require("refine", self.refine, isinstance(self.refine, bool), "true or false")
+        for name, least in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
+            value = getattr(self, name)
+            _require(name, value, value is None or _is_int(value, least), f"a whole number from {least} or null")
+        _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
+        _require("lr", self.lr, _is_positive(self.lr), "a number above 0")
+        _require("keep", self.keep, self.keep in ("best", "last"), "best or last")
+
+
+def load_preset(name_or_path: str) -> Settings:
+    """Read settings from a preset's name or a YAML file; keys that are left out keep their default.
+
+    Raises:
+        SettingsError: there is no such preset or file, it is not YAML, or a key or value is not valid.
+    """
+    path = _preset_folder() / f"{name_or_path}.yaml"
+    if not (name_or_path in preset_names() and path.is_file()):
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise SettingsError(
+            f"preset {name_or_path!r}: expected one of {', '.join(preset_names())}, or the path of a YAML file."
+        )
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: not readable as YAML; expected lines of `key: value`.") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected lines of `key: value`, got a {type(values).__name__}.")
+    known = [field.name for field in fields(Settings)]
+    unknown = [str(key) for key in values if key not in known]
+    if unknown:
+        raise SettingsError(f"{path}: unknown key {', '.join(unknown)}; expected {', '.join(known)}.")
+    try:
+        return Settings(**values)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with this package."""
+    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
+
+
+def _preset_folder() -> Path:
+    """`configs/`: inside the installed package, or at the top of a source tree."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_positive(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0  # type: ignore[arg-type,operator]
+
+
+def _require(name: str, value: object, valid: bool, expected: str) -> None:
+    if not valid:
+        raise SettingsError(f"{name}: expected {expected}, got {value!r}.")

@@ -1,0 +1,76 @@
+"""What several tests share: the tiny golden LaMa, a synthetic photo, and a network small enough to reason about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from lama.weights import CHECKPOINTS
+
+GOLDEN = Path(__file__).parent / "golden" / "lama-tiny"
+
+
+class Toy(nn.Module):
+    """A convolutional inpainter with nested features: a list and a dict, as of a network with skips."""
+
+    multiple = 4
+    native_side = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.inward = nn.Conv2d(4, 6, 3, padding=1)
+        self.down = nn.Conv2d(6, 8, 4, stride=4)
+        self.up = nn.ConvTranspose2d(8, 6, 4, stride=4)
+        self.out = nn.Conv2d(6, 3, 3, padding=1)
+        self.dropout = nn.Dropout(0.5)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+    def front(self, image: Tensor, mask: Tensor) -> dict[str, object]:
+        skip = torch.relu(self.inward(torch.cat([image * (1 - mask), mask], dim=1)))
+        return {"skips": [skip], "deep": torch.relu(self.down(skip))}
+
+    def rear(self, features: dict[str, object]) -> Tensor:
+        (skip,) = features["skips"]
+        return torch.sigmoid(self.out(self.dropout(self.up(features["deep"]) + skip)))
+
+
+@pytest.fixture
+def toy() -> Toy:
+    return Toy()
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The golden LaMa in float32."""
+    return CHECKPOINTS.open(GOLDEN)
+
+
+@pytest.fixture
+def scene() -> tuple[Tensor, Tensor]:
+    """A smooth picture (1,3,67,90) with detail, and a hole of about a sixth of it."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 67), torch.linspace(0, 1, 90), indexing="ij")
+    image = torch.stack([x, y, 0.5 + 0.4 * torch.sin(20 * x * y)])[None]
+    mask = torch.zeros(1, 1, 67, 90)
+    mask[..., 20:50, 25:60] = 1
+    return image, mask
+
+
+@pytest.fixture
+def photo_files(tmp_path: Path) -> tuple[Path, Path]:
+    """A 150 x 110 photo and its mask, as PNG files."""
+    values = np.random.default_rng(0).integers(0, 256, (11, 15, 3), dtype=np.uint8)
+    image = Image.fromarray(values).resize((150, 110), Image.Resampling.BICUBIC)
+    mask = Image.new("L", image.size)
+    ImageDraw.Draw(mask).ellipse((40, 30, 100, 80), fill=255)
+    paths = tmp_path / "photo.png", tmp_path / "mask.png"
+    image.save(paths[0])
+    mask.save(paths[1])
+    return paths

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from refiner import Settings, SettingsError, load_preset, preset_names
+from refiner.settings import _preset_folder
+
+
+def test_presets() -> None:
+    assert preset_names() == ["default", "reference"]
+    assert load_preset("default") == Settings()
+    assert load_preset("reference") == Settings(
+        refine=True, min_side=512, max_scales=3, steps=15, lr=0.002, pixel_budget=1_800_000, keep="last"
+    )
+
+
+@pytest.mark.parametrize("name", ["default", "reference"])
+def test_presets_spell_out_every_field(name) -> None:
+    written = yaml.safe_load((_preset_folder() / f"{name}.yaml").read_text())
+    assert list(written) == [field.name for field in fields(Settings)]
+
+
+def test_a_file_of_ones_own(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 30\nlr: 1\n")
+    assert load_preset(str(path)) == Settings(steps=30, lr=1)
+    path.write_text("")
+    assert load_preset(str(path)) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz: 3", "unknown key stepz; expected refine, min_side"),
+        ("steps: many", "steps: expected a whole number from 1, got 'many'"),
+        ("steps: true", "steps: expected"),
+        ("steps: 0", "steps: expected"),
+        ("lr: 0", "lr: expected a number above 0"),
+        ("lr: .nan", "lr: expected"),
+        ("lr: .inf", "lr: expected"),
+        ("min_side: 8", "min_side: expected a whole number from 16 or null"),
+        ("max_scales: 0", "max_scales: expected"),
+        ("pixel_budget: 1.5", "pixel_budget: expected"),
+        ("keep: first", "keep: expected best or last"),
+        ("refine: 1", "refine: expected true or false"),
+        ("- steps", "expected lines of `key: value`, got a list"),
+        ("a: [", "not readable as YAML"),
+    ],
+)
+def test_bad_presets_name_the_file_and_the_key(tmp_path, text, message) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_preset(str(path))
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset() -> None:
+    with pytest.raises(SettingsError, match="expected one of default, reference, or the path"):
+        load_preset("fastest")
