@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,11 +23,24 @@ from refiner.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
 _NAME = re.compile(r"(?:^|.*\.)(model\.\d+\..+)$")
 _GENERATOR = re.compile(r"(^|\.)generator\.")
+# What the decoders raise on damaged or foreign files; a pickle of garbage can end in any of them.
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 _SHOWN_NAMES = 3  # names listed in an error before "and N more"
 
 
@@ -49,15 +62,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ModelError(f"{path}: expected {expected}, found nothing there; check the path.")
     metadata: dict[str, str] = {}
     try:
-        if zipfile.is_zipfile(file):
-            raw = _read_torchscript(file) if _is_torchscript(file) else _read_pickle(file)
-        elif file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
-                metadata = dict(opened.metadata() or {})
-                raw = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a dict
-        else:
-            raw = _read_pickle(file)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        # PyTorch warns of old or odd pickles and of TorchScript's end; what counts is whether they load.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if zipfile.is_zipfile(file):
+                raw = _read_torchscript(file) if _is_torchscript(file) else _read_pickle(file)
+            elif file.suffix == ".safetensors":
+                with safe_open(file, framework="pt") as opened:
+                    metadata = dict(opened.metadata() or {})
+                    raw = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a dict
+            else:
+                raw = _read_pickle(file)
+    except _DAMAGE as error:
         raise ModelError(
             f"{file}: not a readable weights file ({_first_line(error)}); expected safetensors, "
             "a TorchScript .pt or a pickled checkpoint of tensors."
@@ -95,7 +111,7 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, str]]:
             )
     generator.to_empty(device="cpu")
     generator.load_state_dict({name: tensors[name].float() for name in expected}, strict=False)
-    return generator.eval().requires_grad_(requires_grad=False), metadata
+    return generator.eval().requires_grad_(False), metadata
 
 
 def convert(source: Path, target: Path, *, dtype: torch.dtype | None = None, **metadata: str) -> None:
@@ -116,7 +132,7 @@ def convert(source: Path, target: Path, *, dtype: torch.dtype | None = None, **m
     for name, tensor in stored.items():
         if not tensor.isfinite().all():
             raise ModelError(f"{source}: {name} has values that do not fit {tensor.dtype}; use float32.")
-    write_atomic(target, save(stored, {"format": "pt", **source_metadata, **metadata}))
+    write_atomic({target: save(stored, {"format": "pt", **source_metadata, **metadata})})
 
 
 def _generator_tensors(raw: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 def conv(c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Conv2d:
     """A convolution as LaMa builds them inside FFC: reflection padding, no bias."""
-    return nn.Conv2d(
-        c_in, c_out, kernel, stride=stride, padding=padding, padding_mode="reflect", bias=False
-    )
+    return nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=padding, padding_mode="reflect", bias=False)
 
 
 class FourierUnit(nn.Module):
@@ -35,7 +33,8 @@ class FourierUnit(nn.Module):
         spectrum = spectrum.permute(0, 1, 4, 2, 3).reshape(n, 2 * c, h, w // 2 + 1)  # re0 im0 re1 im1 ...
         spectrum = torch.relu(self.bn(self.conv_layer(spectrum)))
         spectrum = spectrum.reshape(n, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
-        return torch.fft.irfft2(torch.view_as_complex(spectrum), s=(h, w), norm="ortho")
+        out: Tensor = torch.fft.irfft2(torch.view_as_complex(spectrum), s=(h, w), norm="ortho")
+        return out
 
 
 class SpectralTransform(nn.Module):

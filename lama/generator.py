@@ -9,17 +9,17 @@ layers stand in one sequence whose indices are those of the public checkpoints (
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from lama.ffc import FFCBlock, FFCResidualBlock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-import torch
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Generator(nn.Module):
         # Shapes for Big LaMa; H x W are the padded picture's.
         layers: list[nn.Module] = [nn.ReflectionPad2d(3)]
         layers += [FFCBlock((4, 0), (ngf, 0), 7)]  # (N,64,H,W)
-        for a, b in zip(widths[:-2], widths[1:-1], strict=True):
+        for a, b in itertools.pairwise(widths):
             layers += [FFCBlock((a, 0), (b, 0), 3, stride=2, padding=1)]  # (N,128,H/2,W/2), (N,256,H/4,W/4)
         layers += [FFCBlock((widths[-2], 0), config.channels, 3, stride=2, padding=1)]
         self.split = len(layers)  # features: local (N,128,H/8,W/8) and global (N,384,H/8,W/8)
@@ -93,7 +93,7 @@ class Generator(nn.Module):
     def front(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Masked picture and mask (N,4,H,W) to features: local and global, at 1/8 of the side."""
         branches = self.model[0](x), None
-        for layer in self.model[1 : self.split]:
+        for layer in list(self.model)[1 : self.split]:
             branches = layer(branches)
         local, glob = branches
         assert glob is not None  # noqa: S101  the last downsampling layer has a global branch

@@ -50,7 +50,7 @@ class NamedWeights:
             ModelError: the weights cannot be downloaded, are damaged, or are not a LaMa's.
         """
         generator, _ = load_generator(weights or self.locate())
-        return LamaInpainter(generator, native_side=self.native_side)
+        return LamaInpainter(generator, native_side=self.native_side).eval()
 
     def locate(self) -> Path:
         """Path of the weights on this machine, downloaded and converted first where they must be."""
@@ -124,11 +124,9 @@ class LamaCheckpoints:
             ModelError: the file is not a readable LaMa.
         """
         generator, metadata = load_generator(path)
-        return LamaInpainter(generator, native_side=_native_side(path, metadata))
+        return LamaInpainter(generator, native_side=_native_side(path, metadata)).eval()
 
-    def convert(
-        self, source: Path, target: Path, *, half: bool = False, native_side: int | None = None
-    ) -> None:
+    def convert(self, source: Path, target: Path, *, half: bool = False, native_side: int | None = None) -> None:
         """Write a LaMa checkpoint as safetensors, in float16 with `half`, its native side in the header.
 
         Raises:

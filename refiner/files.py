@@ -5,32 +5,39 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refiner.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary file beside `path`, then rename it: no reader ever sees half a file.
+
+def write_atomic(files: Mapping[Path, bytes]) -> None:
+    """Write files whole or not at all: each goes to a temporary file beside its target, then all are renamed.
 
     Raises:
-        InputError: the folder is missing or cannot be written to.
+        InputError: a folder is missing or cannot be written to; then no file was written.
     """
-    temporary: str | None = None
+    staged: dict[Path, Path] = {}
+    path = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp keeps the file private; a picture gets the permissions any new file would have.
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
-        raise
+        for path, data in files.items():
+            handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
+            staged[path] = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp keeps the file private; a picture gets the permissions any new file would have.
+            staged[path].chmod(0o666 & ~_umask())
+        for path, temporary in staged.items():
+            temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:

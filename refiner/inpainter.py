@@ -76,13 +76,13 @@ def frozen(model: Inpainter) -> Iterator[None]:
         for module in training:
             module.training = False
         for parameter in learning:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
         yield
     finally:
         for module in training:
             module.training = True
         for parameter in learning:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad_(True)
 
 
 def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:

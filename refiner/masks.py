@@ -42,8 +42,8 @@ def read_mask(source: str | Path | Image.Image | Pixels, picture: Picture) -> Ma
     values = np.asarray(image)
     if image.mode in ("RGBA", "LA"):
         values = np.where(values[..., -1:] > 0, values[..., :-1], 0)
-    hole: Mask = values > 0
-    hole = hole.any(axis=2) if hole.ndim == 3 else hole  # noqa: PLR2004  H, W, C
+    marked = values > 0
+    hole: Mask = np.any(marked, axis=2) if marked.ndim == 3 else marked  # noqa: PLR2004  H, W, C
     if hole.all():
         raise InputError(
             f"{name}: is white all over and leaves nothing of {picture.name} to go by; white marks what to remove, "

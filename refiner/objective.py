@@ -36,9 +36,7 @@ class Objective:
     size: tuple[int, int]
 
     @classmethod
-    def at_scale(
-        cls, image: Tensor, hole: Tensor, reference: Tensor, unpadded_hole: Tensor
-    ) -> Objective:
+    def at_scale(cls, image: Tensor, hole: Tensor, reference: Tensor, unpadded_hole: Tensor) -> Objective:
         """Build the objective from padded image and hole, the previous composite, and the hole unpadded."""
         return cls(
             image=image,
@@ -55,9 +53,7 @@ class Objective:
         """
         height, width = self.size
         halved = halve_image(prediction[..., :height, :width])
-        return _masked_l1(prediction, self.image, self.known) + _masked_l1(
-            halved, self.reference, self.trusted
-        )
+        return _masked_l1(prediction, self.image, self.known) + _masked_l1(halved, self.reference, self.trusted)
 
 
 def erode(hole: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ def optimize_features(
         losses.append(loss.detach().mean().item())
 
         if kept_prediction is None or keep == "last":
-            kept_prediction, kept_loss, kept = prediction.detach(), loss.detach(), step
+            # A copy: a rear half may hand on a feature itself, which Adam writes to.
+            kept_prediction, kept_loss, kept = prediction.detach().clone(), loss.detach(), step
         elif (better := loss.detach() < kept_loss).any():
             kept_prediction = torch.where(better[:, None, None, None], prediction.detach(), kept_prediction)
             kept_loss, kept = torch.where(better, loss.detach(), kept_loss), step

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +10,6 @@ from torch import nn
 
 from refiner.devices import pick_device
 from refiner.images import Mask, Picture, Pixels, read_picture
-from refiner.inpainter import Inpainter
 from refiner.masks import read_mask
 from refiner.multiscale import refine
 from refiner.registry import load_model
@@ -19,9 +17,11 @@ from refiner.settings import Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from PIL import Image
 
+    from refiner.inpainter import Inpainter
     from refiner.result import Progress, Result
 
 

@@ -96,7 +96,8 @@ def _half(x: Tensor) -> tuple[int, int]:
 
 
 def _blur(x: Tensor) -> Tensor:
-    return gaussian_blur2d(x, kernel_size=(5, 5), sigma=(1.0, 1.0), border_type="reflect")
+    blurred: Tensor = gaussian_blur2d(x, kernel_size=(5, 5), sigma=(1.0, 1.0), border_type="reflect")
+    return blurred
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

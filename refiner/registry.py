@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from refiner.errors import ModelError
 from refiner.inpainter import Inpainter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INPAINTERS = "refiner.inpainters"
 CHECKPOINTS = "refiner.checkpoints"
@@ -49,7 +52,9 @@ def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
     if entry is not None:
         model: object = _loaded(entry)(weights) if weights is not None else _loaded(entry)()
         if not isinstance(model, Inpainter):
-            raise ModelError(f"{name}: {entry.value} gave a {type(model).__name__}, expected front, rear and multiple.")
+            raise ModelError(
+                f"{name}: {entry.value} gave a {type(model).__name__}, expected front, rear and multiple."
+            )
         return model
     path = Path(name)
     if not path.exists():
@@ -58,7 +63,8 @@ def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
         )
     if weights is not None:
         raise ModelError(f"{name}: is a path itself; give either a path as the model or separate weights.")
-    return _first_that_can(lambda known: known.open(path), path)
+    opened: Inpainter = _first_that_can(lambda known: known.open(path), path)
+    return opened
 
 
 def describe_model(name: str) -> str:
@@ -83,17 +89,15 @@ def convert_weights(source: Path, target: Path, *, half: bool = False, native_si
     Raises:
         ModelError: no installed package knows the source.
     """
-    _first_that_can(
-        lambda known: known.convert(source, target, half=half, native_side=native_side), source
-    )
+    _first_that_can(lambda known: known.convert(source, target, half=half, native_side=native_side), source)
 
 
-def _first_that_can(attempt: Any, path: Path) -> Any:
+def _first_that_can(attempt: Callable[[CheckpointFormat], Any], path: Path) -> Any:
     refusals = []
     for entry in entry_points(group=CHECKPOINTS):
         try:
             return attempt(_loaded(entry))
-        except ModelError as refusal:
+        except ModelError as refusal:  # noqa: PERF203  each format may refuse
             refusals.append(str(refusal))
     raise ModelError(" ".join(refusals) or f"{path}: no installed package can read weights files.")
 

@@ -1,4 +1,4 @@
-"""What several tests share: the tiny golden LaMa, a synthetic photo, and a network small enough to reason about."""
+"""What several tests share: the tiny golden LaMa, a synthetic photo, and a network to reason about."""
 
 from __future__ import annotations
 

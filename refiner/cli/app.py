@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -30,8 +31,10 @@ def main() -> None:
     try:
         code = app.main(standalone_mode=False) or 0
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; nothing was written.", err=True)
-        code = INTERRUPTED
+        click.echo("Interrupted: no file was written.", err=True)
+        sys.stderr.flush()
+        # sys.exit would let Python die by the signal instead, where it struck inside an import's exec().
+        os._exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as asked:
         click.echo(asked.format_message())
         code = BAD_INPUT

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from refiner.result import Progress, Result, ScaleResult
     from refiner.settings import Settings
@@ -20,10 +22,10 @@ class ProgressBars:
 
     def __init__(self, *, quiet: bool) -> None:
         self._off = quiet or not sys.stderr.isatty()
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._scale = 0
 
-    def __enter__(self) -> ProgressBars:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

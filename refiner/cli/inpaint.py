@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,13 +18,27 @@ _PATH = click.Path(path_type=Path)
 @click.argument("mask", metavar="MASK", type=_PATH)
 @click.option("-o", "--output", type=_PATH, help="File to write [default: IMAGE_refined.png beside IMAGE].")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--model", default="lama-small", show_default=True, metavar="NAME|PATH", help="See `refiner weights list`.")
+@click.option(
+    "--model",
+    default="lama-small",
+    show_default=True,
+    metavar="NAME|PATH",
+    help="See `refiner weights list`.",
+)
 @click.option("--weights", type=_PATH, metavar="PATH", help="Weights file in place of the named model's own.")
-@click.option("--preset", default="default", show_default=True, metavar="NAME|FILE", help="default, reference, or a YAML file.")
+@click.option(
+    "--preset",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="default, reference, or a YAML file.",
+)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps", help="Where to compute.")
 @click.option("--steps", type=int, metavar="N", help="Predictions at each refined scale [preset: 15].")
 @click.option("--lr", type=float, metavar="X", help="Learning rate of the features [preset: 0.002].")
-@click.option("--min-side", type=int, metavar="N", help="Short side of the smallest scale [preset: the model's own].")
+@click.option(
+    "--min-side", type=int, metavar="N", help="Short side of the smallest scale [preset: the model's own]."
+)
 @click.option("--no-refine", is_flag=True, help="The model's own result: one pass at full size.")
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
 @click.option("--compare", type=_PATH, metavar="FILE.png", help="Also write hole, plain and refined side by side.")
@@ -54,10 +69,11 @@ def inpaint(
     from refiner.devices import pick_device  # noqa: PLC0415
     from refiner.settings import load_preset  # noqa: PLC0415
 
-    given = {"steps": steps, "lr": lr, "min_side": min_side, "refine": False if no_refine else None}
-    settings = replace(
-        load_preset(preset), **{name: value for name, value in given.items() if value is not None}
-    )
+    given: dict[str, Any] = {"steps": steps, "lr": lr, "min_side": min_side}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = replace(load_preset(preset), **given)
+    if no_refine:
+        settings = replace(settings, refine=False)
     targets = job.Targets(
         output=output or image.with_name(f"{image.stem}_refined.png"),
         compare=compare,
@@ -67,6 +83,4 @@ def inpaint(
     targets.check(overwrite=overwrite)
     if no_refine and save_scales is not None:
         raise InputError("--save-scales: there are no scales with --no-refine; leave out one of them.")
-    job.run(
-        job.Request(image, mask, model, weights, preset, settings, pick_device(device)), targets, quiet=quiet
-    )
+    job.run(job.Request(image, mask, model, weights, preset, settings, pick_device(device)), targets, quiet=quiet)

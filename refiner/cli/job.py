@@ -61,15 +61,19 @@ class Targets:
         resolved = [path.resolve() for path in files]
         if len(set(resolved)) < len(resolved):
             raise InputError(f"{files[-1]}: named for two outputs; give each its own file.")
-        for path in (self.output, self.compare):
-            if path is not None:
-                format_of(path)
+        for name in {self.output, self.compare or self.output}:
+            format_of(name)
         if self.scales is not None:
-            check_target(self.scales / "scale", overwrite=True) if self.scales.is_dir() else check_target(
-                self.scales, overwrite=False
-            )
-            if self.scales.is_dir() and any(self.scales.iterdir()) and not overwrite:
-                raise InputError(f"{self.scales}: is not empty; choose another folder or add --overwrite.")
+            self._check_scales(self.scales, overwrite=overwrite)
+
+    @staticmethod
+    def _check_scales(folder: Path, *, overwrite: bool) -> None:
+        if not folder.is_dir():
+            check_target(folder, overwrite=False)
+            return
+        check_target(folder / "scale", overwrite=overwrite)
+        if any(folder.iterdir()) and not overwrite:
+            raise InputError(f"{folder}: is not empty; choose another folder or add --overwrite.")
 
 
 def run(request: Request, targets: Targets, *, quiet: bool) -> None:
@@ -98,8 +102,7 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
             path = targets.scales / f"scale{number}_{scale.size[1]}x{scale.size[0]}.png"
             written[path] = encode(to_image(scale.composite), path)
         targets.scales.mkdir(exist_ok=True)
-    for path, data in written.items():
-        write_atomic(path, data)
+    write_atomic(written)
 
     if not hole.any():
         say(f"{request.mask} is black all over: nothing to remove, {request.image} was copied unchanged.")

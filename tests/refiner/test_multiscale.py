@@ -185,7 +185,7 @@ def test_bad_tensors_are_refused(toy, image, mask, message) -> None:
 
 def test_a_prediction_of_the_wrong_shape_is_refused(toy, scene) -> None:
     toy.up.stride = (5, 5)
-    toy.front = lambda image, mask: torch.rand(1, 8, 5, 6)
+    toy.front = lambda _image, _mask: torch.rand(1, 8, 5, 6)
     toy.rear = lambda features: torch.sigmoid(toy.out(toy.up(features)))
     with pytest.raises(InputError, match="check the model's `multiple`"):
         refine(toy, *scene, QUICK)

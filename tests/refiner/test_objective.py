@@ -19,9 +19,7 @@ def test_ellipse_is_opencvs() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    height=st.integers(1, 50), width=st.integers(1, 50), known=st.floats(0, 0.03), seed=st.integers(0, 99)
-)
+@given(height=st.integers(1, 50), width=st.integers(1, 50), known=st.floats(0, 0.03), seed=st.integers(0, 99))
 def test_erosion_is_kornias(height, width, known, seed) -> None:
     hole = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(seed)) >= known
     expected = erosion(hole.float(), _ellipse(15)) >= 1 - 1e-8
@@ -57,7 +55,9 @@ def test_loss_is_the_sum_of_two_means(parts) -> None:
 
 def test_padding_counts_as_known_but_not_in_the_guide(parts) -> None:
     hole, image, reference, prediction = parts
-    padded = Objective(image, ~hole, reference[..., :28, :30], erode(halve_hole_inward(hole[..., :56, :60])), (56, 60))
+    padded = Objective(
+        image, ~hole, reference[..., :28, :30], erode(halve_hole_inward(hole[..., :56, :60])), (56, 60)
+    )
     before = padded(prediction)
     changed = prediction.clone()
     changed[..., 63, 71] += 1.0  # known padding in both pictures
@@ -83,7 +83,6 @@ def test_pictures_of_a_batch_do_not_mix(parts) -> None:
     hole, image, reference, prediction = parts
     together = _objective(hole, image, reference)(prediction)
     alone = [
-        _objective(hole[i : i + 1], image[i : i + 1], reference[i : i + 1])(prediction[i : i + 1])
-        for i in range(2)
+        _objective(hole[i : i + 1], image[i : i + 1], reference[i : i + 1])(prediction[i : i + 1]) for i in range(2)
     ]
     torch.testing.assert_close(together, torch.cat(alone))

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lama import Generator, GeneratorConfig, LamaInpainter
+from lama.weights import LAMA_SMALL
+from refiner import Inpainter
+
+
+def count(config: GeneratorConfig) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Generator(config).parameters())
+
+
+def test_sizes_of_the_public_models() -> None:
+    assert round(count(GeneratorConfig()) / 1e6) == 51  # Big LaMa
+    assert round(count(GeneratorConfig(n_blocks=9)) / 1e6) == 27  # LaMa-Fourier
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GeneratorConfig(),
+        GeneratorConfig(ngf=8, n_blocks=3, global_channels=48),
+        GeneratorConfig(ngf=4, n_downsampling=2, n_blocks=1, global_channels=8),
+    ],
+)
+def test_sizes_are_read_off_the_tensors(config) -> None:
+    with torch.device("meta"):
+        assert GeneratorConfig.from_tensors(Generator(config).state_dict()) == config
+
+
+@pytest.fixture(scope="module")
+def small() -> LamaInpainter:
+    return LAMA_SMALL()
+
+
+def test_the_embedded_model(small) -> None:
+    assert isinstance(small, Inpainter)
+    assert small.native_side == 256
+    assert small.multiple == 8
+    assert not any(parameter.requires_grad for parameter in small.parameters())
+    assert not small.training
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 88), (16, 16)])
+def test_shapes_ranges_and_the_cut(small, size) -> None:
+    image, mask = torch.rand(2, 3, *size), (torch.rand(2, 1, *size) > 0.7).float()
+    with torch.no_grad():
+        local, glob = small.front(image, mask)
+        prediction = small.rear((local, glob))
+        whole = small.generator(torch.cat([image * (1 - mask), mask], dim=1))
+    assert local.shape == (2, 64, size[0] // 8, size[1] // 8)
+    assert glob.shape == (2, 192, size[0] // 8, size[1] // 8)
+    assert prediction.shape == image.shape
+    assert ((prediction >= 0) & (prediction <= 1)).all()
+    assert torch.equal(prediction, whole)
+
+
+def test_what_lies_in_the_hole_is_not_seen(small) -> None:
+    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 20:40, 20:40] = 1
+    hidden = torch.where(mask > 0, torch.rand_like(image), image)
+    with torch.no_grad():
+        torch.testing.assert_close(small.front(image, mask), small.front(hidden, mask))
+
+
+def test_every_pixel_depends_on_every_known_one(small) -> None:
+    """The reach of the spectral branch: the far corner feels a change."""
+    image, mask = torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
+    changed = image.clone()
+    changed[..., :8, :8] = 1 - changed[..., :8, :8]
+    with torch.no_grad():
+        one, other = (small.rear(small.front(x, mask)) for x in (image, changed))
+    assert (one - other)[..., -8:, -8:].abs().max() > 0

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from refiner import InputError, ModelError, Settings, inpaint
+
+
+def test_paths_images_and_arrays_give_the_same(photo_files, toy) -> None:
+    photo, mask = photo_files
+    settings = Settings(steps=2)
+    results = [
+        inpaint(photo, mask, toy, settings=settings, device="cpu"),
+        inpaint(str(photo), str(mask), toy, settings=settings, device="cpu"),
+        inpaint(Image.open(photo), Image.open(mask), toy, settings=settings, device="cpu"),
+        inpaint(np.asarray(Image.open(photo)), np.asarray(Image.open(mask)), toy, settings=settings, device="cpu"),
+    ]
+    original, hole = np.asarray(Image.open(photo)), np.asarray(Image.open(mask)) > 0
+    for result in results:
+        assert isinstance(result, Image.Image)
+        assert np.array_equal(np.asarray(result), np.asarray(results[0]))
+        assert np.array_equal(np.asarray(result)[~hole], original[~hole])
+    assert not np.array_equal(np.asarray(results[0]), original)
+
+
+def test_the_default_model_by_name(photo_files) -> None:
+    photo, mask = photo_files
+    seen = []
+    result = inpaint(photo, mask, settings=Settings(steps=2, min_side=64), device="cpu", progress=seen.append)
+    assert result.size == (150, 110)
+    assert [p.scales for p in seen] == [2, 2, 2]
+
+
+def test_shrinking_is_warned_of(photo_files, toy) -> None:
+    with pytest.warns(UserWarning, match="was shrunk from 150x110 to 36x27, as pixel_budget 1000 asks"):
+        result = inpaint(*photo_files, toy, settings=Settings(pixel_budget=1000), device="cpu")
+    assert result.size == (36, 27)
+
+
+def test_names_that_do_not_exist(photo_files) -> None:
+    with pytest.raises(ModelError, match="unknown model 'other'"):
+        inpaint(*photo_files, "other")
+    for device in ("tpu", "cuda:x", "cuda:99"):
+        with pytest.raises(InputError, match=f"device '{device}'"):
+            inpaint(*photo_files, device=device)
+
+
+def test_auto_takes_what_is_there(monkeypatch) -> None:
+    from refiner.devices import pick_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(InputError, match="there are 2 CUDA devices"):
+        pick_device("cuda:2")
