@@ -74,17 +74,17 @@ class Generator(nn.Module):
         # Shapes for Big LaMa; H x W are the padded picture's.
         layers: list[nn.Module] = [nn.ReflectionPad2d(3)]
         layers += [FFCBlock((4, 0), (ngf, 0), 7)]  # (N,64,H,W)
-        for a, b in itertools.pairwise(widths):
-            layers += [FFCBlock((a, 0), (b, 0), 3, stride=2, padding=1)]  # (N,128,H/2,W/2), (N,256,H/4,W/4)
+        for width in widths[:-2]:
+            layers += [FFCBlock((width, 0), (2 * width, 0), 3, stride=2, padding=1)]  # (N,128,H/2,W/2), (N,256,H/4,W/4)
         layers += [FFCBlock((widths[-2], 0), config.channels, 3, stride=2, padding=1)]
         self.split = len(layers)  # features: local (N,128,H/8,W/8) and global (N,384,H/8,W/8)
 
         layers += [FFCResidualBlock(config.channels) for _ in range(config.n_blocks)]
         layers += [ConcatBranches()]  # (N,512,H/8,W/8)
-        for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True):
+        for width in widths[-2::-1]:
             layers += [
-                nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1),
-                nn.BatchNorm2d(b),
+                nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1),
+                nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             ]  # (N,256,H/4,W/4), (N,128,H/2,W/2), (N,64,H,W)
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Sigmoid()]  # (N,3,H,W)
