@@ -9,7 +9,6 @@ layers stand in one sequence whose indices are those of the public checkpoints (
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,7 +74,8 @@ class Generator(nn.Module):
         layers: list[nn.Module] = [nn.ReflectionPad2d(3)]
         layers += [FFCBlock((4, 0), (ngf, 0), 7)]  # (N,64,H,W)
         for width in widths[:-2]:
-            layers += [FFCBlock((width, 0), (2 * width, 0), 3, stride=2, padding=1)]  # (N,128,H/2,W/2), (N,256,H/4,W/4)
+            # to (N,128,H/2,W/2), then to (N,256,H/4,W/4)
+            layers += [FFCBlock((width, 0), (2 * width, 0), 3, stride=2, padding=1)]
         layers += [FFCBlock((widths[-2], 0), config.channels, 3, stride=2, padding=1)]
         self.split = len(layers)  # features: local (N,128,H/8,W/8) and global (N,384,H/8,W/8)
 
