@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from lama.fused import FusedGenerator
 
 if TYPE_CHECKING:
     from lama.generator import Generator
 
 
 class LamaInpainter(nn.Module):
-    """A LaMa generator behind the engine's split interface.
+    """A trained LaMa generator behind the engine's split interface.
 
     Attributes:
+        generator: the network as it was trained, on the CPU; the parameters here are computed from it.
         multiple: the sides of a picture must be multiples of this.
         min_side: the least side the network takes: reflection padding at 1/8 needs two pixels there.
         native_side: the side it works best at; the smallest scale of the pyramid follows from it.
     """
 
+    generator: Generator
+
     def __init__(self, generator: Generator, *, native_side: int = 512) -> None:
         super().__init__()
-        self.generator = generator
+        object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
         self.native_side = native_side
         self.multiple = 2**generator.config.n_downsampling
         self.min_side = 2 * self.multiple
+        self.fused = FusedGenerator(generator)
+        self.float()
+        self.eval()
+
+    @property
+    def strip_height(self) -> int | None:
+        """Picture rows to compute at once in the full-resolution ends; None for all."""
+        return self.fused.strip_height
+
+    @strip_height.setter
+    def strip_height(self, rows: int | None) -> None:
+        self.fused.strip_height = rows
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Picture (N,3,H,W) in [0,1] and mask (N,1,H,W), 1 in the hole, to local and global features."""
-        return self.generator.front(torch.cat([image * (1 - mask), mask], dim=1))
+        return self.fused.front(torch.cat([image * (1 - mask), mask], dim=1))
 
     def rear(self, features: tuple[Tensor, Tensor]) -> Tensor:
         """Features to the predicted picture (N,3,H,W) in [0,1]."""
-        return self.generator.rear(features)
+        return self.fused.rear(features)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LamaInpainter:  # noqa: FBT001, FBT002  PyTorch's signature
+        """Move or cast, then fold anew: folding in float64 first keeps a float64 model exact."""
+        super()._apply(fn, recurse)
+        exact = FusedGenerator(self.generator)
+        for parameter, value in zip(self.fused.parameters(), exact.parameters(), strict=True):
+            parameter.data.copy_(value)
+        return self

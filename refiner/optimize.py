@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from refiner.errors import InputError
+from refiner.frozen import FrozenGradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def optimize_features(
     kept_loss = torch.empty(0)
     kept, losses, stopped = 0, [], False
     for step in range(steps):
-        with torch.enable_grad():
+        with torch.enable_grad(), FrozenGradients():
             prediction = rear(tree_unflatten(leaves, structure))
             loss = objective(prediction)
         losses.append(loss.detach().mean().item())

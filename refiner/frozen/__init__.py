@@ -1,0 +1,11 @@
+"""Exact gradients through a frozen network, at a fraction of the memory.
+
+Refinement optimises features and never weights. The layers of an inpainting network are then linear up to their
+activations, so their gradient needs no activation at all: a convolution's needs its weight, a padding's its sizes,
+a ReLU's one bit for each element. PyTorch keeps whole inputs for these (pytorch/pytorch issue 133566).
+"""
+
+from refiner.frozen.mode import FrozenGradients, Survey
+from refiner.frozen.strips import in_strips
+
+__all__ = ["FrozenGradients", "Survey", "in_strips"]

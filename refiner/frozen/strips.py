@@ -1,0 +1,105 @@
+"""Parts of a network with a small receptive field, computed in strips: the same numbers, a lower peak.
+
+Only one strip's activations exist at a time, forward and backward. Between the two, each strip keeps what autograd
+saves for it; inside `FrozenGradients` that is packed bits.
+"""
+
+# mypy: disable-error-code="no-untyped-call"  (autograd functions are called through an untyped `apply`)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def in_strips(run: Callable[[Tensor], Tensor], x: Tensor, *, rows: int, halo: int, scale: Fraction) -> Tensor:
+    """Compute `run(x)` in horizontal strips; outputs and gradients are those of the whole picture.
+
+    Args:
+        run: maps (N,C,h,w) to (N,C',h*scale,w*scale) so that an output row depends only on the input rows within
+            `halo` coarse rows of it.
+        x: (N,C,h,w). Where `scale` is below 1, h is a multiple of its denominator.
+        rows: height of a strip in coarse rows, those of the end of lower resolution.
+        halo: coarse rows that a strip needs on either side. Where `run` has a stride inside, `rows` and `halo` are
+            multiples of it, so that strips start in step.
+        scale: rows of output to one of input: n or 1/n.
+    """
+    fine = max(scale, 1 / scale).numerator
+    coarse_height = x.shape[2] if scale >= 1 else x.shape[2] // fine
+    if coarse_height <= rows:
+        return run(x)
+    strips = [_Strip.at(top, rows, halo, coarse_height, fine, scale) for top in range(0, coarse_height, rows)]
+    if torch.is_grad_enabled() and x.requires_grad:
+        out: Tensor = _Strips.apply(x, run, strips)
+        return out
+    return torch.cat([run(x[:, :, strip.source])[:, :, strip.kept] for strip in strips], dim=2)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """One strip: the input rows it reads, and which of its output rows are right and new."""
+
+    source: slice
+    kept: slice
+    target: slice
+
+    @classmethod
+    def at(cls, top: int, rows: int, halo: int, height: int, fine: int, scale: Fraction) -> _Strip:
+        """The strip of `rows` coarse rows from `top`."""
+        bottom = min(top + rows, height)
+        above, below = max(top - halo, 0), min(bottom + halo, height)
+        into, out_of = (1, fine) if scale >= 1 else (fine, 1)  # input and output rows to a coarse one
+        return cls(
+            source=slice(above * into, below * into),
+            kept=slice((top - above) * out_of, (bottom - above) * out_of),
+            target=slice(top * out_of, bottom * out_of),
+        )
+
+
+class _Attach(Function):
+    """Starts a strip's graph at a handle without data, so that the graph does not keep the input alive."""
+
+    @staticmethod
+    def forward(ctx: Any, handle: Tensor, data: Tensor) -> Tensor:  # noqa: ARG004
+        return data.view_as(data)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ARG004
+        return grad, None
+
+
+class _Strips(Function):
+    """Holds one graph a strip, and walks them one at a time on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run: Callable[[Tensor], Tensor], strips: list[_Strip]) -> Tensor:
+        ctx.graphs, pieces = [], []
+        for strip in strips:
+            data = x[:, :, strip.source].detach()
+            with torch.enable_grad():
+                handle = x.new_empty(1).expand(data.shape).requires_grad_()
+                piece = run(_Attach.apply(handle, data))[:, :, strip.kept]
+            ctx.graphs.append((strip, handle, torch.autograd.graph.get_gradient_edge(piece)))
+            pieces.append(piece.detach())
+        ctx.x_like = x.shape, x.dtype, x.is_contiguous(memory_format=torch.channels_last)
+        return torch.cat(pieces, dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        shape, dtype, channels_last = ctx.x_like
+        back = torch.zeros(shape, dtype=dtype, device=grad.device)
+        if channels_last:
+            back = back.contiguous(memory_format=torch.channels_last)
+        while ctx.graphs:
+            strip, handle, edge = ctx.graphs.pop()
+            (piece,) = torch.autograd.grad(edge, handle, grad[:, :, strip.target].contiguous())
+            back[:, :, strip.source] += piece
+        return back, None, None
