@@ -52,9 +52,9 @@ class LamaInpainter(nn.Module):
         """Features to the predicted picture (N,3,H,W) in [0,1]."""
         return self.fused.rear(features)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> LamaInpainter:  # noqa: FBT001, FBT002  PyTorch's signature
+    def _apply(self, fn: Any, recurse: bool = True) -> LamaInpainter:
         """Move or cast, then fold anew: folding in float64 first keeps a float64 model exact."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         exact = FusedGenerator(self.generator)
         for parameter, value in zip(self.fused.parameters(), exact.parameters(), strict=True):
             parameter.data.copy_(value)

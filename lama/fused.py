@@ -48,9 +48,7 @@ class FusedGenerator(nn.Module):
         self.down = nn.ModuleList(Conv.of_block(layer) for layer in layers[2 : generator.split])
         first_up = generator.split + config.n_blocks + 1
         self.blocks = nn.ModuleList(FusedBlock(layer) for layer in layers[generator.split : first_up - 1])
-        self.up = nn.ModuleList(
-            Conv.transposed_of(layers[i], layers[i + 1]) for i in range(first_up, len(layers) - 3, 3)
-        )
+        self.up = nn.ModuleList(Upsampling(layers[i], layers[i + 1]) for i in range(first_up, len(layers) - 3, 3))
         self.head = Conv(layers[-2].weight.double(), layers[-2].bias.double())
         self.local_channels = config.channels[0]
 
@@ -73,11 +71,8 @@ class FusedGenerator(nn.Module):
         return x
 
     def _tail(self, x: Tensor) -> Tensor:
-        for conv in self.up:
-            x = functional.conv_transpose2d(
-                x, conv.weight, conv.bias, stride=2, padding=1, output_padding=1
-            )
-            x = functional.relu(x, inplace=True)
+        for up in self.up:
+            x = functional.relu(up(x), inplace=True)
         return torch.sigmoid(self.head(_reflect(x, 3)))
 
     def _in_strips(self, run: Callable[[Tensor], Tensor], x: Tensor, halo: int, scale: Fraction) -> Tensor:
@@ -96,7 +91,8 @@ class FusedFFC(nn.Module):
         spectral: Any = ffc.convg2g
         self.channels = [ffc.convl2l.out_channels, ffc.convl2g.out_channels]  # type: ignore[union-attr]
         self.from_local = Conv(
-            torch.cat([_scaled(ffc.convl2l, local[0]), _scaled(ffc.convl2g, glob[0])]), torch.cat([local[1], glob[1]])
+            torch.cat([_scaled(ffc.convl2l, local[0]), _scaled(ffc.convl2g, glob[0])]),
+            torch.cat([local[1], glob[1]]),
         )
         self.to_local = Conv(_scaled(ffc.convg2l, local[0]))
         self.reduce = Conv.of(spectral.conv1[0], spectral.conv1[1])
@@ -117,7 +113,7 @@ class FusedFFC(nn.Module):
         spectrum = torch.fft.rfft2(x, norm="ortho").permute(0, 2, 3, 1)  # (N,H,W//2+1,C) complex
         channels = torch.view_as_real(spectrum.contiguous()).flatten(3).permute(0, 3, 1, 2)  # re0 im0 re1 im1 ...
         mixed = functional.relu(self.mix(channels), inplace=True).permute(0, 2, 3, 1)  # (N,H,W//2+1,2C)
-        mixed = mixed.to(channels.dtype).unflatten(3, (-1, 2)).contiguous()
+        mixed = mixed.to(channels.dtype).reshape(*spectrum.shape, 2).contiguous()
         out: Tensor = torch.fft.irfft2(torch.view_as_complex(mixed).permute(0, 3, 1, 2), s=(h, w), norm="ortho")
         return _channels_last(out)
 
@@ -160,16 +156,26 @@ class Conv(nn.Module):
         ]
         return cls(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))  # type: ignore[misc]
 
-    @classmethod
-    def transposed_of(cls, conv: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> Conv:
-        """A transposed convolution with the BatchNorm after it; output channels are its weight's second axis."""
-        scale, shift = _affine(norm)
-        bias = conv.bias.double() if conv.bias is not None else 0
-        return cls(conv.weight.double() * scale[None, :, None, None], bias * scale + shift)
-
     def forward(self, x: Tensor, stride: int = 1) -> Tensor:
         """(N,C_in,H,W) to (N,C_out,H',W')."""
         return functional.conv2d(x, self.weight, self.bias, stride=stride)
+
+
+class Upsampling(nn.Module):
+    """A transposed convolution to twice the size, with the BatchNorm after it."""
+
+    def __init__(self, conv: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        scale, shift = _affine(norm)
+        bias = conv.bias.double() if conv.bias is not None else 0
+        self.weight = nn.Parameter(
+            _channels_last(conv.weight.double() * scale[None, :, None, None]), requires_grad=False
+        )
+        self.bias = nn.Parameter(bias * scale + shift, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N,C_in,H,W) to (N,C_out,2H,2W)."""
+        return functional.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1, output_padding=1)
 
 
 def _affine(norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:

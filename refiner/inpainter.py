@@ -91,7 +91,7 @@ def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
     Raises:
         InputError: the prediction's shape is not the picture's.
     """
-    prediction = model.rear(features)
+    prediction = model.rear(features).to(like.dtype)
     if prediction.shape != like.shape:
         raise InputError(
             f"model: rear gave {tuple(prediction.shape)} for a picture of {tuple(like.shape)}; expected the same "

@@ -13,13 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# The one private name used here, as in `optimize`: PyTorch's own walk over nested structures.
+from torch.utils._pytree import tree_map
+
 from refiner import pyramid
 from refiner.errors import InputError
+from refiner.frozen import FrozenGradients
 from refiner.inpainter import Inpainter, frozen, native_side, padded_size, predict
 from refiner.objective import Objective
 from refiner.optimize import Outcome, StopRefinement, optimize_features
-from refiner.result import Progress, Result, ScaleResult
+from refiner.precision import conv_dtype
+from refiner.result import Progress, Result, ScaleResult, WindowResult
 from refiner.settings import Settings
+from refiner.windows import Window, find_windows, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     Teller = Callable[..., object]
 
 _IMAGE_DIMS = 4  # N, C, H, W
+_WORTH_IT = 0.8  # windows that cover more of a picture than this save too little to give up its context
 
 
 def refine(
@@ -60,9 +67,14 @@ def refine(
     hole = _checked_hole(model, image, mask)
     with torch.inference_mode(mode=False), torch.no_grad(), frozen(model):
         image = image.detach().clone()  # ours, and usable by autograd whatever mode the caller is in
+
+        def report(**known: Any) -> None:
+            if progress is not None:
+                progress(Progress(**known))
+
         if not hole.any():
             return Result(image, scales=(), shrunk_from=None, stopped=False)
-        return _coarse_to_fine(model, image, hole, settings, progress or (lambda _: None))
+        return _coarse_to_fine(model, image, hole, settings, report)
 
 
 def _coarse_to_fine(
@@ -70,7 +82,7 @@ def _coarse_to_fine(
     image: Tensor,
     hole: Tensor,
     settings: Settings,
-    progress: Callable[[Progress], object],
+    progress: Teller,
 ) -> Result:
     full_size = _size(image)
     if settings.pixel_budget is not None and settings.refine:
@@ -78,74 +90,105 @@ def _coarse_to_fine(
     min_side = settings.min_side or native_side(model)
     count = pyramid.scale_count(*_size(image), min_side, settings.max_scales) if settings.refine else 1
 
+    dtype = conv_dtype(settings.precision, image.device, image.dtype)
     scales: list[ScaleResult] = []
     stopped = False
     for number, (level, level_hole) in enumerate(pyramid.build_pyramid(image, hole, count), start=1):
         start = time.perf_counter()
         tell = _teller(progress, scale=number, scales=count, size=_size(level))
+        windows: list[WindowResult] = []
         if not scales:
             # Where they do not refine, the authors pad this one pass by mirroring at the outer edge.
             padding: Padding = "reflect" if settings.refine else "symmetric"
-            outcome = _inpaint(model, level, level_hole, padding, tell)
+            prediction, stopped = _inpaint(model, level, level_hole, padding, dtype, tell)
         elif stopped:
-            outcome = _enlarge(scales[-1].composite, _size(level))
+            prediction = _enlarge(scales[-1].composite, _size(level))
         else:
-            outcome = _refine_scale(model, level, level_hole, scales[-1].composite, settings, tell)
-        stopped = outcome.stopped
-        scales.append(
-            ScaleResult(
-                size=_size(level),
-                composite=torch.where(level_hole, outcome.prediction, level),
-                losses=outcome.losses,
-                kept=outcome.kept,
-                refined=outcome.kept > 0,
-                seconds=time.perf_counter() - start,
-            )
-        )
+            # What a stop leaves unrefined is enlarged too.
+            prediction = _enlarge(scales[-1].composite, _size(level))
+            places = _windows(model, level_hole, settings)
+            for index, window in enumerate(places, start=1):
+                outcome = _refine_window(
+                    model,
+                    window.of(level),
+                    window.of(level_hole),
+                    window.halved().of(scales[-1].composite),
+                    settings,
+                    dtype,
+                    _teller(tell, window=index, windows=len(places)),
+                )
+                window.of(prediction).copy_(outcome.prediction)
+                windows.append(WindowResult(window, outcome.losses, outcome.kept))
+                stopped = outcome.stopped
+                if stopped:
+                    break
+        composite = torch.where(level_hole, prediction, level)
+        scales.append(ScaleResult(_size(level), composite, tuple(windows), time.perf_counter() - start))
     shrunk_from = full_size if _size(image) != full_size else None
     return Result(scales[-1].composite, tuple(scales), shrunk_from, stopped)
 
 
-def _inpaint(model: Inpainter, image: Tensor, hole: Tensor, padding: Padding, tell: Teller) -> Outcome:
-    """One full pass of the network, without refinement."""
+def _inpaint(
+    model: Inpainter, image: Tensor, hole: Tensor, padding: Padding, dtype: torch.dtype | None, tell: Teller
+) -> tuple[Tensor, bool]:
+    """One full pass of the network, without refinement; the prediction, and whether to stop."""
     padded, padded_hole = _padded(model, image, hole, padding)
-    features = model.front(padded, padded_hole.to(image.dtype))
-    prediction = predict(model, features, padded)
+    with FrozenGradients(dtype):
+        prediction = predict(model, model.front(padded, padded_hole.to(image.dtype)), padded)
     try:
         tell(step=1, steps=1, loss=None)
     except StopRefinement:
-        stopped = True
-    else:
-        stopped = False
-    return Outcome(_crop(prediction, image), losses=(), kept=0, stopped=stopped)
+        return _crop(prediction, image), True
+    return _crop(prediction, image), False
 
 
-def _refine_scale(
-    model: Inpainter, image: Tensor, hole: Tensor, reference: Tensor, settings: Settings, tell: Teller
+def _refine_window(
+    model: Inpainter,
+    image: Tensor,
+    hole: Tensor,
+    reference: Tensor,
+    settings: Settings,
+    dtype: torch.dtype | None,
+    tell: Teller,
 ) -> Outcome:
     """Optimise the features until the prediction agrees with the previous scale's composite."""
     padded, padded_hole = _padded(model, image, hole, "reflect")
+    with FrozenGradients(dtype):
+        features = tree_map(lambda leaf: _widened(leaf, image.dtype), model.front(padded, padded_hole.to(image.dtype)))
     outcome = optimize_features(
         rear=lambda features: predict(model, features, padded),
-        features=model.front(padded, padded_hole.to(image.dtype)),
+        features=features,
         objective=Objective.at_scale(padded, padded_hole, reference, hole),
         steps=settings.steps,
         lr=settings.lr,
         keep=settings.keep,
         on_step=lambda step, loss: tell(step=step + 1, steps=settings.steps, loss=loss),
+        conv_dtype=dtype,
     )
     return replace(outcome, prediction=_crop(outcome.prediction, image))
 
 
-def _enlarge(composite: Tensor, size: tuple[int, int]) -> Outcome:
-    """Stands in for a scale that was not reached: the previous one, enlarged."""
-    enlarged = functional.interpolate(composite, size=size, mode="bicubic", align_corners=False)
-    return Outcome(enlarged.clamp(0, 1), losses=(), kept=0, stopped=True)
+def _windows(model: Inpainter, hole: Tensor, settings: Settings) -> list[Window]:
+    """Where to refine a scale: windows around its holes, or all of it where that is hardly more."""
+    if settings.windows == "off":
+        return [whole(hole)]
+    windows = find_windows(hole, context=settings.context, least=native_side(model), multiple=model.multiple)
+    return windows if sum(window.area for window in windows) < _WORTH_IT * whole(hole).area else [whole(hole)]
 
 
-def _teller(progress: Callable[[Progress], object], **scale: Any) -> Teller:
-    """Binds what stays the same during a scale."""
-    return lambda **step: progress(Progress(**scale, **step))
+def _enlarge(composite: Tensor, size: tuple[int, int]) -> Tensor:
+    """Stands in for a prediction that was not made: the previous scale, enlarged."""
+    return functional.interpolate(composite, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def _widened(leaf: Any, dtype: torch.dtype) -> Any:
+    """Features are optimised in the picture's precision."""
+    return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _teller(progress: Teller, **known: Any) -> Teller:
+    """Binds what stays the same during a scale or a window."""
+    return lambda **more: progress(**known, **more)
 
 
 def _padded(model: Inpainter, image: Tensor, hole: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:

@@ -51,6 +51,7 @@ def optimize_features(
     lr: float,
     keep: Keep,
     on_step: Callable[[int, float], object],
+    conv_dtype: torch.dtype | None = None,
 ) -> Outcome:
     """Optimise features so that what `rear` makes of them agrees with the objective.
 
@@ -62,6 +63,7 @@ def optimize_features(
         lr: Adam's learning rate.
         keep: `best` keeps each picture's prediction of lowest loss, `last` the last one.
         on_step: told the index and the loss of each prediction; may raise `StopRefinement`.
+        conv_dtype: precision to compute convolutions of `rear` in; None for that of their inputs.
 
     Raises:
         InputError: the prediction does not depend on any feature.
@@ -73,13 +75,16 @@ def optimize_features(
         raise InputError("model: front gave no floating-point tensor; expected features to optimise.")
     adam = torch.optim.Adam(tuned, lr=lr)
 
+    rear_mode, objective_mode = FrozenGradients(conv_dtype), FrozenGradients()
     kept_prediction: Tensor | None = None
     kept_loss = torch.empty(0)
     kept, losses, stopped = 0, [], False
     for step in range(steps):
-        with torch.enable_grad(), FrozenGradients():
-            prediction = rear(tree_unflatten(leaves, structure))
-            loss = objective(prediction)
+        with torch.enable_grad():
+            with rear_mode:
+                prediction = rear(tree_unflatten(leaves, structure))
+            with objective_mode:
+                loss = objective(prediction)
         losses.append(loss.detach().mean().item())
 
         if kept_prediction is None or keep == "last":

@@ -77,7 +77,5 @@ def fill(
     """Fill a photo's hole; gives the photo and all that `refine` reports."""
     if isinstance(model, nn.Module):
         model.to(device)
-    result = refine(
-        model, picture.rgb().to(device), torch.from_numpy(hole)[None, None].to(device), settings, progress
-    )
+    result = refine(model, picture.rgb().to(device), torch.from_numpy(hole)[None, None].to(device), settings, progress)
     return picture.filled(result.image, hole), result

@@ -52,9 +52,7 @@ def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
     if entry is not None:
         model: object = _loaded(entry)(weights) if weights is not None else _loaded(entry)()
         if not isinstance(model, Inpainter):
-            raise ModelError(
-                f"{name}: {entry.value} gave a {type(model).__name__}, expected front, rear and multiple."
-            )
+            raise ModelError(f"{name}: {entry.value} gave a {type(model).__name__}, expected front, rear and multiple.")
         return model
     path = Path(name)
     if not path.exists():

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
+
+    from refiner.windows import Window
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Progress:
         step: which prediction at this scale, from 1.
         steps: how many there will be.
         loss: its loss, the mean over the batch; None at a scale that is only inpainted.
+        window: which window of the scale, from 1.
+        windows: how many windows it is refined in.
     """
 
     scale: int
@@ -28,6 +34,23 @@ class Progress:
     step: int
     steps: int
     loss: float | None
+    window: int = 1
+    windows: int = 1
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """One window of a scale that was refined.
+
+    Attributes:
+        window: where it lies.
+        losses: loss of every prediction made, the mean over the batch.
+        kept: index into `losses` of the prediction in the composite.
+    """
+
+    window: Window
+    losses: tuple[float, ...]
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -37,19 +60,39 @@ class ScaleResult:
     Attributes:
         size: height and width in pixels.
         composite: the prediction in the hole, the photo elsewhere; (N,3,h,w).
-        losses: loss of every prediction made while refining, the mean over the batch; empty at the smallest
-            scale and at scales that were not reached.
-        kept: index into `losses` of the prediction in the composite.
-        refined: whether refinement changed the result of this scale.
+        windows: what happened in each window; one where the scale was refined as a whole, none at the smallest scale
+            and at scales that were not reached.
         seconds: time spent on it.
     """
 
     size: tuple[int, int]
     composite: Tensor
-    losses: tuple[float, ...]
-    kept: int
-    refined: bool
+    windows: tuple[WindowResult, ...]
     seconds: float
+
+    @property
+    def refined(self) -> bool:
+        """Whether refinement changed the result of this scale."""
+        return any(window.kept > 0 for window in self.windows)
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The loss curve: of each prediction, the mean over the windows, weighted by their area."""
+        return tuple(self._mean(losses) for losses in zip(*(window.losses for window in self.windows), strict=False))
+
+    @property
+    def loss_before(self) -> float:
+        """Loss of the unrefined prediction."""
+        return self._mean([window.losses[0] for window in self.windows])
+
+    @property
+    def loss_after(self) -> float:
+        """Loss of the prediction in the composite."""
+        return self._mean([window.losses[window.kept] for window in self.windows])
+
+    def _mean(self, values: Iterable[float]) -> float:
+        areas = [window.window.area for window in self.windows]
+        return sum(area * value for area, value in zip(areas, values, strict=True)) / sum(areas)
 
 
 @dataclass(frozen=True)

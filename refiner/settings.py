@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
 from refiner.errors import SettingsError
 
 Keep = Literal["best", "last"]
+Windows = Literal["auto", "off"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Settings:
             result; None never shrinks.
         keep: which prediction of a scale is its result: `best` the one of lowest loss, which is the
             unrefined one where refinement made it worse; `last` the last one, as the authors do.
+        windows: `auto` refines windows around the holes where they are smaller than the picture; `off` the whole
+            picture. The smallest scale sees the whole picture in either case.
+        context: margin of a window around its hole, as a share of the hole's longer side, or of the side the model
+            was trained for where that is larger.
+        precision: of convolutions: `auto` takes `bfloat16` where the hardware computes in it, and `float32`
+            elsewhere. FFTs, features, optimiser and loss are always in the picture's own precision.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -41,6 +49,9 @@ class Settings:
     lr: float = 0.002
     pixel_budget: int | None = None
     keep: Keep = "best"
+    windows: Windows = "auto"
+    context: float = 0.25
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         _require("refine", self.refine, isinstance(self.refine, bool), "true or false")
@@ -48,8 +59,11 @@ class Settings:
             value = getattr(self, name)
             _require(name, value, value is None or _is_int(value, least), f"a whole number from {least} or null")
         _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
-        _require("lr", self.lr, _is_positive(self.lr), "a number above 0")
-        _require("keep", self.keep, self.keep in ("best", "last"), "best or last")
+        for name in ("lr", "context"):
+            _require(name, getattr(self, name), _is_positive(getattr(self, name)), "a number above 0")
+        for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
+            known = get_args(choices)
+            _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
 
 
 def load_preset(name_or_path: str) -> Settings:
@@ -73,6 +87,8 @@ def load_preset(name_or_path: str) -> Settings:
         values = {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected lines of `key: value`, got a {type(values).__name__}.")
+    if values.get("windows") is False:  # YAML reads a bare `off` as false
+        values["windows"] = "off"
     known = [field.name for field in fields(Settings)]
     unknown = [str(key) for key in values if key not in known]
     if unknown:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
 
 from lama.weights import CHECKPOINTS
-from refiner import Settings, pyramid, refine
+from refiner import Settings, load_preset, pyramid, refine
 from refiner.objective import erode
 
 CASES = ["thick", "thin", "budget", "single"]
@@ -19,13 +21,13 @@ class Case:
     def __init__(self, name: str) -> None:
         with np.load(GOLDEN / f"{name}.npz") as stored:
             self.values = dict(stored)
-        self.settings = Settings(
+        self.settings = replace(
+            load_preset("reference"),
             min_side=int(self.values["min_side"]),
             max_scales=int(self.values["max_scales"]),
             steps=int(self.values["n_iters"]),
             lr=float(self.values["lr"]),
             pixel_budget=int(self.values["px_budget"]),
-            keep="last",
         )
         self.scales = sum(key.startswith("inpainted_") for key in self.values)
 
@@ -64,7 +66,7 @@ def run(case: Case, request):
     model = CHECKPOINTS.open(GOLDEN).to(request.param)
     image, mask = case.inputs(request.param)
     refined = refine(model, image, mask, case.settings)
-    plain = refine(model, image, mask, Settings(refine=False))
+    plain = refine(model, image, mask, Settings(refine=False, precision="float32"))
     return case, request.param, refined, plain
 
 

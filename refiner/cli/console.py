@@ -43,7 +43,7 @@ class ProgressBars:
             height, width = progress.size
             self._bar = tqdm(
                 desc=f"scale {progress.scale}/{progress.scales} {width}x{height}",
-                total=progress.steps,
+                total=progress.steps * progress.windows,
                 file=sys.stderr,
             )
         assert self._bar is not None  # noqa: S101  made for the first step of each scale
@@ -80,5 +80,5 @@ def _told(scale: ScaleResult) -> str:
     height, width = scale.size
     if not scale.refined:
         return f"{width}x{height} kept as it was, as its loss did not fall"
-    before, after = scale.losses[0], scale.losses[scale.kept]
+    before, after = scale.loss_before, scale.loss_after
     return f"{width}x{height} loss {before:.4f} to {after:.4f} ({100 * (after / before - 1):+.1f} %)"

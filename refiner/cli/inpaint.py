@@ -36,8 +36,16 @@ _PATH = click.Path(path_type=Path)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps", help="Where to compute.")
 @click.option("--steps", type=int, metavar="N", help="Predictions at each refined scale [preset: 15].")
 @click.option("--lr", type=float, metavar="X", help="Learning rate of the features [preset: 0.002].")
+@click.option("--min-side", type=int, metavar="N", help="Short side of the smallest scale [preset: the model's own].")
 @click.option(
-    "--min-side", type=int, metavar="N", help="Short side of the smallest scale [preset: the model's own]."
+    "--windows",
+    type=click.Choice(["auto", "off"]),
+    help="Refine around the holes alone, or the whole photo [preset: auto].",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Of convolutions [preset: auto, bfloat16 where the hardware has it].",
 )
 @click.option("--no-refine", is_flag=True, help="The model's own result: one pass at full size.")
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
@@ -57,6 +65,8 @@ def inpaint(
     steps: int | None,
     lr: float | None,
     min_side: int | None,
+    windows: str | None,
+    precision: str | None,
     no_refine: bool,
     save_scales: Path | None,
     compare: Path | None,
@@ -69,7 +79,13 @@ def inpaint(
     from refiner.devices import pick_device  # noqa: PLC0415
     from refiner.settings import load_preset  # noqa: PLC0415
 
-    given: dict[str, Any] = {"steps": steps, "lr": lr, "min_side": min_side}
+    given: dict[str, Any] = {
+        "steps": steps,
+        "lr": lr,
+        "min_side": min_side,
+        "windows": windows,
+        "precision": precision,
+    }
     given = {name: value for name, value in given.items() if value is not None}
     settings = replace(load_preset(preset), **given)
     if no_refine:

@@ -145,7 +145,16 @@ def _report(
             "size": scale.size[::-1],
             "refined": scale.refined,
             "losses": scale.losses,
-            "kept": scale.kept,
+            "windows": [
+                {
+                    "left": w.window.left,
+                    "top": w.window.top,
+                    "size": w.window.size[::-1],
+                    "losses": w.losses,
+                    "kept": w.kept,
+                }
+                for w in scale.windows
+            ],
             "seconds": round(scale.seconds, 3),
         }
         for scale in result.scales

@@ -3,7 +3,8 @@
 Each gives the output and the gradient towards its input that PyTorch's own layer gives, up to rounding.
 """
 
-# mypy: disable-error-code="no-untyped-call"  (autograd functions are called through an untyped `apply`)
+# Autograd functions are called through an untyped `apply`.
+# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
@@ -63,7 +64,13 @@ class FrozenConv(Function):
             unreached = tuple(
                 have - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
                 for have, out, s, p, d, k in zip(
-                    ctx.size, grad.shape[2:], shape.stride, shape.padding, shape.dilation, weight.shape[2:], strict=True
+                    ctx.size,
+                    grad.shape[2:],
+                    shape.stride,
+                    shape.padding,
+                    shape.dilation,
+                    weight.shape[2:],
+                    strict=True,
                 )
             )
             back = functional.conv_transpose2d(
@@ -101,10 +108,7 @@ class FrozenGate(Function):
             passed = passed.view(n, h, w, c).permute(0, 3, 1, 2)
         else:
             passed = passed.view(ctx.size)
-        if ctx.slope:
-            back = torch.where(passed, grad, grad * ctx.slope)
-        else:
-            back = grad * passed
+        back = torch.where(passed, grad, grad * ctx.slope) if ctx.slope else grad * passed
         return back, None, None, None, None
 
 

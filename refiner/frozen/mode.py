@@ -1,5 +1,8 @@
 """A context in which any PyTorch code computes exact gradients towards its inputs from packed bits."""
 
+# Autograd functions are called through an untyped `apply`.
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 from collections import Counter
@@ -75,7 +78,10 @@ class FrozenGradients(TorchFunctionMode):
         if self._conv_dtype is None or weight.dtype == self._conv_dtype:
             return weight
         if id(weight) not in self._casts:
-            self._casts[id(weight)] = weight, weight.detach().to(self._conv_dtype)  # holds the weight: ids are reused
+            self._casts[id(weight)] = (
+                weight,
+                weight.detach().to(self._conv_dtype),
+            )  # holds the weight: ids are reused
         return self._casts[id(weight)][1]
 
     def conv(
@@ -94,7 +100,7 @@ class FrozenGradients(TorchFunctionMode):
         if _learns(weight, bias) or isinstance(padding, str):
             return NotImplemented
         shape = ConvShape(_pair(stride), _pair(padding), _pair(dilation), groups)
-        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)  # type: ignore[no-untyped-call]
+        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)
 
     def conv_transpose(
         self,
@@ -111,9 +117,14 @@ class FrozenGradients(TorchFunctionMode):
         if _learns(weight, bias):
             return NotImplemented
         shape = ConvShape(
-            _pair(stride), _pair(padding), _pair(dilation), groups, transposed=True, output_padding=_pair(output_padding)
+            _pair(stride),
+            _pair(padding),
+            _pair(dilation),
+            groups,
+            transposed=True,
+            output_padding=_pair(output_padding),
         )
-        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)  # type: ignore[no-untyped-call]
+        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)
 
     def batch_norm(
         self,
@@ -132,7 +143,7 @@ class FrozenGradients(TorchFunctionMode):
         scale = torch.rsqrt(var + eps) * (1 if weight is None else weight)
         shift = (0 if bias is None else bias) - mean * scale
         shape = (1, -1, *[1] * (x.ndim - 2))
-        return FrozenAffine.apply(x, scale.reshape(shape), shift.reshape(shape))  # type: ignore[no-untyped-call]
+        return FrozenAffine.apply(x, scale.reshape(shape), shift.reshape(shape))
 
     def relu(self, x: Tensor, inplace: bool = False) -> Any:
         """`relu`."""
@@ -158,7 +169,7 @@ class FrozenGradients(TorchFunctionMode):
         """`pad` of two axes by reflection or replication."""
         if mode not in ("reflect", "replicate") or len(pad) != 4 or x.ndim != 4:  # noqa: PLR2004  left right top bottom
             return NotImplemented
-        return FrozenPad.apply(x, tuple(pad), mode)  # type: ignore[no-untyped-call]
+        return FrozenPad.apply(x, tuple(pad), mode)
 
     def fft(self, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """A real FFT: in float32, where convolutions are computed in less."""
@@ -167,7 +178,7 @@ class FrozenGradients(TorchFunctionMode):
     def _gate(self, x: Tensor, low: float, high: float, slope: float, inplace: bool) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
             return NotImplemented
-        return FrozenGate.apply(x, low, high, slope, inplace and not x.is_leaf)  # type: ignore[no-untyped-call]
+        return FrozenGate.apply(x, low, high, slope, inplace and not x.is_leaf)
 
 
 def _learns(*parameters: Tensor | None) -> bool:

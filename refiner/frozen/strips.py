@@ -4,12 +4,12 @@ Only one strip's activations exist at a time, forward and backward. Between the 
 saves for it; inside `FrozenGradients` that is packed bits.
 """
 
-# mypy: disable-error-code="no-untyped-call"  (autograd functions are called through an untyped `apply`)
+# Autograd functions are called through an untyped `apply`.
+# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.autograd import Function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from fractions import Fraction
 
 
 def in_strips(run: Callable[[Tensor], Tensor], x: Tensor, *, rows: int, halo: int, scale: Fraction) -> Tensor:

@@ -74,9 +74,7 @@ class Callback:
 def test_a_training_tools_classes_are_neither_needed_nor_run(tmp_path, tensors, tiny, monkeypatch) -> None:
     path = tmp_path / "best.ckpt"
     torch.save({"state_dict": tensors, "callbacks": {Callback: {"best": Callback()}}}, path)
-    monkeypatch.setattr(
-        Callback, "__init__", lambda _: pytest.fail("a class named in the file was run"), raising=False
-    )
+    monkeypatch.setattr(Callback, "__init__", lambda _: pytest.fail("a class named in the file was run"), raising=False)
     assert same_network(path, tiny)
 
 

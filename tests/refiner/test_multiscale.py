@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import refiner
 from refiner import InputError, Settings, StopRefinement, refine
 
-QUICK = Settings(min_side=16, steps=4, lr=0.01)
+QUICK = Settings(min_side=16, steps=4, lr=0.01, windows="off", precision="float32")
 
 
 def test_known_pixels_are_the_inputs_bit_for_bit(toy, scene) -> None:
@@ -52,12 +52,15 @@ def test_dropout_is_off_while_refining(toy, scene) -> None:
 def test_scales_report_what_happened(toy, scene) -> None:
     result = refine(toy, *scene, QUICK)
     assert [scale.size for scale in result.scales] == [(16, 22), (33, 45), (67, 90)]
-    assert result.scales[0].losses == ()
+    assert result.scales[0].windows == ()
     assert not result.scales[0].refined
     for scale in result.scales[1:]:
         assert len(scale.losses) == 4
-        assert scale.refined == (scale.kept > 0)
-        assert scale.losses[scale.kept] == min(scale.losses)
+        (window,) = scale.windows
+        assert scale.refined == (window.kept > 0)
+        assert window.losses == pytest.approx(scale.losses)
+        assert scale.loss_after == min(scale.losses)
+        assert scale.loss_before == scale.losses[0]
         assert scale.losses[-1] < scale.losses[0]
     assert torch.equal(result.scales[-1].composite, result.image)
     assert result.shrunk_from is None

@@ -55,9 +55,7 @@ def test_loss_is_the_sum_of_two_means(parts) -> None:
 
 def test_padding_counts_as_known_but_not_in_the_guide(parts) -> None:
     hole, image, reference, prediction = parts
-    padded = Objective(
-        image, ~hole, reference[..., :28, :30], erode(halve_hole_inward(hole[..., :56, :60])), (56, 60)
-    )
+    padded = Objective(image, ~hole, reference[..., :28, :30], erode(halve_hole_inward(hole[..., :56, :60])), (56, 60))
     before = padded(prediction)
     changed = prediction.clone()
     changed[..., 63, 71] += 1.0  # known padding in both pictures

@@ -13,8 +13,9 @@ def test_presets() -> None:
     assert preset_names() == ["default", "reference"]
     assert load_preset("default") == Settings()
     assert load_preset("reference") == Settings(
-        refine=True, min_side=512, max_scales=3, steps=15, lr=0.002, pixel_budget=1_800_000, keep="last"
-    )
+        refine=True, min_side=512, max_scales=3, steps=15, lr=0.002, pixel_budget=1_800_000, keep="last",
+        windows="off", precision="float32",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["default", "reference"])
@@ -45,6 +46,9 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("max_scales: 0", "max_scales: expected"),
         ("pixel_budget: 1.5", "pixel_budget: expected"),
         ("keep: first", "keep: expected best or last"),
+        ("windows: on", "windows: expected auto or off, got True"),
+        ("precision: float16", "precision: expected auto or float32 or bfloat16"),
+        ("context: -1", "context: expected a number above 0"),
         ("refine: 1", "refine: expected true or false"),
         ("- steps", "expected lines of `key: value`, got a list"),
         ("a: [", "not readable as YAML"),

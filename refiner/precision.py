@@ -1,0 +1,34 @@
+"""Which precision convolutions are computed in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from refiner.settings import Precision
+
+
+def conv_dtype(precision: Precision, device: torch.device, dtype: torch.dtype) -> torch.dtype | None:
+    """The dtype for convolutions; None leaves them in the picture's own.
+
+    Args:
+        precision: `auto` takes bfloat16 where the hardware computes in it, for pictures in float32.
+        device: where the work is done.
+        dtype: the picture's.
+    """
+    if precision == "bfloat16" or (precision == "auto" and dtype == torch.float32 and _has_bfloat16(device)):
+        return torch.bfloat16
+    return None
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16, rather than emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        # PyTorch tells this under private names alone; where a version lacks them, float32 is always right.
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in names)
+    return False
