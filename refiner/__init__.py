@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from refiner.errors import InputError, ModelError, RefinerError, SettingsError
+    from refiner.budget import Plan
+    from refiner.errors import BudgetError, InputError, ModelError, RefinerError, SettingsError
     from refiner.inpainter import Features, Inpainter
     from refiner.multiscale import refine
     from refiner.optimize import StopRefinement
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BudgetError",
     "Features",
     "Inpainter",
     "InputError",
     "ModelError",
+    "Plan",
     "Progress",
     "RefinerError",
     "Result",
@@ -40,7 +43,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "errors": ("InputError", "ModelError", "RefinerError", "SettingsError"),
+    "budget": ("Plan",),
+    "errors": ("BudgetError", "InputError", "ModelError", "RefinerError", "SettingsError"),
     "inpainter": ("Features", "Inpainter"),
     "multiscale": ("refine",),
     "optimize": ("StopRefinement",),

@@ -17,3 +17,7 @@ class SettingsError(RefinerError):
 
 class ModelError(RefinerError):
     """A model or its weights cannot be found, read or used."""
+
+
+class BudgetError(RefinerError):
+    """The work does not fit into the memory there is, whichever way it is cut."""

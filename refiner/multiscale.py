@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from refiner import pyramid
+from refiner.budget import Plan, Planner, scale_windows
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients
 from refiner.inpainter import Inpainter, frozen, native_side, padded_size, predict
@@ -25,7 +27,6 @@ from refiner.optimize import Outcome, StopRefinement, optimize_features
 from refiner.precision import conv_dtype
 from refiner.result import Progress, Result, ScaleResult, WindowResult
 from refiner.settings import Settings
-from refiner.windows import Window, find_windows, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     Teller = Callable[..., object]
 
 _IMAGE_DIMS = 4  # N, C, H, W
-_WORTH_IT = 0.8  # windows that cover more of a picture than this save too little to give up its context
 
 
 def refine(
@@ -44,6 +44,7 @@ def refine(
     mask: Tensor,
     settings: Settings | None = None,
     progress: Callable[[Progress], object] | None = None,
+    on_plan: Callable[[Plan], object] | None = None,
 ) -> Result:
     """Remove what the mask covers and refine the fill at full size.
 
@@ -54,6 +55,7 @@ def refine(
         settings: `Settings()` where None.
         progress: called after each prediction; raising `StopRefinement` ends the work early with the best
             result so far.
+        on_plan: told how the work will be cut to fit into memory, before it starts, and again where that changes.
 
     Returns:
         The filled picture and what happened at each scale. Pictures of a batch do not influence each other,
@@ -62,6 +64,7 @@ def refine(
     Raises:
         InputError: shapes, dtypes, ranges or devices do not fit, a hole leaves nothing known, or the model's
             prediction has the wrong shape.
+        BudgetError: the work does not fit into memory, whichever way it is cut.
     """
     settings = settings or Settings()
     hole = _checked_hole(model, image, mask)
@@ -73,8 +76,8 @@ def refine(
                 progress(Progress(**known))
 
         if not hole.any():
-            return Result(image, scales=(), shrunk_from=None, stopped=False)
-        return _coarse_to_fine(model, image, hole, settings, report)
+            return Result(image, scales=(), shrunk_from=None, stopped=False, plan=None)
+        return _coarse_to_fine(model, image, hole, settings, report, on_plan or (lambda _: None))
 
 
 def _coarse_to_fine(
@@ -82,64 +85,82 @@ def _coarse_to_fine(
     image: Tensor,
     hole: Tensor,
     settings: Settings,
-    progress: Teller,
+    tell: Teller,
+    on_plan: Callable[[Plan], object],
 ) -> Result:
     full_size = _size(image)
     if settings.pixel_budget is not None and settings.refine:
         image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
     min_side = settings.min_side or native_side(model)
     count = pyramid.scale_count(*_size(image), min_side, settings.max_scales) if settings.refine else 1
-
     dtype = conv_dtype(settings.precision, image.device, image.dtype)
+    planner = Planner(model, image, hole, replace(settings, refine=count > 1), dtype, on_plan)
+
     scales: list[ScaleResult] = []
     stopped = False
     for number, (level, level_hole) in enumerate(pyramid.build_pyramid(image, hole, count), start=1):
         start = time.perf_counter()
-        tell = _teller(progress, scale=number, scales=count, size=_size(level))
-        windows: list[WindowResult] = []
+        tell_scale = partial(tell, scale=number, scales=count, size=_size(level))
+        windows: tuple[WindowResult, ...] = ()
         if not scales:
             # Where they do not refine, the authors pad this one pass by mirroring at the outer edge.
             padding: Padding = "reflect" if settings.refine else "symmetric"
-            prediction, stopped = _inpaint(model, level, level_hole, padding, dtype, tell)
+            prediction, stopped = planner.run(_inpaint, model, level, level_hole, padding, tell_scale)
         elif stopped:
             prediction = _enlarge(scales[-1].composite, _size(level))
         else:
-            # What a stop leaves unrefined is enlarged too.
-            prediction = _enlarge(scales[-1].composite, _size(level))
-            places = _windows(model, level_hole, settings)
-            for index, window in enumerate(places, start=1):
-                outcome = _refine_window(
-                    model,
-                    window.of(level),
-                    window.of(level_hole),
-                    window.halved().of(scales[-1].composite),
-                    settings,
-                    dtype,
-                    _teller(tell, window=index, windows=len(places)),
-                )
-                window.of(prediction).copy_(outcome.prediction)
-                windows.append(WindowResult(window, outcome.losses, outcome.kept))
-                stopped = outcome.stopped
-                if stopped:
-                    break
+            reference = scales[-1].composite
+            prediction, windows, stopped = planner.run(
+                _refine_scale, model, level, level_hole, reference, settings, tell_scale
+            )
         composite = torch.where(level_hole, prediction, level)
-        scales.append(ScaleResult(_size(level), composite, tuple(windows), time.perf_counter() - start))
+        scales.append(ScaleResult(_size(level), composite, windows, time.perf_counter() - start))
     shrunk_from = full_size if _size(image) != full_size else None
-    return Result(scales[-1].composite, tuple(scales), shrunk_from, stopped)
+    return Result(scales[-1].composite, tuple(scales), shrunk_from, stopped, planner.plan)
 
 
 def _inpaint(
-    model: Inpainter, image: Tensor, hole: Tensor, padding: Padding, dtype: torch.dtype | None, tell: Teller
+    plan: Plan, model: Inpainter, image: Tensor, hole: Tensor, padding: Padding, tell: Teller
 ) -> tuple[Tensor, bool]:
     """One full pass of the network, without refinement; the prediction, and whether to stop."""
     padded, padded_hole = _padded(model, image, hole, padding)
-    with FrozenGradients(dtype):
+    with FrozenGradients(plan.conv_dtype):
         prediction = predict(model, model.front(padded, padded_hole.to(image.dtype)), padded)
     try:
         tell(step=1, steps=1, loss=None)
     except StopRefinement:
         return _crop(prediction, image), True
     return _crop(prediction, image), False
+
+
+def _refine_scale(
+    plan: Plan,
+    model: Inpainter,
+    image: Tensor,
+    hole: Tensor,
+    reference: Tensor,
+    settings: Settings,
+    tell: Teller,
+) -> tuple[Tensor, tuple[WindowResult, ...], bool]:
+    """Refine a scale window by window; the prediction, what happened in each, and whether to stop."""
+    prediction = _enlarge(reference, _size(image))  # stays where a stop leaves a window unrefined
+    windows = scale_windows(model, hole, settings, plan.context)
+    results: list[WindowResult] = []
+    for index, window in enumerate(windows, start=1):
+        outcome = _refine_window(
+            model,
+            window.of(image),
+            window.of(hole),
+            window.halved().of(reference),
+            settings,
+            plan.conv_dtype,
+            partial(tell, window=index, windows=len(windows)),
+        )
+        window.of(prediction).copy_(outcome.prediction)
+        results.append(WindowResult(window, outcome.losses, outcome.kept))
+        if outcome.stopped:
+            return prediction, tuple(results), True
+    return prediction, tuple(results), False
 
 
 def _refine_window(
@@ -168,14 +189,6 @@ def _refine_window(
     return replace(outcome, prediction=_crop(outcome.prediction, image))
 
 
-def _windows(model: Inpainter, hole: Tensor, settings: Settings) -> list[Window]:
-    """Where to refine a scale: windows around its holes, or all of it where that is hardly more."""
-    if settings.windows == "off":
-        return [whole(hole)]
-    windows = find_windows(hole, context=settings.context, least=native_side(model), multiple=model.multiple)
-    return windows if sum(window.area for window in windows) < _WORTH_IT * whole(hole).area else [whole(hole)]
-
-
 def _enlarge(composite: Tensor, size: tuple[int, int]) -> Tensor:
     """Stands in for a prediction that was not made: the previous scale, enlarged."""
     return functional.interpolate(composite, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
@@ -184,11 +197,6 @@ def _enlarge(composite: Tensor, size: tuple[int, int]) -> Tensor:
 def _widened(leaf: Any, dtype: torch.dtype) -> Any:
     """Features are optimised in the picture's precision."""
     return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
-
-def _teller(progress: Teller, **known: Any) -> Teller:
-    """Binds what stays the same during a scale or a window."""
-    return lambda **more: progress(**known, **more)
 
 
 def _padded(model: Inpainter, image: Tensor, hole: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:

@@ -99,15 +99,15 @@ def optimize_features(
             stopped = True
             break
         if step < steps - 1:
-            _update(adam, tuned, loss)
+            update(adam, tuned, loss)
         del prediction, loss  # frees the graph before the next one is built
 
     assert kept_prediction is not None  # noqa: S101  steps is at least 1
     return Outcome(kept_prediction, tuple(losses), kept, stopped)
 
 
-def _update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
-    """One step of Adam; a sum over the batch leaves each picture its own gradient."""
+def update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
+    """One step of Adam on what is tuned; a sum over the batch leaves each picture its own gradient."""
     if not loss.requires_grad:
         raise InputError("model: the prediction has no gradient towards the features; rear must not detach them.")
     gradients = torch.autograd.grad(loss, tuned, torch.ones_like(loss), allow_unused=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from refiner.budget import Plan
     from refiner.inpainter import Inpainter
     from refiner.result import Progress, Result
 
@@ -73,9 +74,11 @@ def fill(
     settings: Settings,
     device: torch.device,
     progress: Callable[[Progress], object] | None = None,
+    on_plan: Callable[[Plan], object] | None = None,
 ) -> tuple[Image.Image, Result]:
     """Fill a photo's hole; gives the photo and all that `refine` reports."""
     if isinstance(model, nn.Module):
         model.to(device)
-    result = refine(model, picture.rgb().to(device), torch.from_numpy(hole)[None, None].to(device), settings, progress)
+    image, mask = picture.rgb().to(device), torch.from_numpy(hole)[None, None].to(device)
+    result = refine(model, image, mask, settings, progress, on_plan)
     return picture.filled(result.image, hole), result

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from refiner.budget import Plan
     from refiner.windows import Window
 
 
@@ -105,9 +106,11 @@ class Result:
         shrunk_from: the input's height and width where `pixel_budget` shrank it, else None.
         stopped: whether the progress callback stopped the work; scales it did not reach are enlarged
             from the last one that it did.
+        plan: how the work was cut to fit into memory; None where there was no hole.
     """
 
     image: Tensor
     scales: tuple[ScaleResult, ...]
     shrunk_from: tuple[int, int] | None
     stopped: bool
+    plan: Plan | None

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from refiner.errors import SettingsError
+from refiner.units import parse_bytes
 
 Keep = Literal["best", "last"]
 Windows = Literal["auto", "off"]
@@ -33,10 +34,12 @@ class Settings:
             unrefined one where refinement made it worse; `last` the last one, as the authors do.
         windows: `auto` refines windows around the holes where they are smaller than the picture; `off` the whole
             picture. The smallest scale sees the whole picture in either case.
-        context: margin of a window around its hole, as a share of the hole's longer side, or of the side the model
+        context: margin of a window around its hole, as a share of the hole's shorter side, or of the side the model
             was trained for where that is larger.
         precision: of convolutions: `auto` takes `bfloat16` where the hardware computes in it, and `float32`
             elsewhere. FFTs, features, optimiser and loss are always in the picture's own precision.
+        memory: most that the work may take, such as `6GB`; the picture is cut into strips and smaller windows to fit.
+            None for most of what is free on the device.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -52,6 +55,7 @@ class Settings:
     windows: Windows = "auto"
     context: float = 0.25
     precision: Precision = "auto"
+    memory: str | None = None
 
     def __post_init__(self) -> None:
         _require("refine", self.refine, isinstance(self.refine, bool), "true or false")
@@ -61,9 +65,20 @@ class Settings:
         _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
         for name in ("lr", "context"):
             _require(name, getattr(self, name), _is_positive(getattr(self, name)), "a number above 0")
+        _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
         for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
+
+
+def _is_bytes(value: object) -> bool:
+    if not isinstance(value, str):
+        return value is None
+    try:
+        parse_bytes(value)
+    except ValueError:
+        return False
+    return True
 
 
 def load_preset(name_or_path: str) -> Settings:

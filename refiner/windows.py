@@ -58,7 +58,7 @@ def find_windows(hole: Tensor, *, context: float, least: int, multiple: int) -> 
 
     Args:
         hole: (N,1,H,W), bool; the holes of a batch are taken together.
-        context: margin around a hole, as a share of its longer side.
+        context: margin around a hole, as a share of its shorter side.
         least: side in pixels that the margin is a share of where holes are smaller.
         multiple: windows start at multiples of this and of 2, and end there or at the picture's edge.
 
@@ -69,7 +69,7 @@ def find_windows(hole: Tensor, *, context: float, least: int, multiple: int) -> 
     step = math.lcm(multiple, 2)
     windows = []
     for box in _boxes(flat):
-        margin = math.ceil(context * max(least, *box.size))
+        margin = math.ceil(context * max(least, min(box.size)))
         windows.append(
             Window(
                 max((box.top - margin) // step * step, 0),

@@ -44,9 +44,10 @@ def test_the_main_job(run, photo_files, tmp_path) -> None:
     code, out, err = run("inpaint", photo, mask, *QUICK)
     output = tmp_path / "photo_refined.png"
     assert (code, out) == (0, f"{output}\n")
-    assert err.startswith("Refined 2 of 3 scales")
-    assert "75x55 loss" in err
-    assert err.count("\n") == 1
+    plan, closing = err.splitlines()
+    assert plan.startswith("Plan: 150x110 in one piece")
+    assert closing.startswith("Refined 2 of 3 scales")
+    assert "75x55 loss" in closing
     hole = pixels(mask) > 0
     original, result = pixels(photo), pixels(output)
     assert np.array_equal(result[~hole], original[~hole])
@@ -77,13 +78,18 @@ def test_all_that_can_be_written(run, photo_files, tmp_path) -> None:
     assert told["size"] == [150, 110]
     assert [scale["size"] for scale in told["scales"]] == [[37, 27], [75, 55], [150, 110]]
     assert [len(scale["losses"]) for scale in told["scales"]] == [0, 3, 3]
+    assert [[window["size"] for window in scale["windows"]] for scale in told["scales"]] == [
+        [],
+        [[75, 55]],
+        [[150, 110]],
+    ]
     assert all(scale["seconds"] >= 0 for scale in told["scales"])
 
 
 def test_no_refinement(run, photo_files, tmp_path) -> None:
     code, _, err = run("inpaint", *photo_files, *QUICK, "--no-refine", "-o", tmp_path / "plain.png")
     assert code == 0
-    assert err.startswith("Not refined: the model's own result at 150x110")
+    assert err.splitlines()[-1].startswith("Not refined: the model's own result at 150x110")
 
 
 def test_a_photo_too_small_for_two_scales_is_told_so(run, photo_files) -> None:
@@ -144,6 +150,9 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
         "unknown device": ([photo, mask, "--device", "tpu"], "tpu"),
         "bad steps": ([photo, mask, "--steps", "0"], "steps"),
         "steps in words": ([photo, mask, "--steps", "many"], "--steps"),
+        "bad memory": ([photo, mask, "--memory", "much"], "memory"),
+        "too little memory": ([photo, mask, *QUICK, "--memory", "100kB"], "--memory"),
+        "bad precision": ([photo, mask, "--precision", "float8"], "--precision"),
         "bad rate": ([photo, mask, "--lr", "-1"], "lr"),
         "unknown option": ([photo, mask, "--fast"], "--fast"),
         "one argument": ([photo], "MASK"),
@@ -166,7 +175,8 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
     [
         "missing image", "truncated image", "text as image", "missing mask", "mask of another size", "white mask",
         "text as weights", "unknown model", "unknown preset", "unknown key", "unknown device", "bad steps",
-        "steps in words", "bad rate", "unknown option", "one argument", "missing folder", "folder as output",
+        "steps in words", "bad memory", "too little memory", "bad precision",
+        "bad rate", "unknown option", "one argument", "missing folder", "folder as output",
         "output exists", "report exists", "output of no format", "same file twice", "scales folder in use",
         "scales of nothing",
     ],
@@ -234,5 +244,6 @@ def test_ctrl_c_leaves_nothing_behind(photo_files, tmp_path, wait) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip() == "Interrupted: no file was written."
+    assert err.splitlines()[-1] == "Interrupted: no file was written."
+    assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.png", "photo.png"]

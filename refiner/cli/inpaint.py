@@ -47,6 +47,7 @@ _PATH = click.Path(path_type=Path)
     type=click.Choice(["auto", "float32", "bfloat16"]),
     help="Of convolutions [preset: auto, bfloat16 where the hardware has it].",
 )
+@click.option("--memory", metavar="SIZE", help="Most to take, such as 6GB [preset: most of what is free].")
 @click.option("--no-refine", is_flag=True, help="The model's own result: one pass at full size.")
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
 @click.option("--compare", type=_PATH, metavar="FILE.png", help="Also write hole, plain and refined side by side.")
@@ -67,6 +68,7 @@ def inpaint(
     min_side: int | None,
     windows: str | None,
     precision: str | None,
+    memory: str | None,
     no_refine: bool,
     save_scales: Path | None,
     compare: Path | None,
@@ -85,6 +87,7 @@ def inpaint(
         "min_side": min_side,
         "windows": windows,
         "precision": precision,
+        "memory": memory,
     }
     given = {name: value for name, value in given.items() if value is not None}
     settings = replace(load_preset(preset), **given)

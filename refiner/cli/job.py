@@ -23,8 +23,10 @@ from refiner.photo import fill
 from refiner.registry import load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from refiner.budget import Plan
     from refiner.result import Result
     from refiner.settings import Settings
 
@@ -87,8 +89,11 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
         if not quiet:
             click.echo(line, err=True)
 
+    def say_plan(plan: Plan) -> None:
+        say(f"Plan: {plan}.")
+
     with ProgressBars(quiet=quiet) as bars:
-        filled, result = fill(model, picture, hole, request.settings, request.device, bars)
+        filled, result = fill(model, picture, hole, request.settings, request.device, bars, say_plan)
 
     written: dict[Path, bytes] = {targets.output: _encoded(request, targets, picture, filled, hole)}
     if targets.compare is not None:
@@ -104,19 +109,27 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
         targets.scales.mkdir(exist_ok=True)
     write_atomic(written)
 
-    if not hole.any():
-        say(f"{request.mask} is black all over: nothing to remove, {request.image} was copied unchanged.")
-    else:
-        if result.shrunk_from is not None:
-            say(
-                f"The photo was shrunk from {picture.image.width}x{picture.image.height} to "
-                f"{filled.width}x{filled.height}: preset {request.preset} has a pixel_budget of "
-                f"{request.settings.pixel_budget}."
-            )
-        if is_lossy(targets.output):
-            say(f"{format_of(targets.output)} changes known pixels a little too; a .png keeps them exactly.")
-        say(closing_line(result, request.settings, native_side(model), seconds, str(request.device)))
+    for line in _how_it_went(request, targets, picture, result, native_side(model), seconds):
+        say(line)
     click.echo(targets.output)
+
+
+def _how_it_went(
+    request: Request, targets: Targets, picture: Picture, result: Result, side: int, seconds: float
+) -> Iterator[str]:
+    """What the user should know at the end, a line each."""
+    if not result.scales:
+        yield f"{request.mask} is black all over: nothing to remove, {request.image} was copied unchanged."
+        return
+    if result.shrunk_from is not None:
+        height, width = result.scales[-1].size
+        yield (
+            f"The photo was shrunk from {picture.image.width}x{picture.image.height} to {width}x{height}: preset "
+            f"{request.preset} has a pixel_budget of {request.settings.pixel_budget}."
+        )
+    if is_lossy(targets.output):
+        yield f"{format_of(targets.output)} changes known pixels a little too; a .png keeps them exactly."
+    yield closing_line(result, request.settings, side, seconds, str(request.device))
 
 
 def _encoded(request: Request, targets: Targets, picture: Picture, filled: Image.Image, hole: Mask) -> bytes:
@@ -171,6 +184,7 @@ def _report(
         "device": str(request.device),
         "preset": request.preset,
         "settings": asdict(request.settings),
+        "plan": None if result.plan is None else str(result.plan),
         "size": filled.size,
         "shrunk_from": None if result.shrunk_from is None else result.shrunk_from[::-1],
         "seconds": round(seconds, 3),

@@ -147,6 +147,28 @@ class FrozenPad(Function):
         return backward(grad, sizes_only, ctx.widths), None, None
 
 
+class FrozenRfft2(Function):
+    """The real 2-D FFT over the last two axes. Saves nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, norm: str) -> Tensor:
+        ctx.size, ctx.norm = x.shape[-2:], norm
+        spectrum: Tensor = torch.fft.rfft2(x, norm=norm)
+        return spectrum
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # The adjoint adds up half the spectrum; the inverse transform adds every column but the first, and at even
+        # widths the last, twice.
+        width = ctx.size[1]
+        weights = grad.real.new_full((grad.shape[-1],), 0.5)
+        weights[0] = 1
+        if width % 2 == 0:
+            weights[-1] = 1
+        inverse = {"ortho": "ortho", "backward": "forward", "forward": "backward"}[ctx.norm]
+        return torch.fft.irfft2(grad * weights, s=ctx.size, norm=inverse), None
+
+
 def _is_thin(x: Tensor, weight: Tensor, shape: ConvShape) -> bool:
     """Whether a convolution has so few output channels that a CPU's vectors, 16 wide, would be mostly empty."""
     channels, rows = weight.shape[0], weight.shape[2]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from refiner.frozen.functions import ConvShape, FrozenAffine, FrozenConv, FrozenGate, FrozenPad
+from refiner.frozen.functions import ConvShape, FrozenAffine, FrozenConv, FrozenGate, FrozenPad, FrozenRfft2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +43,9 @@ class Survey:
 class FrozenGradients(TorchFunctionMode):
     """Within it, layers with frozen weights save no activations for the backward pass.
 
-    Convolutions and transposed convolutions (2-D), BatchNorm in eval mode, ReLU, LeakyReLU, ReLU6 and Hardtanh, and
-    padding by reflection or replication are computed by `refiner.frozen.functions`, as modules or as functions.
-    FFTs, sums, concatenations and resizes save nothing in PyTorch either. All else is left to ordinary autograd:
+    Convolutions and transposed convolutions (2-D), BatchNorm in eval mode, ReLU, LeakyReLU, ReLU6 and Hardtanh,
+    padding by reflection or replication, and real FFTs are computed by `refiner.frozen.functions`, as modules or as
+    functions. Sums, concatenations and resizes save nothing in PyTorch either. All else is left to ordinary autograd:
     a `Survey` says what that keeps. Layers whose weights need a gradient are left alone.
 
     Args:
@@ -171,9 +171,16 @@ class FrozenGradients(TorchFunctionMode):
             return NotImplemented
         return FrozenPad.apply(x, tuple(pad), mode)
 
+    def rfft2(self, x: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Any:
+        """`rfft2` of whole pictures."""
+        x = _wide(x)
+        if s is not None or tuple(dim) not in ((-2, -1), (2, 3)) or x.ndim != 4:  # noqa: PLR2004  N, C, H, W
+            return torch.fft.rfft2(x, s, dim, norm)
+        return FrozenRfft2.apply(x, norm or "backward")
+
     def fft(self, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """A real FFT: in float32, where convolutions are computed in less."""
-        return func(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x, *args, **kwargs)
+        """An FFT: in float32, where convolutions are computed in less."""
+        return func(_wide(x), *args, **kwargs)
 
     def _gate(self, x: Tensor, low: float, high: float, slope: float, inplace: bool) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
@@ -192,7 +199,11 @@ def _pair(value: Any) -> tuple[int, int]:
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _real_fft(func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _fft(func: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda mode, *args, **kwargs: mode.fft(func, *args, **kwargs)
 
 
@@ -211,8 +222,8 @@ _HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.leaky_relu: FrozenGradients.leaky_relu,
     functional.relu6: FrozenGradients.relu6,
     functional.hardtanh: FrozenGradients.hardtanh,
-    torch.fft.rfft2: _real_fft(torch.fft.rfft2),
-    torch.fft.rfftn: _real_fft(torch.fft.rfftn),
-    torch.fft.fft2: _real_fft(torch.fft.fft2),
-    torch.fft.fftn: _real_fft(torch.fft.fftn),
+    torch.fft.rfft2: FrozenGradients.rfft2,
+    torch.fft.rfftn: _fft(torch.fft.rfftn),
+    torch.fft.fft2: _fft(torch.fft.fft2),
+    torch.fft.fftn: _fft(torch.fft.fftn),
 }

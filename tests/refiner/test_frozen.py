@@ -1,0 +1,316 @@
+"""Frozen layers and strips against PyTorch's own layers on the whole picture."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lama import Generator, GeneratorConfig, LamaInpainter
+from lama.weights import LAMA_SMALL
+from refiner.frozen import FrozenGradients, Survey, in_strips
+from refiner.frozen.bits import pack, unpack
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """Eval mode, no gradients, BatchNorms with something to do."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator))
+            module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
+    return network.eval().requires_grad_(False)
+
+
+def gradient(run, x: Tensor, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    out = run(x)
+    direction = torch.cos(torch.arange(out.numel())).to(out.dtype).reshape(out.shape)
+    return out.detach(), torch.autograd.grad(out, x, direction)[0]
+
+
+def check(network, x: Tensor, *, tolerance: float = 1e-12) -> None:
+    expected = gradient(network, x)
+
+    def frozen(x: Tensor) -> Tensor:
+        with FrozenGradients():
+            return network(x)
+
+    for ours, theirs in zip(gradient(frozen, x), expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+def saved_bytes(run, x: Tensor) -> int:
+    """Bytes that autograd keeps, parameters left out; each storage once."""
+    storages = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        run(x.detach().clone().requires_grad_())
+    return sum(storages.values())
+
+
+class Spectrum(nn.Module):
+    def __init__(self, norm: str) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(x, norm=self.norm)
+        weights = torch.linspace(-1, 2, spectrum.shape[-1], dtype=x.dtype)
+        return torch.fft.irfft2(spectrum * (weights + 0.3j), s=x.shape[-2:], norm=self.norm)
+
+
+LAYERS = {
+    "spectrum": Spectrum("ortho"),
+    "spectrum of odd width": nn.Sequential(nn.ReflectionPad2d((1, 0, 1, 1)), Spectrum("backward"), Spectrum("forward")),
+    "conv": nn.Conv2d(4, 6, 3),
+    "conv without bias": nn.Conv2d(4, 6, 3, bias=False),
+    "strided conv": nn.Conv2d(4, 6, 3, stride=2, padding=1),
+    "dilated conv": nn.Conv2d(4, 6, 3, dilation=2, padding=2),
+    "grouped conv": nn.Conv2d(4, 6, (3, 5), groups=2, padding=(0, 2)),
+    "valid conv": nn.Conv2d(4, 6, 3, padding="valid"),
+    "same conv": nn.Conv2d(4, 6, 3, padding="same"),
+    "reflecting conv": nn.Conv2d(4, 6, 5, padding=2, padding_mode="reflect"),
+    "replicating conv": nn.Conv2d(4, 6, 5, padding=2, padding_mode="replicate"),
+    "circular conv": nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
+    "thin conv": nn.Conv2d(4, 3, 7, padding=3),
+    "thin reflecting conv": nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(4, 3, 7)),
+    "transposed conv": nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
+    "grouped transposed conv": nn.ConvTranspose2d(4, 6, 4, stride=2, groups=2),
+    "batch norm": nn.BatchNorm2d(4),
+    "plain batch norm": nn.BatchNorm2d(4, affine=False),
+    "relu": nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True)),
+    "leaky relu": nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(4, 4, 1), nn.LeakyReLU(0.1, inplace=True)),
+    "relu6 and hardtanh": nn.Sequential(nn.ReLU6(), nn.Hardtanh(-0.3, 0.4)),
+    "left to autograd": nn.Sequential(nn.ELU(), nn.InstanceNorm2d(4), nn.MaxPool2d(2), nn.Upsample(scale_factor=2)),
+    "1-d padding": nn.Sequential(nn.Flatten(2), nn.ReflectionPad1d(2), nn.Conv1d(4, 2, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_agree_with_autograd(name, channels_last) -> None:
+    torch.manual_seed(0)
+    network = randomised(LAYERS[name].double())
+    x = torch.randn(2, 4, 13, 18, dtype=torch.float64)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    check(network, x)
+
+
+def test_functions_and_methods_are_seen_as_modules_are() -> None:
+    weight = torch.randn(4, 4, 3, 3, dtype=torch.float64)
+
+    def network(x: Tensor) -> Tensor:
+        x = torch.relu(functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), weight))
+        x = functional.relu(torch.conv2d(x, weight, padding=1), inplace=True)
+        x = functional.conv2d(x, weight).relu() + functional.conv2d(x, weight).relu_()
+        return torch.relu_(functional.leaky_relu(functional.conv2d(x, weight), 0.1) * 2)
+
+    x = torch.randn(1, 4, 12, 12, dtype=torch.float64)
+    check(network, x)
+    with FrozenGradients():
+        assert saved_bytes(network, x) < 4 * x.numel() + weight.numel() * 8
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(5, 24),
+    width=st.integers(5, 24),
+    channels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+)
+def test_convolutions_of_any_shape(height, width, channels, kernel, stride, padding) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, channels[0], height, width, dtype=torch.float64)
+    conv = nn.Conv2d(*channels, kernel, stride=stride, padding=padding)
+    check(randomised(nn.Sequential(conv, nn.BatchNorm2d(channels[1]), nn.ReLU()).double()), x)
+    transposed = nn.ConvTranspose2d(*channels, kernel, stride=stride, padding=min(padding, kernel - 1))
+    check(randomised(nn.Sequential(transposed, nn.LeakyReLU(0.1)).double()), x)
+
+
+class UNet(nn.Module):
+    """Standard layers with a skip connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1 = nn.Sequential(nn.Conv2d(4, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(inplace=True))
+        self.down2 = nn.Sequential(nn.Conv2d(12, 24, 4, stride=2, padding=1), nn.BatchNorm2d(24), nn.LeakyReLU(0.2))
+        self.up = nn.Sequential(nn.ConvTranspose2d(24, 12, 4, stride=2, padding=1), nn.BatchNorm2d(12), nn.ReLU())
+        self.out = nn.Conv2d(24, 3, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.down1(x)
+        return torch.sigmoid(self.out(torch.cat([skip, self.up(self.down2(skip))], dim=1)))
+
+
+def test_a_u_net_in_float32() -> None:
+    torch.manual_seed(0)
+    check(randomised(UNet()), torch.randn(2, 4, 32, 48), tolerance=1e-5)
+
+
+def lama_features(dtype: torch.dtype) -> tuple[LamaInpainter, Tensor]:
+    """The embedded model and features of a random picture, both branches in one tensor."""
+    model = LAMA_SMALL().to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 64, 96, generator=generator, dtype=dtype)
+    mask = (torch.rand(1, 1, 64, 96, generator=generator) > 0.7).to(dtype)
+    features = model.front(image, mask)
+    torch.testing.assert_close(features, model.generator.to(dtype).front(torch.cat([image * (1 - mask), mask], dim=1)))
+    return model, torch.cat(features, dim=1)
+
+
+def split(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x[:, :64], x[:, 64:]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_lama_in_float32_agrees_with_ordinary_autograd(fused) -> None:
+    model, features = lama_features(torch.float32)
+    rear = model.rear if fused else model.generator.rear
+
+    def frozen(x: Tensor) -> Tensor:
+        with FrozenGradients():
+            return rear(split(x))
+
+    ours, theirs = gradient(frozen, features), gradient(lambda x: rear(split(x)), features)
+    assert (ours[0] - theirs[0]).abs().max() <= 1e-5
+    assert (ours[1] - theirs[1]).norm() <= 1e-5 * theirs[1].norm()
+
+
+@pytest.mark.parametrize("strip_height", [None, 16])
+def test_fused_lama_is_lama(strip_height) -> None:
+    """In float64: in float32 rounding decides the sign of values near zero, and the gradient there."""
+    model, features = lama_features(torch.float64)
+    model.strip_height = strip_height
+
+    def ours(x: Tensor) -> Tensor:
+        with FrozenGradients():
+            return model.rear(split(x))
+
+    one, other = gradient(ours, features), gradient(lambda x: model.generator.rear(split(x)), features)
+    assert (one[0] - other[0]).abs().max() <= 1e-10
+    assert (one[1] - other[1]).norm() <= 1e-10 * other[1].norm()
+
+
+@pytest.mark.parametrize("strip_height", [None, 64])
+def test_big_lamas_rear_saves_at_most_200_bytes_a_pixel(strip_height) -> None:
+    model = LamaInpainter(Generator(GeneratorConfig()).eval())
+    model.strip_height = strip_height
+    features = torch.rand(1, 512, 24, 24)
+
+    def run(x: Tensor) -> None:
+        with FrozenGradients():
+            model.rear((x[:, :128], x[:, 128:]))
+
+    assert saved_bytes(run, features) <= 200 * (8 * 24) ** 2
+
+
+def test_weights_that_learn_keep_their_gradient() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 2, 3)).eval()
+    x = torch.randn(1, 4, 8, 8)
+    with FrozenGradients():
+        network(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_survey_names_what_is_left_to_autograd() -> None:
+    network = randomised(nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.ELU(), nn.Sigmoid()))
+    survey = Survey()
+    with FrozenGradients(survey=survey):
+        network(torch.randn(1, 4, 10, 10, requires_grad=True))
+    assert set(survey.saved) == {"torch.nn.functional.elu", "torch.sigmoid"}
+    assert survey.saved["torch.sigmoid"] == 8 * 8 * 8 * 4
+
+
+def test_low_precision_is_for_convolutions_alone() -> None:
+    model = LAMA_SMALL()
+    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    with torch.no_grad():
+        exact = model.rear(model.front(image, mask))
+        with FrozenGradients(torch.bfloat16):
+            close = model.rear(model.front(image, mask))
+            assert torch.fft.rfft2(image.bfloat16()).dtype == torch.complex64
+            assert functional.conv2d(image, torch.ones(3, 3, 1, 1)).dtype == torch.bfloat16
+    assert not torch.equal(exact, close.float())
+    assert (exact - close.float()).abs().mean() < 5e-3
+
+
+@given(st.integers(1, 70), st.integers(0, 99))
+def test_bits(count, seed) -> None:
+    flags = torch.rand(count, generator=torch.Generator().manual_seed(seed)) > 0.5
+    bits = pack(flags)
+    assert bits.shape == (-(-count // 8),)
+    assert torch.equal(unpack(bits, count), flags)
+
+
+def test_bits_by_arithmetic_as_on_a_gpu(monkeypatch) -> None:
+    """The way without NumPy gives the same bits; here on the CPU, where it can be compared."""
+    flags = torch.rand(1003) > 0.5
+    expected = pack(flags)
+
+    class Elsewhere:
+        type = "cuda"
+
+    monkeypatch.setattr(Tensor, "device", property(lambda _: Elsewhere()))
+    assert torch.equal(pack(flags), expected)
+    assert torch.equal(unpack(expected, 1003), flags)
+
+
+def local_network(scale: Fraction) -> tuple[nn.Module, int]:
+    """A network of small reach at the given scale, and its halo in coarse rows."""
+    if scale == 1:
+        return nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(3, 5, 5), nn.ReLU(), nn.Conv2d(5, 2, 3, padding=1)), 3
+    if scale < 1:
+        down = nn.Conv2d(3, 5, 3, stride=2, padding=1, padding_mode="reflect")
+        return nn.Sequential(down, nn.ReLU(), nn.Conv2d(5, 4, 3, stride=2, padding=1)), 2
+    up = nn.ConvTranspose2d(3, 5, 3, stride=2, padding=1, output_padding=1)
+    return nn.Sequential(up, nn.ReLU(), nn.ConvTranspose2d(5, 4, 4, stride=2, padding=1), nn.Sigmoid()), 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    scale=st.sampled_from([Fraction(1), Fraction(4), Fraction(1, 4)]),
+    rows=st.integers(1, 9),
+    height=st.integers(6, 14),
+    channels_last=st.booleans(),
+)
+def test_strips_give_the_whole_pictures_numbers(scale, rows, height, channels_last) -> None:
+    torch.manual_seed(0)
+    network, halo = local_network(scale)
+    network = randomised(network.double())
+    fine = 1 if scale >= 1 else scale.denominator
+    x = torch.randn(2, 3, height * fine, 8 * fine, dtype=torch.float64)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def strips(x: Tensor) -> Tensor:
+        with FrozenGradients():
+            return in_strips(network, x, rows=rows, halo=halo, scale=scale)
+
+    torch.testing.assert_close(gradient(strips, x), gradient(network, x), rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(strips(x), network(x))
+
+
+def test_a_halo_too_small_is_seen() -> None:
+    """The test above can fail."""
+    torch.manual_seed(0)
+    network, halo = local_network(Fraction(1))
+    x = torch.randn(1, 3, 20, 8)
+    with torch.no_grad():
+        short = in_strips(network, x, rows=5, halo=halo - 1, scale=Fraction(1))
+        assert not torch.allclose(short, network(x))
