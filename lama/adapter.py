@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lama.fused import FusedGenerator
+from refiner.inpainter import DEFAULT_LEARNING_RATE
 
 if TYPE_CHECKING:
     from lama.generator import Generator
@@ -21,14 +22,18 @@ class LamaInpainter(nn.Module):
         multiple: the sides of a picture must be multiples of this.
         min_side: the least side the network takes: reflection padding at 1/8 needs two pixels there.
         native_side: the side it works best at; the smallest scale of the pyramid follows from it.
+        learning_rate: what suits its features when they are refined.
     """
 
     generator: Generator
 
-    def __init__(self, generator: Generator, *, native_side: int = 512) -> None:
+    def __init__(
+        self, generator: Generator, *, native_side: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
         self.native_side = native_side
+        self.learning_rate = learning_rate
         self.multiple = 2**generator.config.n_downsampling
         self.min_side = 2 * self.multiple
         self.fused = FusedGenerator(generator)

@@ -234,7 +234,7 @@ def _rehearse(
             del features
             leaves = [leaf.to(image.dtype) for leaf in leaves if isinstance(leaf, Tensor)]
             tuned = [leaf.clone().requires_grad_() for leaf in leaves]
-            adam = torch.optim.Adam(tuned, lr=settings.lr)
+            adam = torch.optim.Adam(tuned)
             for _ in range(2):  # the second time Adam's averages are there
                 with torch.enable_grad():
                     with mode:

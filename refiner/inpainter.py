@@ -16,14 +16,16 @@ Features = Any
 """A tensor, or any nested tuple, list or dict of tensors."""
 
 DEFAULT_NATIVE_SIDE = 512
+DEFAULT_LEARNING_RATE = 0.002  # the authors', for Big LaMa
 
 
 @runtime_checkable
 class Inpainter(Protocol):
     """An inpainting network cut in two: `rear(front(image, mask))` is its prediction.
 
-    Two more attributes are read where a model has them: `native_side`, the side in pixels it was trained for
-    (else 512), and `min_side`, the least side it takes (else `multiple`).
+    More attributes are read where a model has them: `native_side`, the side in pixels it was trained for (else 512);
+    `learning_rate`, for its features (else 0.002); `min_side`, the least side it takes (else `multiple`); and
+    `strip_height`, which the engine sets to have its full-resolution ends computed that many picture rows at a time.
     """
 
     @property
@@ -52,6 +54,11 @@ class Inpainter(Protocol):
 def native_side(model: Inpainter) -> int:
     """The side in pixels that the model was trained for."""
     return int(getattr(model, "native_side", DEFAULT_NATIVE_SIDE))
+
+
+def learning_rate(model: Inpainter) -> float:
+    """Adam's learning rate that suits the model's features."""
+    return float(getattr(model, "learning_rate", DEFAULT_LEARNING_RATE))
 
 
 def padded_size(model: Inpainter, height: int, width: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from refiner import pyramid
 from refiner.budget import Plan, Planner, scale_windows
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients
-from refiner.inpainter import Inpainter, frozen, native_side, padded_size, predict
+from refiner.inpainter import Inpainter, frozen, learning_rate, native_side, padded_size, predict
 from refiner.objective import Objective
 from refiner.optimize import Outcome, StopRefinement, optimize_features
 from refiner.precision import conv_dtype
@@ -181,7 +181,7 @@ def _refine_window(
         features=features,
         objective=Objective.at_scale(padded, padded_hole, reference, hole),
         steps=settings.steps,
-        lr=settings.lr,
+        lr=settings.lr or learning_rate(model),
         keep=settings.keep,
         on_step=lambda step, loss: tell(step=step + 1, steps=settings.steps, loss=loss),
         conv_dtype=dtype,

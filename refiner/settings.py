@@ -27,7 +27,7 @@ class Settings:
             factor of sqrt(2) of it. None takes the side the model was trained for.
         max_scales: most scales the pyramid may have; None for as many as the picture needs.
         steps: predictions at each refined scale, one more than there are updates by Adam.
-        lr: Adam's learning rate on the features.
+        lr: Adam's learning rate on the features. None takes the model's own.
         pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
             result; None never shrinks.
         keep: which prediction of a scale is its result: `best` the one of lowest loss, which is the
@@ -49,7 +49,7 @@ class Settings:
     min_side: int | None = None
     max_scales: int | None = None
     steps: int = 15
-    lr: float = 0.002
+    lr: float | None = None
     pixel_budget: int | None = None
     keep: Keep = "best"
     windows: Windows = "auto"
@@ -63,8 +63,8 @@ class Settings:
             value = getattr(self, name)
             _require(name, value, value is None or _is_int(value, least), f"a whole number from {least} or null")
         _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
-        for name in ("lr", "context"):
-            _require(name, getattr(self, name), _is_positive(getattr(self, name)), "a number above 0")
+        _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0 or null")
+        _require("context", self.context, _is_positive(self.context), "a number above 0")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
         for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
             known = get_args(choices)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import Toy
@@ -73,6 +75,14 @@ def test_the_smallest_scale_follows_from_the_model(toy, scene) -> None:
     assert len(refine(toy, *scene, Settings(steps=1)).scales) == 3
     assert len(refine(toy, *scene, Settings(steps=1, max_scales=2)).scales) == 2
     assert len(refine(toy, *scene, Settings(steps=1, min_side=60)).scales) == 1
+
+
+def test_the_learning_rate_follows_from_the_model(toy, scene) -> None:
+    given = {lr: refine(toy, *scene, replace(QUICK, lr=lr)).image for lr in (0.002, 0.03)}
+    assert torch.equal(refine(toy, *scene, replace(QUICK, lr=None)).image, given[0.002])
+    toy.learning_rate = 0.03
+    assert torch.equal(refine(toy, *scene, replace(QUICK, lr=None)).image, given[0.03])
+    assert not torch.equal(given[0.002], given[0.03])
 
 
 def test_a_batch_is_its_pictures_one_by_one(toy, scene) -> None:

@@ -39,7 +39,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("steps: many", "steps: expected a whole number from 1, got 'many'"),
         ("steps: true", "steps: expected"),
         ("steps: 0", "steps: expected"),
-        ("lr: 0", "lr: expected a number above 0"),
+        ("lr: 0", "lr: expected a number above 0 or null"),
         ("lr: .nan", "lr: expected"),
         ("lr: .inf", "lr: expected"),
         ("min_side: 8", "min_side: expected a whole number from 16 or null"),
