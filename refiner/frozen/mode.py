@@ -78,10 +78,8 @@ class FrozenGradients(TorchFunctionMode):
         if self._conv_dtype is None or weight.dtype == self._conv_dtype:
             return weight
         if id(weight) not in self._casts:
-            self._casts[id(weight)] = (
-                weight,
-                weight.detach().to(self._conv_dtype),
-            )  # holds the weight: ids are reused
+            cast = torch.nn.Parameter(weight.detach().to(self._conv_dtype), requires_grad=False)
+            self._casts[id(weight)] = weight, cast  # holds the weight too: the id of a freed one is used again
         return self._casts[id(weight)][1]
 
     def conv(

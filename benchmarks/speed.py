@@ -1,0 +1,268 @@
+"""Seconds and peak memory of refinement, beside ordinary autograd, checkpointing and the authors' code.
+
+python -m benchmarks.speed --sizes 1024x1024 --reference ~/lama --json result.json
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from benchmarks.measure import Peak, machine, saved_bytes, seconds
+from benchmarks.reference import Reference
+from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
+from refiner import Settings, refine
+from refiner.devices import pick_device
+from refiner.frozen import FrozenGradients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+_METHODS = ("frozen", "frozen in strips", "autograd", "checkpoint", "memsave_torch")
+_STRIP_HEIGHT = 256
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement."""
+
+    what: str
+    method: str
+    width: int
+    height: int
+    precision: str
+    seconds: float
+    spread: float | None
+    peak_bytes: int
+    saved_bytes: int | None = None
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        """The row as text."""
+        pixels = self.width * self.height
+        return [
+            self.what,
+            self.method,
+            f"{self.width}x{self.height}",
+            self.precision,
+            f"{self.seconds:.2f}",
+            f"{1e6 * self.seconds / pixels:.2f}",
+            f"{self.peak_bytes / 1e9:.2f}",
+            f"{self.peak_bytes / pixels:.0f}",
+            "" if self.saved_bytes is None else f"{self.saved_bytes / pixels:.0f}",
+            self.note,
+        ]
+
+
+_HEAD = ["what", "method", "size", "precision", "s", "s/MP", "peak GB", "peak B/px", "saved B/px", "note"]
+
+
+@dataclass
+class Bench:
+    """What the cases share."""
+
+    generator: Generator
+    device: torch.device
+    repeats: int
+    steps: int
+    hole: float
+    results: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by size, to compare with the authors'
+
+    def __post_init__(self) -> None:
+        self.model = LamaInpainter(self.generator).to(self.device)
+
+    def picture(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Noise and a square hole in its middle."""
+        image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        side = int((self.hole * height * width) ** 0.5) // 2
+        mask = torch.zeros(1, 1, height, width)
+        mask[..., height // 2 - side : height // 2 + side, width // 2 - side : width // 2 + side] = 1
+        return image.to(self.device), mask.to(self.device)
+
+    def update(self, method: str, height: int, width: int, precision: str) -> Row:
+        """One prediction and the gradient towards its features."""
+        image, mask = self.picture(height, width)
+        mode = FrozenGradients(torch.bfloat16 if precision == "bfloat16" else None)
+        self.model.strip_height = _STRIP_HEIGHT if method == "frozen in strips" else None
+        with torch.no_grad(), mode:
+            features = [leaf.float().clone().requires_grad_() for leaf in self.model.front(image, mask)]
+        rear = self._rear(method)
+
+        def loss() -> Tensor:
+            if method.startswith("frozen"):
+                with mode:
+                    prediction = rear((features[0], features[1])).float()
+            else:
+                prediction = rear((features[0], features[1]))
+            return functional.l1_loss(prediction, image)
+
+        def run() -> None:
+            torch.autograd.grad(loss(), features)
+
+        kept = saved_bytes(loss)
+        median, spread = seconds(run, repeats=self.repeats, device=self.device)
+        with Peak(self.device) as peak:
+            run()
+        self.model.strip_height = None
+        return Row("update", method, width, height, precision, median, spread, peak.bytes, kept)
+
+    def refinement(self, height: int, width: int, precision: str, windows: str) -> Row:
+        """`refine` from end to end."""
+        image, mask = self.picture(height, width)
+        settings = Settings(min_side=512, steps=self.steps, keep="last", windows=windows, precision=precision)  # type: ignore[arg-type]
+        with Peak(self.device) as peak:
+            start = time.perf_counter()
+            result = refine(self.model, image, mask, settings)
+            taken = time.perf_counter() - start
+        if (precision, windows) == ("float32", "off"):
+            self.results[height, width] = result.image
+        refined = len(result.scales) - 1
+        note = f"{refined} refined scales, {self.steps} predictions each; {result.plan}"
+        method = "refiner, whole" if windows == "off" else "refiner, windows"
+        return Row("refinement", method, width, height, precision, taken, None, peak.bytes, note=note)
+
+    def plain(self, height: int, width: int, precision: str) -> Row:
+        """One pass of the network, without refinement."""
+        image, mask = self.picture(height, width)
+        settings = Settings(refine=False, precision=precision)  # type: ignore[arg-type]
+        with Peak(self.device) as peak:
+            start = time.perf_counter()
+            refine(self.model, image, mask, settings)
+            taken = time.perf_counter() - start
+        return Row("plain", "refiner", width, height, precision, taken, None, peak.bytes)
+
+    def authors(self, reference: Reference, height: int, width: int) -> Row:
+        """The authors' refinement of the same picture; the note tells how far our result is from theirs."""
+        image, mask = self.picture(height, width)
+        with Peak(self.device) as peak:
+            start = time.perf_counter()
+            theirs = reference.refine(image, mask, steps=self.steps, lr=0.002, min_side=512)
+            taken = time.perf_counter() - start
+        note = f"{self.steps} predictions"
+        if (height, width) in self.results:
+            difference = (self.results[height, width] - theirs.to(image.device)).abs()
+            note += (
+                f"; ours differs by {difference.max().item():.1e} at most, {difference.mean().item():.1e} on average"
+            )
+        return Row("refinement", "advimman/lama", width, height, "float32", taken, None, peak.bytes, note=note)
+
+    def _rear(self, method: str) -> Callable[[tuple[Tensor, Tensor]], Tensor]:
+        if method.startswith("frozen"):
+            return self.model.rear
+        generator = self.generator.to(self.device)
+        if method == "autograd":
+            return generator.rear
+        if method == "checkpoint":
+
+            def in_blocks(features: Any) -> Any:
+                layers = list(generator.model)[generator.split :]
+                for layer in layers[: generator.config.n_blocks]:
+                    features = checkpoint(layer, features, use_reentrant=False)
+                for layer in layers[generator.config.n_blocks :]:
+                    features = layer(features)
+                return features
+
+            return in_blocks
+        package = importlib.import_module("memsave_torch.nn")
+        converted: Generator = package.convert_to_memory_saving(generator)
+        return converted.rear
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asked to measure."""
+
+    sizes: list[str]
+    cases: list[str]
+    methods: list[str]
+    precisions: list[str]
+    windows: list[str]
+    reference: Path | None
+
+    def measurements(self, bench: Bench) -> Iterator[tuple[str, Callable[[], Row]]]:
+        """Each measurement's name, and how to take it."""
+        for size in self.sizes:
+            width, height = (int(side) for side in size.split("x"))
+            for case, precision in product(self.cases, self.precisions):
+                if case == "update":
+                    for method in self.methods:
+                        if method.startswith("frozen") or precision == "float32":
+                            yield f"{method} {size}", partial(bench.update, method, height, width, precision)
+                elif case == "plain":
+                    yield f"plain {size}", partial(bench.plain, height, width, precision)
+                else:
+                    for windows in self.windows:
+                        yield f"refinement {size}", partial(bench.refinement, height, width, precision, windows)
+            if self.reference is not None:
+                reference = Reference(self.reference, bench.generator, bench.device)
+                yield f"reference {size}", partial(bench.authors, reference, height, width)
+
+
+def _table(rows: list[Row]) -> str:
+    lines = [_HEAD, ["---"] * len(_HEAD), *(row.cells() for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+@click.command()
+@click.option("--sizes", default="1024x1024", show_default=True, help="WIDTHxHEIGHT, separated by commas.")
+@click.option("--cases", default="update,plain,refinement", show_default=True, help="What to measure.")
+@click.option("--methods", default=",".join(_METHODS), show_default=True, help="Ways to compute an update.")
+@click.option("--precisions", default="float32,bfloat16", show_default=True)
+@click.option("--windows", default="off,auto", show_default=True, help="Refine whole pictures, windows, or both.")
+@click.option("--hole", default=0.02, show_default=True, help="Share of the picture's area.")
+@click.option("--steps", default=15, show_default=True, help="Predictions at each refined scale.")
+@click.option("--repeats", default=3, show_default=True, help="Timed runs of each update.")
+@click.option("--model", type=click.Path(path_type=Path), help="A LaMa checkpoint in place of random weights.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--reference", type=click.Path(path_type=Path, exists=True), help="A clone of advimman/lama.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the results here.")
+def main(
+    sizes: str,
+    cases: str,
+    methods: str,
+    precisions: str,
+    windows: str,
+    hole: float,
+    steps: int,
+    repeats: int,
+    model: Path | None,
+    device: str,
+    reference: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Measure seconds and peak memory of LaMa and its refinement."""
+    torch.manual_seed(0)
+    where = pick_device(device)
+    generator = Generator(GeneratorConfig()).eval().requires_grad_(False) if model is None else load_generator(model)[0]
+    bench = Bench(generator, where, repeats, steps, hole)
+    lists = [text.split(",") for text in (sizes, cases, methods, precisions, windows)]
+    plan = Choice(lists[0], lists[1], lists[2], lists[3], lists[4], reference)
+    rows: list[Row] = []
+    for name, measure in plan.measurements(bench):
+        try:
+            rows.append(measure())
+        except (ModuleNotFoundError, torch.OutOfMemoryError) as reason:  # noqa: PERF203  each case may fail
+            click.echo(f"{name}: left out ({reason})", err=True)
+        else:
+            click.echo(" ".join(rows[-1].cells()), err=True)
+    click.echo(_table(rows))
+    if json_path is not None:
+        content = {"machine": machine(where), "hole": hole, "rows": [asdict(row) for row in rows]}
+        json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
