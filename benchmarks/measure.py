@@ -27,10 +27,10 @@ def seconds(run: Callable[[], object], *, repeats: int, device: torch.device) ->
     run()
     times = []
     for _ in range(repeats):
-        _synchronise(device)
+        synchronise(device)
         start = time.perf_counter()
         run()
-        _synchronise(device)
+        synchronise(device)
         times.append(time.perf_counter() - start)
     return statistics.median(times), max(times) - min(times)
 
@@ -133,6 +133,7 @@ def _release() -> None:
         return
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was asked to."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

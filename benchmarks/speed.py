@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.measure import Peak, machine, saved_bytes, seconds
+from benchmarks.measure import Peak, machine, saved_bytes, seconds, synchronise
 from benchmarks.reference import Reference
 from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
 from refiner import Settings, refine
@@ -126,6 +126,7 @@ class Bench:
         with Peak(self.device) as peak:
             start = time.perf_counter()
             result = refine(self.model, image, mask, settings)
+            synchronise(self.device)
             taken = time.perf_counter() - start
         if (precision, windows) == ("float32", "off"):
             self.results[height, width] = result.image
@@ -141,6 +142,7 @@ class Bench:
         with Peak(self.device) as peak:
             start = time.perf_counter()
             refine(self.model, image, mask, settings)
+            synchronise(self.device)
             taken = time.perf_counter() - start
         return Row("plain", "refiner", width, height, precision, taken, None, peak.bytes)
 
@@ -150,6 +152,7 @@ class Bench:
         with Peak(self.device) as peak:
             start = time.perf_counter()
             theirs = reference.refine(image, mask, steps=self.steps, lr=0.002, min_side=512)
+            synchronise(self.device)
             taken = time.perf_counter() - start
         note = f"{self.steps} predictions"
         if (height, width) in self.results:
@@ -194,6 +197,8 @@ class Choice:
 
     def measurements(self, bench: Bench) -> Iterator[tuple[str, Callable[[], Row]]]:
         """Each measurement's name, and how to take it."""
+        folder = self.reference
+        reference = None if folder is None else Reference(folder, bench.generator, bench.device)
         for size in self.sizes:
             width, height = (int(side) for side in size.split("x"))
             for case, precision in product(self.cases, self.precisions):
@@ -206,8 +211,7 @@ class Choice:
                 else:
                     for windows in self.windows:
                         yield f"refinement {size}", partial(bench.refinement, height, width, precision, windows)
-            if self.reference is not None:
-                reference = Reference(self.reference, bench.generator, bench.device)
+            if reference is not None:
                 yield f"reference {size}", partial(bench.authors, reference, height, width)
 
 

@@ -36,8 +36,7 @@ class LamaInpainter(nn.Module):
         self.learning_rate = learning_rate
         self.multiple = 2**generator.config.n_downsampling
         self.min_side = 2 * self.multiple
-        self.fused = FusedGenerator(generator)
-        self.float()
+        self.fused = FusedGenerator(generator).float()
         self.eval()
 
     @property
@@ -58,9 +57,11 @@ class LamaInpainter(nn.Module):
         return self.fused.rear(features)
 
     def _apply(self, fn: Any, recurse: bool = True) -> LamaInpainter:
-        """Move or cast, then fold anew: folding in float64 first keeps a float64 model exact."""
+        """Move or cast; a cast folds anew, in float64 first, so that a float64 model is exact."""
+        before = self.fused.stem.weight.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        exact = FusedGenerator(self.generator)
-        for parameter, value in zip(self.fused.parameters(), exact.parameters(), strict=True):
-            parameter.data.copy_(value)
+        if self.fused.stem.weight.dtype != before:
+            exact = FusedGenerator(self.generator)
+            for parameter, value in zip(self.fused.parameters(), exact.parameters(), strict=True):
+                parameter.data.copy_(value)
         return self

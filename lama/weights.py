@@ -8,7 +8,6 @@ import sys
 import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import platformdirs
 import torch
@@ -17,9 +16,6 @@ from lama.adapter import LamaInpainter
 from lama.checkpoint import convert, load_generator
 from refiner.errors import ModelError
 from refiner.inpainter import DEFAULT_LEARNING_RATE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _PUBLIC_NATIVE_SIDE = 512  # what the public LaMa models are evaluated and refined at
 
@@ -52,8 +48,7 @@ class NamedWeights:
         Raises:
             ModelError: the weights cannot be downloaded, are damaged, or are not a LaMa's.
         """
-        generator, _ = load_generator(weights or self.locate())
-        return LamaInpainter(generator, native_side=self.native_side, learning_rate=self.learning_rate)
+        return _open(weights or self.locate(), self.native_side, self.learning_rate)
 
     def locate(self) -> Path:
         """Path of the weights on this machine, downloaded and converted first where they must be."""
@@ -95,9 +90,11 @@ class NamedWeights:
                 f"{self.name}: {published if not by_us else self.url} is damaged (MD5 {found}, "
                 f"expected {self.md5}); {'try again' if by_us else 'remove it'}, or {by_hand}."
             )
-        convert(published, self._cached(), native_side=str(self.native_side))
-        if by_us:
-            published.unlink()
+        try:
+            convert(published, self._cached(), native_side=str(self.native_side))
+        finally:
+            if by_us:
+                published.unlink()
 
 
 LAMA_SMALL = NamedWeights(
@@ -122,21 +119,30 @@ class LamaCheckpoints:
     def open(self, path: Path) -> LamaInpainter:
         """Load the inpainter that a checkpoint holds.
 
-        The native side is read from the metadata that `convert` writes, and is 512 px where there is none.
+        Native side and learning rate are read from the header that `convert` writes; where there is none they are
+        512 px and 0.002.
 
         Raises:
             ModelError: the file is not a readable LaMa.
         """
-        generator, metadata = load_generator(path)
-        return LamaInpainter(generator, native_side=_native_side(path, metadata))
+        return _open(path, _PUBLIC_NATIVE_SIDE, DEFAULT_LEARNING_RATE)
 
-    def convert(self, source: Path, target: Path, *, half: bool = False, native_side: int | None = None) -> None:
-        """Write a LaMa checkpoint as safetensors, in float16 with `half`, its native side in the header.
+    def convert(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        half: bool = False,
+        native_side: int | None = None,
+        learning_rate: float | None = None,
+    ) -> None:
+        """Write a LaMa checkpoint as safetensors, in float16 with `half`; what is known of it goes into the header.
 
         Raises:
             ModelError: the source is not a readable LaMa.
         """
-        metadata = {} if native_side is None else {"native_side": str(native_side)}
+        known = {"native_side": native_side, "learning_rate": learning_rate}
+        metadata = {name: str(value) for name, value in known.items() if value is not None}
         convert(source, target, dtype=torch.float16 if half else None, **metadata)
 
 
@@ -148,11 +154,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REFINER_CACHE") or platformdirs.user_cache_path("refiner"))
 
 
-def _native_side(path: Path, metadata: Mapping[str, str]) -> int:
-    text = metadata.get("native_side", str(_PUBLIC_NATIVE_SIDE))
-    if not text.isdecimal() or int(text) == 0:
-        raise ModelError(f"{path}: its header says native_side {text!r}, expected a number of pixels.")
-    return int(text)
+def _open(path: Path, native_side: int, learning_rate: float) -> LamaInpainter:
+    """Load a LaMa; what its file's header says of it goes before what is given."""
+    generator, header = load_generator(path)
+    try:
+        native_side = int(header.get("native_side", native_side))
+        learning_rate = float(header.get("learning_rate", learning_rate))
+    except ValueError as error:
+        raise ModelError(f"{path}: its header is not as `refiner weights convert` writes it ({error}).") from error
+    return LamaInpainter(generator, native_side=native_side, learning_rate=learning_rate)
 
 
 def _md5(path: Path) -> str:

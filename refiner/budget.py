@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from refiner.errors import BudgetError
 from refiner.frozen import FrozenGradients
-from refiner.inpainter import Inpainter, native_side, padded_size
+from refiner.inpainter import Inpainter, native_side, padded_size, widened
 from refiner.objective import Objective
 from refiner.optimize import update
 from refiner.units import format_bytes, parse_bytes
@@ -48,6 +48,7 @@ class Plan:
 
     Attributes:
         windows: where at full size; one window that is all of it where it is refined as a whole.
+        picture_size: height and width at full size.
         context: margin of windows, see `Settings`.
         strip_height: picture rows that the network's full-resolution ends compute at once; None for all.
         conv_dtype: precision of convolutions; None for the picture's.
@@ -56,6 +57,7 @@ class Plan:
     """
 
     windows: tuple[Window, ...]
+    picture_size: tuple[int, int]
     context: float
     strip_height: int | None
     conv_dtype: torch.dtype | None
@@ -66,7 +68,9 @@ class Plan:
         """The plan in one line."""
         height, width = max(self.windows, key=lambda window: window.area).size
         count = len(self.windows)
-        where = f"{width}x{height} in one piece" if count == 1 else f"{count} windows, the largest {width}x{height}"
+        where = f"one window of {width}x{height}" if count == 1 else f"{count} windows, the largest {width}x{height}"
+        if self.windows[0].area == self.picture_size[0] * self.picture_size[1]:
+            where = f"the whole picture, {width}x{height}, at once"
         strips = "" if self.strip_height is None else f", in strips of {self.strip_height} rows"
         precision = "" if self.conv_dtype is None else f", {str(self.conv_dtype).removeprefix('torch.')} convolutions"
         need = (
@@ -83,7 +87,7 @@ class Planner:
     Args:
         model: the network; one that can work in strips has an attribute `strip_height`.
         image: (N,3,H,W), at the full size of the work.
-        hole: (N,1,H,W), bool.
+        holes: (N,1,h,w), bool, of each scale, the smallest first.
         settings: what is asked for; `memory` is the budget.
         conv_dtype: precision of convolutions.
         on_plan: told of the plan, and of each that replaces it.
@@ -99,7 +103,7 @@ class Planner:
         self,
         model: Inpainter,
         image: Tensor,
-        hole: Tensor,
+        holes: list[Tensor],
         settings: Settings,
         conv_dtype: torch.dtype | None,
         on_plan: Callable[[Plan], object],
@@ -109,8 +113,9 @@ class Planner:
         else:
             budget = int(free_bytes(image.device) * _SHARE_OF_FREE)
         self._model = model
+        self._device = image.device
         self._on_plan = on_plan
-        self._plans = _plans(model, image, hole, settings, conv_dtype, budget)
+        self._plans = _plans(model, image, holes, settings, conv_dtype, budget)
         self.plan = self._next()
 
     def run(self, work: Callable[..., _T], *args: Any) -> _T:
@@ -119,11 +124,11 @@ class Planner:
             try:
                 with _strips(self._model, self.plan.strip_height):
                     return work(self.plan, *args)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            if self._device.type in ("cuda", "mps"):
+                getattr(torch, self._device.type).empty_cache()
             self.plan = self._next()
 
     def _next(self) -> Plan:
@@ -141,23 +146,37 @@ class Planner:
 
 
 def _plans(
-    model: Inpainter, image: Tensor, hole: Tensor, settings: Settings, conv_dtype: torch.dtype | None, budget: int
+    model: Inpainter,
+    image: Tensor,
+    holes: list[Tensor],
+    settings: Settings,
+    conv_dtype: torch.dtype | None,
+    budget: int,
 ) -> Iterator[Plan]:
     """Plans in the order they are tried, each needing less than the one before."""
     ghost = _ghost(model)
     pixels = image.shape[0] * image.shape[2] * image.shape[3]
-    tried: set[tuple[tuple[Window, ...], int | None]] = set()
+    smallest = whole(holes[0])
+    tried: set[tuple[Window, tuple[Window, ...], int | None]] = set()
     for share in _CONTEXTS:
         context = settings.context * share
-        windows = scale_windows(model, hole, settings, context)
-        largest = max(windows, key=lambda window: window.area)
+        # Windows that lie apart at full size can be one at a smaller scale: the largest of any scale counts.
+        scales = [scale_windows(model, hole, settings, context) for hole in holes[1:]]
+        windows = scales[-1] if scales else (smallest,)
+        largest = max((window for scale in scales for window in scale), key=lambda window: window.area, default=None)
         for rows in _STRIPS if hasattr(model, "strip_height") else _STRIPS[:1]:
-            if (windows, rows) in tried or (rows is not None and rows >= largest.size[0]):
+            height = max(smallest.size[0], largest.size[0] if largest is not None else 0)
+            if (largest or smallest, windows, rows) in tried or (rows is not None and rows >= height):
                 continue
-            tried.add((windows, rows))
-            tensors = None if ghost is None else _rehearse(ghost, image, largest, settings, conv_dtype, rows)
+            tried.add((largest or smallest, windows, rows))
+            tensors = None
+            if ghost is not None:
+                tensors = _rehearse(ghost, image, smallest, conv_dtype, rows, refined=False)
+                if largest is not None and tensors is not None:
+                    refining = _rehearse(ghost, image, largest, conv_dtype, rows, refined=True)
+                    tensors = None if refining is None else max(tensors, refining)
             need = None if tensors is None else int(_OVERHEAD * tensors) + _PICTURE_BYTES * pixels
-            yield Plan(windows, context, rows, conv_dtype, need, budget)
+            yield Plan(windows, (image.shape[2], image.shape[3]), context, rows, conv_dtype, need, budget)
 
 
 @contextmanager
@@ -177,7 +196,7 @@ def _strips(model: Inpainter, rows: int | None) -> Iterator[None]:
 def scale_windows(model: Inpainter, hole: Tensor, settings: Settings, context: float) -> tuple[Window, ...]:
     """Windows around the holes of a scale, or all of it where that is hardly more."""
     everything = whole(hole)
-    if not settings.refine or settings.windows == "off":
+    if settings.windows == "off":
         return (everything,)
     windows = find_windows(hole, context=context, least=native_side(model), multiple=model.multiple)
     worth_it = sum(window.area for window in windows) < _WORTH_IT * everything.area
@@ -185,30 +204,42 @@ def scale_windows(model: Inpainter, hole: Tensor, settings: Settings, context: f
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can still be allocated on a device."""
+    """Memory that can still be allocated on a device, what PyTorch holds but does not use counted in."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")  # a container's limit, which the machine's own numbers do not show
     try:
         limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        free = min(free, int(limit) - int(used))
-    except (OSError, ValueError):
+        lines = (group / "memory.stat").read_text().splitlines()
+        reclaimable = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+        free = min(free, int(limit) - int(used) + reclaimable)
+    except (OSError, ValueError):  # no such limit
         pass
     if device.type == "mps":
-        free = min(free, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+        free = min(free, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return max(free, 0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left; platforms say it in different words."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
 def _rehearse(
     ghost: Inpainter,
     image: Tensor,
     window: Window,
-    settings: Settings,
     conv_dtype: torch.dtype | None,
     strip_height: int | None,
+    *,
+    refined: bool,
 ) -> int | None:
-    """Bytes of all tensors at the peak of one update; None where the network does not run without data."""
+    """Bytes of all tensors at the peak of one update, or of one pass; None where it does not run without data."""
     batch, (height, width) = image.shape[0], window.size
     size = padded_size(ghost, height, width)
     with torch.device("meta"):
@@ -227,13 +258,14 @@ def _rehearse(
             mode = FrozenGradients(conv_dtype)
             with mode:
                 features = ghost.front(picture, mask)
-                if not settings.refine:
+                features = widened(features, image.dtype)
+                if not refined:
                     ghost.rear(features)
                     return alive.peak
             leaves, structure = tree_flatten(features)
             del features
-            leaves = [leaf.to(image.dtype) for leaf in leaves if isinstance(leaf, Tensor)]
-            tuned = [leaf.clone().requires_grad_() for leaf in leaves]
+            tuned = [leaf.clone().requires_grad_() for leaf in leaves if isinstance(leaf, Tensor)]
+            del leaves
             adam = torch.optim.Adam(tuned)
             for _ in range(2):  # the second time Adam's averages are there
                 with torch.enable_grad():
@@ -276,12 +308,20 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _ghost(model: Inpainter) -> Inpainter | None:
-    """The network without its weights' data, on the `meta` device; None where it is no module."""
+    """The network without its weights' data, on the `meta` device; None where it cannot be copied so."""
     if not isinstance(model, nn.Module):
         return None
-    tensors = [*model.parameters(), *model.buffers()]
-    empty = {id(t): torch.empty_like(t, device="meta").requires_grad_(False) for t in tensors}
-    for t in model.parameters():
-        empty[id(t)] = nn.Parameter(empty[id(t)], requires_grad=False)
-    ghost: Any = copy.deepcopy(model, empty)
+    # What a module holds without registering it is left out too: LaMa keeps the network it was made from that way.
+    values = [value for module in model.modules() for value in vars(module).values()]
+    parts = [model, *(value for value in values if isinstance(value, nn.Module))]
+    empty: dict[int, Tensor] = {id(t): torch.empty_like(t, device="meta") for t in values if isinstance(t, Tensor)}
+    for part in parts:
+        for parameter in part.parameters():
+            empty[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+        for buffer in part.buffers():
+            empty[id(buffer)] = torch.empty_like(buffer, device="meta")
+    try:
+        ghost: Any = copy.deepcopy(model, empty)
+    except Exception:  # noqa: BLE001  a module may hold what cannot be copied, and fail in any way
+        return None
     return ghost if isinstance(ghost, Inpainter) else None

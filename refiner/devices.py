@@ -20,8 +20,8 @@ def pick_device(name: str) -> torch.device:
     }
     if name == "auto":
         name = next(kind for kind, there in available.items() if there)
-    kind, _, index = name.partition(":")
-    known = kind in available and (not index or index.isdecimal())
+    kind, colon, index = name.partition(":")
+    known = kind in available and (not colon or (kind == "cuda" and index.isdecimal()))
     if not known or not available[kind]:
         offered = ", ".join(["auto", *(kind for kind, there in available.items() if there)])
         raise InputError(f"device {name!r}: not available here; expected one of {offered}.")

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 def write_atomic(files: Mapping[Path, bytes]) -> None:
     """Write files whole or not at all: each goes to a temporary file beside its target, then all are renamed.
 
+    A folder that is missing in a folder that exists is made, and removed again where nothing came to lie in it.
+
     Raises:
-        InputError: a folder is missing or cannot be written to; then no file was written.
+        InputError: a folder cannot be made or written to; then no file was written.
     """
     staged: dict[Path, Path] = {}
+    made: list[Path] = []
     path = None
     try:
+        for path in files:
+            if not path.parent.is_dir():
+                path.parent.mkdir()
+                made.append(path.parent)
         for path, data in files.items():
             handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
             staged[path] = Path(name)
@@ -38,6 +45,9 @@ def write_atomic(files: Mapping[Path, bytes]) -> None:
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:

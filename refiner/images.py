@@ -20,8 +20,14 @@ Mask = NDArray[np.bool_]
 _MODES = ("RGB", "RGBA", "L", "LA")
 _CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # to the mode that holds the same colours
 _CARRIED = ("icc_profile", "exif", "dpi")  # metadata that is saved again
-_LOSSY = ("JPEG", "WEBP")
-_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+_WRITTEN: dict[str, dict[str, Any]] = {  # formats that are written, and how: without loss where they can
+    "PNG": {},
+    "TIFF": {"compression": "tiff_adobe_deflate"},
+    "WEBP": {"lossless": True},
+    "BMP": {},
+    "JPEG": {"quality": 95, "subsampling": 0},
+}
+_LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def read_picture(source: str | Path | Image.Image | Pixels) -> Picture:
     """
     image, name = open_image(source, "image")
     file_format = image.format
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if "transparency" in image.info:
         image = image.convert("RGBA" if image.mode in ("P", "RGB") else "LA")
     if image.mode in _CONVERTED:
@@ -90,6 +96,14 @@ def read_picture(source: str | Path | Image.Image | Pixels) -> Picture:
             "convert it first."
         )
     return Picture(image, name, "JPEG" if file_format == "MPO" else file_format)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; as it is where that cannot be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):  # what Pillow raises on malformed EXIF
+        return image
 
 
 def open_image(source: str | Path | Image.Image | Pixels, role: str) -> tuple[Image.Image, str]:
@@ -114,6 +128,8 @@ def open_image(source: str | Path | Image.Image | Pixels, role: str) -> tuple[Im
     path = Path(source)
     try:
         with Image.open(path) as image:
+            if role == "image" and ";16" in str(image.tile):  # Pillow would read 16-bit RGB as 8-bit without a word
+                raise InputError(f"{path}: holds 16 bits a channel, expected 8; convert it first.")
             image.load()
             return image, str(path)
     except FileNotFoundError:
@@ -142,14 +158,34 @@ def format_of(path: Path) -> str:
     """
     Image.init()
     known = Image.registered_extensions().get(path.suffix.lower())
-    if known is None or known not in Image.SAVE:
-        raise InputError(f"{path}: expected a name that ends in .png, .jpg, .webp or .tif.")
-    return known
+    if known not in _WRITTEN:
+        raise InputError(f"{path}: expected a name that ends in .png, .tif, .webp, .bmp or .jpg.")
+    return str(known)
 
 
 def is_lossy(path: Path) -> bool:
     """Whether the format that a file name asks for changes pixels when it is saved."""
-    return format_of(path) in _LOSSY
+    return format_of(path) == "JPEG"
+
+
+def check_fits(path: Path, mode: str, size: tuple[int, int]) -> None:
+    """Refuse ahead what the format that a file name asks for cannot hold.
+
+    Args:
+        path: the file to be written.
+        mode: the image's mode.
+        size: its height and width.
+
+    Raises:
+        InputError: the format has no alpha or is limited to smaller sides.
+    """
+    file_format = format_of(path)
+    if mode.endswith("A") and file_format in ("JPEG", "BMP"):
+        raise InputError(f"{path}: {file_format} cannot hold the photo's transparency; use a name in .png.")
+    if max(size) > _LARGEST_SIDE.get(file_format, max(size)):
+        raise InputError(
+            f"{path}: {file_format} holds sides up to {_LARGEST_SIDE[file_format]} px, not {max(size)}; use .png."
+        )
 
 
 def encode(image: Image.Image, path: Path) -> bytes:
@@ -160,7 +196,7 @@ def encode(image: Image.Image, path: Path) -> bytes:
     """
     file_format = format_of(path)
     options: dict[str, Any] = {key: image.info[key] for key in _CARRIED if key in image.info}
-    options |= _JPEG_OPTIONS if file_format == "JPEG" else {}
+    options |= _WRITTEN[file_format]
     buffer = io.BytesIO()
     try:
         image.save(buffer, file_format, **options)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+
+# The one private name used here and in the modules around: PyTorch's own walk over nested structures.
+from torch.utils._pytree import tree_map
 
 from refiner.errors import InputError
 
@@ -69,6 +73,11 @@ def padded_size(model: Inpainter, height: int, width: int) -> tuple[int, int]:
         return -(-max(side, least) // model.multiple) * model.multiple
 
     return up(height), up(width)
+
+
+def widened(features: Features, dtype: torch.dtype) -> Features:
+    """Features in the picture's precision, whatever convolutions are computed in."""
+    return tree_map(lambda x: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x, features)
 
 
 @contextmanager

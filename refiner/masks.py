@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ImageOps
 
 from refiner.errors import InputError
-from refiner.images import Mask, Picture, Pixels, open_image
+from refiner.images import Mask, Picture, Pixels, open_image, upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +30,7 @@ def read_mask(source: str | Path | Image.Image | Pixels, picture: Picture) -> Ma
         InputError: the mask cannot be read, is of another size than the photo, or covers all of it.
     """
     image, name = open_image(source, "mask")
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if (image.height, image.width) != picture.size:
         raise InputError(
             f"{name}: is {image.width}x{image.height}, {picture.name} is "

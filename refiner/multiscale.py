@@ -14,19 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# The one private name used here, as in `optimize`: PyTorch's own walk over nested structures.
-from torch.utils._pytree import tree_map
-
 from refiner import pyramid
 from refiner.budget import Plan, Planner, scale_windows
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients
-from refiner.inpainter import Inpainter, frozen, learning_rate, native_side, padded_size, predict
+from refiner.inpainter import Inpainter, frozen, learning_rate, native_side, padded_size, predict, widened
 from refiner.objective import Objective
 from refiner.optimize import Outcome, StopRefinement, optimize_features
 from refiner.precision import conv_dtype
 from refiner.result import Progress, Result, ScaleResult, WindowResult
 from refiner.settings import Settings
+from refiner.windows import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,11 +92,12 @@ def _coarse_to_fine(
     min_side = settings.min_side or native_side(model)
     count = pyramid.scale_count(*_size(image), min_side, settings.max_scales) if settings.refine else 1
     dtype = conv_dtype(settings.precision, image.device, image.dtype)
-    planner = Planner(model, image, hole, replace(settings, refine=count > 1), dtype, on_plan)
+    levels = pyramid.build_pyramid(image, hole, count)
+    planner = Planner(model, image, [level_hole for _, level_hole in levels], settings, dtype, on_plan)
 
     scales: list[ScaleResult] = []
     stopped = False
-    for number, (level, level_hole) in enumerate(pyramid.build_pyramid(image, hole, count), start=1):
+    for number, (level, level_hole) in enumerate(levels, start=1):
         start = time.perf_counter()
         tell_scale = partial(tell, scale=number, scales=count, size=_size(level))
         windows: tuple[WindowResult, ...] = ()
@@ -114,6 +113,8 @@ def _coarse_to_fine(
                 _refine_scale, model, level, level_hole, reference, settings, tell_scale
             )
         composite = torch.where(level_hole, prediction, level)
+        if image.device.type != "cpu":
+            torch.accelerator.synchronize(image.device)  # else the seconds would be those of asking for the work
         scales.append(ScaleResult(_size(level), composite, windows, time.perf_counter() - start))
     shrunk_from = full_size if _size(image) != full_size else None
     return Result(scales[-1].composite, tuple(scales), shrunk_from, stopped, planner.plan)
@@ -125,7 +126,8 @@ def _inpaint(
     """One full pass of the network, without refinement; the prediction, and whether to stop."""
     padded, padded_hole = _padded(model, image, hole, padding)
     with FrozenGradients(plan.conv_dtype):
-        prediction = predict(model, model.front(padded, padded_hole.to(image.dtype)), padded)
+        features = widened(model.front(padded, padded_hole.to(image.dtype)), image.dtype)
+        prediction = predict(model, features, padded)
     try:
         tell(step=1, steps=1, loss=None)
     except StopRefinement:
@@ -143,8 +145,17 @@ def _refine_scale(
     tell: Teller,
 ) -> tuple[Tensor, tuple[WindowResult, ...], bool]:
     """Refine a scale window by window; the prediction, what happened in each, and whether to stop."""
-    prediction = _enlarge(reference, _size(image))  # stays where a stop leaves a window unrefined
+    height, width = _size(image)
     windows = scale_windows(model, hole, settings, plan.context)
+    if windows != (whole(hole),):
+        # A window is compared with the guide at exactly half its size, which an odd picture's guide is not.
+        image, hole, reference = (
+            pyramid.pad_to_even(image),
+            pyramid.pad_to_even(hole),
+            pyramid.exactly_half(reference, (height, width)),
+        )
+        windows = scale_windows(model, hole, settings, plan.context)
+    prediction = _enlarge(reference, _size(image))  # stays where a stop leaves a window unrefined
     results: list[WindowResult] = []
     for index, window in enumerate(windows, start=1):
         outcome = _refine_window(
@@ -159,8 +170,8 @@ def _refine_scale(
         window.of(prediction).copy_(outcome.prediction)
         results.append(WindowResult(window, outcome.losses, outcome.kept))
         if outcome.stopped:
-            return prediction, tuple(results), True
-    return prediction, tuple(results), False
+            break
+    return prediction[..., :height, :width], tuple(results), outcome.stopped
 
 
 def _refine_window(
@@ -175,7 +186,7 @@ def _refine_window(
     """Optimise the features until the prediction agrees with the previous scale's composite."""
     padded, padded_hole = _padded(model, image, hole, "reflect")
     with FrozenGradients(dtype):
-        features = tree_map(lambda leaf: _widened(leaf, image.dtype), model.front(padded, padded_hole.to(image.dtype)))
+        features = widened(model.front(padded, padded_hole.to(image.dtype)), image.dtype)
     outcome = optimize_features(
         rear=lambda features: predict(model, features, padded),
         features=features,
@@ -192,11 +203,6 @@ def _refine_window(
 def _enlarge(composite: Tensor, size: tuple[int, int]) -> Tensor:
     """Stands in for a prediction that was not made: the previous scale, enlarged."""
     return functional.interpolate(composite, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
-
-
-def _widened(leaf: Any, dtype: torch.dtype) -> Any:
-    """Features are optimised in the picture's precision."""
-    return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
 def _padded(model: Inpainter, image: Tensor, hole: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from refiner.budget import Plan, is_out_of_memory
 from refiner.devices import pick_device
+from refiner.errors import BudgetError
 from refiner.images import Mask, Picture, Pixels, read_picture
 from refiner.masks import read_mask
 from refiner.multiscale import refine
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from refiner.budget import Plan
     from refiner.inpainter import Inpainter
     from refiner.result import Progress, Result
 
@@ -78,7 +79,12 @@ def fill(
 ) -> tuple[Image.Image, Result]:
     """Fill a photo's hole; gives the photo and all that `refine` reports."""
     if isinstance(model, nn.Module):
-        model.to(device)
+        try:
+            model.to(device)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise BudgetError(f"device {device}: no memory left for the model; try --device cpu.") from error
+            raise
     image, mask = picture.rgb().to(device), torch.from_numpy(hole)[None, None].to(device)
     result = refine(model, image, mask, settings, progress, on_plan)
     return picture.filled(result.image, hole), result

@@ -73,6 +73,36 @@ def halve_hole_inward(hole: Tensor) -> Tensor:
     return _on_cpu_in_float64(hole, lambda mask: _resize(mask, _half(mask)) >= 1 - _THRESHOLD)
 
 
+def pad_to_even(x: Tensor) -> Tensor:
+    """Mirror one more row and column where a picture (..., H, W) has an odd number."""
+    height, width = x.shape[-2:]
+    return pad(x, (height + height % 2, width + width % 2))
+
+
+def exactly_half(halved: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample what was halved from `size` so that each of its pixels covers exactly 2 x 2 of the larger picture.
+
+    Halving rounds an odd side down, and stretches the rest a little to fit; towards the far edge that grows to half a
+    pixel. An even side is left as it is.
+
+    Args:
+        halved: (N,C,H//2,W//2).
+        size: H, W.
+
+    Returns:
+        (N,C,ceil(H/2),ceil(W/2)).
+    """
+    if not (size[0] % 2 or size[1] % 2):
+        return halved
+    centres = [
+        (torch.arange(-(-side // 2), dtype=halved.dtype, device=halved.device) * 2 + 1) * (2 / side) - 1
+        for side in size
+    ]
+    y, x = torch.meshgrid(*centres, indexing="ij")
+    grid = torch.stack([x, y], dim=-1).expand(halved.shape[0], -1, -1, -1)
+    return functional.grid_sample(halved, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
 def pad(x: Tensor, size: tuple[int, int], mode: Padding = "reflect") -> Tensor:
     """Mirror a picture (..., H, W) beyond its right and bottom edge up to `size`.
 

@@ -28,7 +28,9 @@ class CheckpointFormat(Protocol):
         """Load the inpainter that the file or folder holds; raises `ModelError` where it does not."""
         ...
 
-    def convert(self, source: Path, target: Path, *, half: bool, native_side: int | None) -> None:
+    def convert(
+        self, source: Path, target: Path, *, half: bool, native_side: int | None, learning_rate: float | None
+    ) -> None:
         """Write the weights as safetensors; raises `ModelError` where the source is not its own."""
         ...
 
@@ -75,7 +77,14 @@ def describe_model(name: str) -> str:
     return str((loader.__doc__ or f"from {entry.value}").strip().splitlines()[0])
 
 
-def convert_weights(source: Path, target: Path, *, half: bool = False, native_side: int | None = None) -> None:
+def convert_weights(
+    source: Path,
+    target: Path,
+    *,
+    half: bool = False,
+    native_side: int | None = None,
+    learning_rate: float | None = None,
+) -> None:
     """Write a weights file of any known family as safetensors.
 
     Args:
@@ -83,11 +92,16 @@ def convert_weights(source: Path, target: Path, *, half: bool = False, native_si
         target: file to write.
         half: store float16 in place of the source's own precision.
         native_side: side in pixels that the model was trained for, noted in the header.
+        learning_rate: what suits its features when they are refined, noted in the header.
 
     Raises:
         ModelError: no installed package knows the source.
     """
-    _first_that_can(lambda known: known.convert(source, target, half=half, native_side=native_side), source)
+
+    def attempt(known: CheckpointFormat) -> None:
+        known.convert(source, target, half=half, native_side=native_side, learning_rate=learning_rate)
+
+    _first_that_can(attempt, source)
 
 
 def _first_that_can(attempt: Callable[[CheckpointFormat], Any], path: Path) -> Any:

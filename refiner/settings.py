@@ -102,8 +102,7 @@ def load_preset(name_or_path: str) -> Settings:
         values = {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected lines of `key: value`, got a {type(values).__name__}.")
-    if values.get("windows") is False:  # YAML reads a bare `off` as false
-        values["windows"] = "off"
+    values = {key: _as_meant(key, value) for key, value in values.items()}
     known = [field.name for field in fields(Settings)]
     unknown = [str(key) for key in values if key not in known]
     if unknown:
@@ -112,6 +111,20 @@ def load_preset(name_or_path: str) -> Settings:
         return Settings(**values)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def _as_meant(key: object, value: object) -> object:
+    """What YAML reads otherwise than a person writes it: a bare `off`, `1e-3`, and plain bytes."""
+    if key == "windows" and value is False:
+        return "off"
+    if key in ("lr", "context") and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if key == "memory" and _is_int(value, 1):
+        return str(value)
+    return value
 
 
 def preset_names() -> list[str]:

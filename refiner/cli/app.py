@@ -31,7 +31,7 @@ def main() -> None:
     try:
         code = app.main(standalone_mode=False) or 0
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted: no file was written.", err=True)
+        click.echo("Interrupted.", err=True)
         sys.stderr.flush()
         # sys.exit would let Python die by the signal instead, where it struck inside an import's exec().
         os._exit(INTERRUPTED)

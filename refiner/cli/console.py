@@ -78,6 +78,8 @@ def closing_line(result: Result, settings: Settings, side: int, seconds: float, 
 
 def _told(scale: ScaleResult) -> str:
     height, width = scale.size
+    if len(scale.losses) == 1:
+        return f"{width}x{height} not refined, with one prediction"
     if not scale.refined:
         return f"{width}x{height} kept as it was, as its loss did not fall"
     before, after = scale.loss_before, scale.loss_after

@@ -35,7 +35,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps", help="Where to compute.")
 @click.option("--steps", type=int, metavar="N", help="Predictions at each refined scale [preset: 15].")
-@click.option("--lr", type=float, metavar="X", help="Learning rate of the features [preset: 0.002].")
+@click.option("--lr", type=float, metavar="X", help="Learning rate of the features [preset: the model's own].")
 @click.option("--min-side", type=int, metavar="N", help="Short side of the smallest scale [preset: the model's own].")
 @click.option(
     "--windows",
@@ -92,7 +92,18 @@ def inpaint(
     given = {name: value for name, value in given.items() if value is not None}
     settings = replace(load_preset(preset), **given)
     if no_refine:
+        idle = [f"--{name.replace('_', '-')}" for name in given if name not in ("precision", "memory")]
+        idle += [
+            option for option, path in (("--compare", compare), ("--save-scales", save_scales)) if path is not None
+        ]
+        if idle:
+            raise InputError(
+                f"{', '.join(idle)}: without effect together with --no-refine; leave out one or the other."
+            )
         settings = replace(settings, refine=False)
+    for path, role in ((image, "image"), (mask, "mask")):
+        if not path.is_file():
+            raise InputError(f"{path}: no such {role} file; check the path.")
     targets = job.Targets(
         output=output or image.with_name(f"{image.stem}_refined.png"),
         compare=compare,
@@ -100,6 +111,4 @@ def inpaint(
         scales=save_scales,
     )
     targets.check(overwrite=overwrite)
-    if no_refine and save_scales is not None:
-        raise InputError("--save-scales: there are no scales with --no-refine; leave out one of them.")
     job.run(job.Request(image, mask, model, weights, preset, settings, pick_device(device)), targets, quiet=quiet)

@@ -16,8 +16,8 @@ from refiner import __version__
 from refiner.cli.console import ProgressBars, closing_line
 from refiner.errors import InputError
 from refiner.files import check_target, write_atomic
-from refiner.images import Mask, Picture, encode, format_of, is_lossy, read_picture, to_image
-from refiner.inpainter import Inpainter, native_side
+from refiner.images import Mask, Picture, check_fits, encode, format_of, is_lossy, read_picture, to_image
+from refiner.inpainter import Inpainter, learning_rate, native_side
 from refiner.masks import read_mask
 from refiner.photo import fill
 from refiner.registry import load_model
@@ -68,6 +68,13 @@ class Targets:
         if self.scales is not None:
             self._check_scales(self.scales, overwrite=overwrite)
 
+    def check_fit(self, picture: Picture) -> None:
+        """Refuse before any work what the formats could not hold after it; raises `InputError`."""
+        height, width = picture.size
+        check_fits(self.output, picture.image.mode, (height, width))
+        if self.compare is not None:
+            check_fits(self.compare, "RGB", (height, 3 * width))
+
     @staticmethod
     def _check_scales(folder: Path, *, overwrite: bool) -> None:
         if not folder.is_dir():
@@ -83,6 +90,7 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
     start = time.perf_counter()
     picture = read_picture(request.image)
     hole = read_mask(request.mask, picture)
+    targets.check_fit(picture)
     model = load_model(request.model, weights=request.weights)
 
     def say(line: str) -> None:
@@ -106,7 +114,6 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
         for number, scale in enumerate(result.scales, start=1):
             path = targets.scales / f"scale{number}_{scale.size[1]}x{scale.size[0]}.png"
             written[path] = encode(to_image(scale.composite), path)
-        targets.scales.mkdir(exist_ok=True)
     write_atomic(written)
 
     for line in _how_it_went(request, targets, picture, result, native_side(model), seconds):
@@ -184,6 +191,7 @@ def _report(
         "device": str(request.device),
         "preset": request.preset,
         "settings": asdict(request.settings),
+        "learning_rate": request.settings.lr or learning_rate(model),
         "plan": None if result.plan is None else str(result.plan),
         "size": filled.size,
         "shrunk_from": None if result.shrunk_from is None else result.shrunk_from[::-1],

@@ -32,8 +32,22 @@ def list_models() -> None:
     metavar="PIXELS",
     help="Side the model was trained for, noted in the file [default: as the source says, else 512].",
 )
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="What suits its features in refinement, noted in the file [default: as the source says, else 0.002].",
+)
 @click.option("--overwrite", is_flag=True, help="Replace DST where it exists.")
-def convert(source: Path, target: Path, *, half: bool, native_side: int | None, overwrite: bool) -> None:
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    half: bool,
+    native_side: int | None,
+    learning_rate: float | None,
+    overwrite: bool,
+) -> None:
     """Turn a checkpoint into safetensors.
 
     SRC is a folder with config.yaml and models/best.ckpt, a pickled checkpoint, a TorchScript .pt, or
@@ -46,5 +60,5 @@ def convert(source: Path, target: Path, *, half: bool, native_side: int | None, 
     if target.suffix != ".safetensors":
         raise InputError(f"{target}: expected a name that ends in .safetensors.")
     check_target(target, overwrite=overwrite)
-    convert_weights(source, target, half=half, native_side=native_side)
+    convert_weights(source, target, half=half, native_side=native_side, learning_rate=learning_rate)
     click.echo(target)

@@ -9,7 +9,8 @@ Each gives the output and the gradient towards its input that PyTorch's own laye
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,6 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from refiner.frozen.bits import pack, unpack
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _THIN = 32
 
@@ -131,20 +129,37 @@ class FrozenPad(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, widths: tuple[int, ...], mode: str) -> Tensor:
-        ctx.size, ctx.widths, ctx.mode = x.shape, list(widths), mode
+        ctx.widths, ctx.mode = widths, mode
         return functional.pad(x, list(widths), mode=mode)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        backward: Callable[..., Tensor] = {
-            "reflect": torch.ops.aten.reflection_pad2d_backward.default,
-            "replicate": torch.ops.aten.replication_pad2d_backward.default,
-        }[ctx.mode]
-        sizes_only = grad.new_empty(1).expand(ctx.size)  # all that it reads of the input is its shape
-        if _is_channels_last(grad):
-            n, c, h, w = ctx.size
-            sizes_only = grad.new_empty((n, h, w, c)).permute(0, 3, 1, 2)
-        return backward(grad, sizes_only, ctx.widths), None, None
+        left, right, top, bottom = ctx.widths
+        fold = partial(_fold, axis=3, before=left, after=right, mode=ctx.mode)
+        height = grad.shape[2] - top - bottom
+        back = fold(grad.narrow(2, top, height))
+        _add_border(back, fold(grad.narrow(2, 0, top)), 2, 0, ctx.mode)
+        _add_border(back, fold(grad.narrow(2, top + height, bottom)), 2, 1, ctx.mode)
+        return back, None, None
+
+
+def _fold(grad: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    """Gradient of what was padded along an axis: what lies in the border is added to where it came from."""
+    length = grad.shape[axis] - before - after
+    back = grad.narrow(axis, before, length).clone()
+    _add_border(back, grad.narrow(axis, 0, before), axis, 0, mode)
+    _add_border(back, grad.narrow(axis, before + length, after), axis, 1, mode)
+    return back
+
+
+def _add_border(back: Tensor, border: Tensor, axis: int, end: int, mode: str) -> None:
+    width, last = border.shape[axis], back.shape[axis] - 1
+    if width == 0:
+        return
+    if mode == "replicate":
+        back.narrow(axis, last * end, 1).add_(border.sum(dim=axis, keepdim=True))
+    else:
+        back.narrow(axis, last - width if end else 1, width).add_(border.flip(axis))
 
 
 class FrozenRfft2(Function):

@@ -97,8 +97,9 @@ def test_code_in_a_pickle_is_not_run(tmp_path, zipped) -> None:
 @pytest.mark.parametrize("half", [True, False])
 def test_conversion_to_safetensors(tmp_path, tiny, half) -> None:
     target = tmp_path / "tiny.safetensors"
-    CHECKPOINTS.convert(GOLDEN, target, half=half, native_side=64)
-    assert load_model(str(target)).native_side == 64
+    CHECKPOINTS.convert(GOLDEN, target, half=half, native_side=64, learning_rate=0.03)
+    for loaded in (load_model(str(target)), load_model("big-lama", weights=target)):
+        assert (loaded.native_side, loaded.learning_rate) == (64, 0.03)
     with safe_open(target, framework="pt") as opened:
         stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16 if half else torch.float32}

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import nn
 
-from refiner import BudgetError, Settings, budget, load_model, refine
+from refiner import BudgetError, Settings, budget, load_model, pyramid, refine
 from refiner.precision import conv_dtype
 from refiner.units import format_bytes, parse_bytes
 
@@ -43,7 +45,8 @@ def scene():
 def planned(model, scene, **settings) -> budget.Plan:
     """The plan for a picture, without carrying it out."""
     image, mask = scene
-    return budget.Planner(model, image, mask > 0, Settings(**settings), None, lambda _: None).plan
+    holes = [hole for _, hole in pyramid.build_pyramid(image, mask > 0, 3)]
+    return budget.Planner(model, image, holes, Settings(**settings), None, lambda _: None).plan
 
 
 def test_plans_shrink_with_the_budget(small, scene) -> None:
@@ -63,6 +66,26 @@ def test_plans_shrink_with_the_budget(small, scene) -> None:
     assert small_window.bytes < windowed.bytes
 
 
+def test_windows_that_grow_together_at_a_smaller_scale_are_planned_for(small) -> None:
+    image, mask = torch.rand(1, 3, 1200, 1600), torch.zeros(1, 1, 1200, 1600)
+    mask[..., 100:1100:200, 100:1500:200] = 1  # single pixels, apart at full size and one window at half
+    apart = planned(small, (image, mask))
+    assert len(apart.windows) > 1
+    half = pyramid.halve_hole(mask > 0)
+    (joined,) = budget.scale_windows(small, half, Settings(), 0.25)
+    assert joined.area > 4 * max(window.area for window in apart.windows)
+    alone = planned(small, (image[..., :300, :300], mask[..., :300, :300]))
+    assert apart.bytes > 4 * (alone.bytes - 80 * 300 * 300)
+
+
+def test_words_for_a_lack_of_memory() -> None:
+    assert budget.is_out_of_memory(torch.OutOfMemoryError())
+    assert budget.is_out_of_memory(MemoryError())
+    assert budget.is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    assert budget.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not budget.is_out_of_memory(RuntimeError("shape mismatch"))
+
+
 def test_nothing_fits(small, scene) -> None:
     image, mask = scene
     with pytest.raises(BudgetError, match=r"the least that would is about \d+ MB. Give more") as caught:
@@ -75,7 +98,7 @@ def test_the_plan_is_told_and_reported(small, scene) -> None:
     told = []
     result = refine(small, image, mask, Settings(steps=1, min_side=160, precision="float32"), on_plan=told.append)
     assert told == [result.plan]
-    assert str(result.plan).startswith("232x216 in one piece; about 43 MB of ")
+    assert str(result.plan).startswith("one window of 232x216; about ")
     assert small.strip_height is None
 
 
@@ -83,7 +106,7 @@ def test_strips_change_nothing_but_memory(small, scene) -> None:
     image, mask = (part[..., 200:392, 352:544].contiguous() for part in scene)
     settings = Settings(steps=3, min_side=96, windows="off", precision="float32")
     expected = refine(small, image, mask, settings)
-    roomy = budget.Planner(small, image, mask > 0, settings, None, lambda _: None).plan
+    roomy = expected.plan
     tight = Settings(steps=3, min_side=96, windows="off", precision="float32", memory=str(roomy.bytes - 1))
     stripped = refine(small, image, mask, tight)
     assert stripped.plan.strip_height == 128
@@ -129,6 +152,13 @@ def test_a_network_that_cannot_be_rehearsed_is_refined_all_the_same(toy, scene) 
     plan = refine(Stubborn(), image, mask, Settings(steps=1, memory="1MB")).plan
     assert plan.bytes is None
     assert str(plan).endswith("memory need unknown")
+
+    class Locked(Stubborn):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()  # cannot be copied
+
+    assert refine(Locked(), image, mask, Settings(steps=1)).plan.bytes is None
 
     class Plain:
         multiple, front, rear = 4, staticmethod(toy.front), staticmethod(toy.rear)

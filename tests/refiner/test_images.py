@@ -130,12 +130,28 @@ def test_arrays_that_are_no_pictures() -> None:
 def test_formats_by_name(tmp_path) -> None:
     assert format_of(tmp_path / "a.JPG") == "JPEG"
     assert is_lossy(tmp_path / "a.jpeg")
-    assert not is_lossy(tmp_path / "a.png")
-    for name in ("a", "a.txt", "a.psd"):
+    for name in ("a.png", "a.TIF", "a.webp", "a.bmp"):
+        assert not is_lossy(tmp_path / name)
+    for name in ("a", "a.txt", "a.psd", "a.gif", "a.pdf", "a.ico"):
         with pytest.raises(InputError, match=r"expected a name that ends in \.png"):
             format_of(tmp_path / name)
     with pytest.raises(InputError, match="JPEG cannot hold this image"):
         encode(Image.new("RGBA", (4, 4)), tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "bmp"])
+def test_lossless_formats_keep_every_pixel(tmp_path, suffix) -> None:
+    """Also where the photo came as a TIFF compressed by JPEG, which Pillow would repeat."""
+    source = saved(tmp_path, Image.fromarray(noise(40, 40, 3)), "in.tif", compression="jpeg")
+    picture = read_picture(source)
+    filled = picture.filled(torch.rand(1, 3, 40, 40), np.zeros((40, 40), dtype=bool))
+    with Image.open(io.BytesIO(encode(filled, tmp_path / f"out.{suffix}"))) as reread:
+        assert np.array_equal(np.asarray(reread), np.asarray(picture.image))
+
+
+def test_malformed_exif_is_passed_over(tmp_path) -> None:
+    path = saved(tmp_path, Image.fromarray(noise(9, 9, 3)), "photo.png", exif=b"Exif\x00\x00not exif at all")
+    assert read_picture(path).size == (9, 9)
 
 
 @pytest.fixture

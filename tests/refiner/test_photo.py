@@ -42,7 +42,7 @@ def test_shrinking_is_warned_of(photo_files, toy) -> None:
 def test_names_that_do_not_exist(photo_files) -> None:
     with pytest.raises(ModelError, match="unknown model 'other'"):
         inpaint(*photo_files, "other")
-    for device in ("tpu", "cuda:x", "cuda:99"):
+    for device in ("tpu", "cuda:x", "cuda:99", "cuda:", "cpu:", "mps:1"):
         with pytest.raises(InputError, match=f"device '{device}'"):
             inpaint(*photo_files, device=device)
 

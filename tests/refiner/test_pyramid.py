@@ -85,3 +85,23 @@ def test_budget_shrinks_only_what_exceeds_it() -> None:
     small, small_hole = pyramid.shrink_to_budget(image, hole, 800)
     assert small.shape == (1, 3, 24, 32)
     assert small_hole.any()
+
+
+@given(st.integers(8, 40), st.integers(8, 40))
+def test_resampled_to_exactly_half_a_ramp_stays_where_it_is(height, width) -> None:
+    """A linear ramp tells positions: each pixel's value is its place in the larger picture."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    ramp = torch.stack([y, x])[None].double()
+    halved = pyramid._resize(ramp, (height // 2, width // 2))
+    exact = pyramid.exactly_half(halved, (height, width))
+    assert exact.shape[-2:] == (-(-height // 2), -(-width // 2))
+    inner = exact[..., 1:-1, 1:-1]  # the outermost pixels have nothing beyond them to be resampled from
+    rows = torch.arange(1, exact.shape[-2] - 1) * 2.0 + 1
+    columns = torch.arange(1, exact.shape[-1] - 1) * 2.0 + 1
+    torch.testing.assert_close(inner[0, 0], rows[:, None].expand_as(inner[0, 0]).double())
+    torch.testing.assert_close(inner[0, 1], columns[None, :].expand_as(inner[0, 1]).double())
+
+
+def test_padding_to_even() -> None:
+    assert pyramid.pad_to_even(torch.zeros(1, 1, 7, 8)).shape == (1, 1, 8, 8)
+    assert pyramid.pad_to_even(torch.zeros(1, 1, 6, 9)).shape == (1, 1, 6, 10)

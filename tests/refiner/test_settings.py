@@ -28,6 +28,8 @@ def test_a_file_of_ones_own(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("steps: 30\nlr: 1\n")
     assert load_preset(str(path)) == Settings(steps=30, lr=1)
+    path.write_text("windows: off\nlr: 1e-3\nmemory: 6000000000\n")
+    assert load_preset(str(path)) == Settings(windows="off", lr=0.001, memory="6000000000")
     path.write_text("")
     assert load_preset(str(path)) == Settings()
 

@@ -93,6 +93,17 @@ def test_refining_in_windows(small, two_holes) -> None:
     assert torch.equal(result.image[known], image[known])
 
 
+@pytest.mark.parametrize("size", [(299, 403), (300, 403), (299, 404)])
+def test_windows_of_odd_pictures_come_back_whole(small, two_holes, size) -> None:
+    image, mask = (part[..., : size[0], : size[1]] for part in two_holes)
+    result = refine(small, image, mask, Settings(min_side=75, steps=2, context=0.1, precision="float32"))
+    half = size[0] // 2, size[1] // 2
+    assert [scale.size for scale in result.scales[::-1]] == [size, half, (half[0] // 2, half[1] // 2)]
+    assert len(result.scales[-1].windows) == 2
+    known = (mask == 0).expand_as(image)
+    assert torch.equal(result.image[known], image[known])
+
+
 def test_a_window_that_is_the_picture_is_no_window(small, two_holes) -> None:
     image, mask = two_holes
     auto = refine(small, image, mask, Settings(min_side=150, steps=2, context=9, precision="float32"))
