@@ -38,10 +38,10 @@ def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch, failure) -> N
 
 def test_of_several_files_all_are_written_or_none(tmp_path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
-        write_atomic({tmp_path / "one": b"1", tmp_path / "no" / "two": b"2"})
+        write_atomic({tmp_path / "one": b"1", tmp_path / "no" / "deeper" / "two": b"2"})
     assert not list(tmp_path.iterdir())
-    write_atomic({tmp_path / "one": b"1", tmp_path / "two": b"2"})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+    write_atomic({tmp_path / "one": b"1", tmp_path / "made" / "two": b"2"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "one"]
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch) -> None:
