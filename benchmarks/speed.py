@@ -23,7 +23,7 @@ from benchmarks.measure import Peak, machine, saved_bytes, seconds, synchronise
 from benchmarks.reference import Reference
 from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
 from refiner import Settings, refine
-from refiner.devices import pick_device
+from refiner.devices import give_back_freed_memory, pick_device
 from refiner.frozen import FrozenGradients
 
 if TYPE_CHECKING:
@@ -232,6 +232,7 @@ def _table(rows: list[Row]) -> str:
 @click.option("--model", type=click.Path(path_type=Path), help="A LaMa checkpoint in place of random weights.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--reference", type=click.Path(path_type=Path, exists=True), help="A clone of advimman/lama.")
+@click.option("--keep-freed", is_flag=True, help="Leave the C library's allocator as it is; the command line does not.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the results here.")
 def main(
     sizes: str,
@@ -245,10 +246,13 @@ def main(
     model: Path | None,
     device: str,
     reference: Path | None,
+    keep_freed: bool,
     json_path: Path | None,
 ) -> None:
     """Measure seconds and peak memory of LaMa and its refinement."""
     torch.manual_seed(0)
+    if not keep_freed:
+        give_back_freed_memory()
     where = pick_device(device)
     generator = Generator(GeneratorConfig()).eval().requires_grad_(False) if model is None else load_generator(model)[0]
     bench = Bench(generator, where, repeats, steps, hole)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 
 from refiner.errors import InputError
@@ -28,3 +30,19 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0.")
     return torch.device(name)
+
+
+def give_back_freed_memory() -> bool:
+    """Have the C library give freed tensors back to the system at once, for the rest of this process.
+
+    glibc keeps freed blocks of up to 32 MB for reuse, and between them about as much again as is in use. A program
+    that must keep to a memory budget calls this once; a library leaves its host's allocator alone.
+
+    Returns:
+        Whether the C library is one that can be told.
+    """
+    mmap_threshold, block = -3, 1 << 20  # M_MMAP_THRESHOLD of mallopt(3), in bytes
+    try:
+        return bool(ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, block))
+    except (OSError, AttributeError):  # not glibc
+        return False
