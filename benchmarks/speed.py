@@ -232,7 +232,7 @@ def _table(rows: list[Row]) -> str:
 @click.option("--model", type=click.Path(path_type=Path), help="A LaMa checkpoint in place of random weights.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--reference", type=click.Path(path_type=Path, exists=True), help="A clone of advimman/lama.")
-@click.option("--keep-freed", is_flag=True, help="Leave the C library's allocator as it is; the command line does not.")
+@click.option("--keep-freed", is_flag=True, help="Leave the C library's allocator as it is.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the results here.")
 def main(
     sizes: str,
