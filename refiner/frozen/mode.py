@@ -95,10 +95,9 @@ class FrozenGradients(TorchFunctionMode):
         """`conv2d`."""
         if padding == "valid":
             padding = 0
-        if _learns(weight, bias) or isinstance(padding, str):
+        if isinstance(padding, str):
             return NotImplemented
-        shape = ConvShape(_pair(stride), _pair(padding), _pair(dilation), groups)
-        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)
+        return self._convolve(x, weight, bias, ConvShape(_pair(stride), _pair(padding), _pair(dilation), groups))
 
     def conv_transpose(
         self,
@@ -112,8 +111,6 @@ class FrozenGradients(TorchFunctionMode):
         dilation: Any = 1,
     ) -> Any:
         """`conv_transpose2d`."""
-        if _learns(weight, bias):
-            return NotImplemented
         shape = ConvShape(
             _pair(stride),
             _pair(padding),
@@ -122,7 +119,7 @@ class FrozenGradients(TorchFunctionMode):
             transposed=True,
             output_padding=_pair(output_padding),
         )
-        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)
+        return self._convolve(x, weight, bias, shape)
 
     def batch_norm(
         self,
@@ -179,6 +176,11 @@ class FrozenGradients(TorchFunctionMode):
     def fft(self, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """An FFT: in float32, where convolutions are computed in less."""
         return func(_wide(x), *args, **kwargs)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, shape: ConvShape) -> Any:
+        if _learns(weight, bias):
+            return NotImplemented
+        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)
 
     def _gate(self, x: Tensor, low: float, high: float, slope: float, inplace: bool) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
