@@ -79,6 +79,7 @@ class Bench:
     repeats: int
     steps: int
     hole: float
+    memory: str | None = None
     results: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by size, to compare with the authors'
 
     def __post_init__(self) -> None:
@@ -122,7 +123,14 @@ class Bench:
     def refinement(self, height: int, width: int, precision: str, windows: str) -> Row:
         """`refine` from end to end."""
         image, mask = self.picture(height, width)
-        settings = Settings(min_side=512, steps=self.steps, keep="last", windows=windows, precision=precision)  # type: ignore[arg-type]
+        settings = Settings(
+            min_side=512,
+            steps=self.steps,
+            keep="last",
+            windows=windows,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+            memory=self.memory,
+        )
         with Peak(self.device) as peak:
             start = time.perf_counter()
             result = refine(self.model, image, mask, settings)
@@ -229,6 +237,7 @@ def _table(rows: list[Row]) -> str:
 @click.option("--hole", default=0.02, show_default=True, help="Share of the picture's area.")
 @click.option("--steps", default=15, show_default=True, help="Predictions at each refined scale.")
 @click.option("--repeats", default=3, show_default=True, help="Timed runs of each update.")
+@click.option("--memory", help="Budget of a refinement, such as 8GB (default: most of what is free).")
 @click.option("--model", type=click.Path(path_type=Path), help="A LaMa checkpoint in place of random weights.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--reference", type=click.Path(path_type=Path, exists=True), help="A clone of advimman/lama.")
@@ -243,6 +252,7 @@ def main(
     hole: float,
     steps: int,
     repeats: int,
+    memory: str | None,
     model: Path | None,
     device: str,
     reference: Path | None,
@@ -255,7 +265,7 @@ def main(
         give_back_freed_memory()
     where = pick_device(device)
     generator = Generator(GeneratorConfig()).eval().requires_grad_(False) if model is None else load_generator(model)[0]
-    bench = Bench(generator, where, repeats, steps, hole)
+    bench = Bench(generator, where, repeats, steps, hole, memory)
     lists = [text.split(",") for text in (sizes, cases, methods, precisions, windows)]
     plan = Choice(lists[0], lists[1], lists[2], lists[3], lists[4], reference)
     rows: list[Row] = []
