@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from refiner import Settings, SettingsError, load_preset, preset_names
-from refiner.settings import _preset_folder
+from refiner.config_files import config_folder
 
 
 def test_presets() -> None:
@@ -20,7 +20,7 @@ def test_presets() -> None:
 
 @pytest.mark.parametrize("name", ["default", "reference"])
 def test_presets_spell_out_every_field(name) -> None:
-    written = yaml.safe_load((_preset_folder() / f"{name}.yaml").read_text())
+    written = yaml.safe_load((config_folder() / f"{name}.yaml").read_text())
     assert list(written) == [field.name for field in fields(Settings)]
 
 

@@ -1,0 +1,1 @@
+"""Training LaMa generators, to be run as `python -m lama.training`."""

@@ -1,0 +1,156 @@
+"""What a training run is made of, read from a YAML file whose keys are these fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lama.generator import GeneratorConfig
+from refiner.config_files import build, read_mapping
+from refiner.errors import SettingsError
+from refiner.random_masks import MaskKind  # noqa: TC001  read when a file is read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Sizes of the PatchGAN discriminator. The defaults are LaMa's."""
+
+    ndf: int = 64  # channels of its first layer
+    n_layers: int = 4  # layers after it; the first n-1 of them halve the picture
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What the network is shown.
+
+    Attributes:
+        masks: holes drawn on crops.
+        crop: side of a crop in pixels, a multiple of 8.
+        batch: crops in a step.
+        working_side: photos are kept at this short side; a larger crop of it shows more of a photo, scaled down.
+        max_zoom_out: a crop shows at most this many times `crop` pixels of a kept photo's side.
+        held_out: share of the photos kept back for evaluation, where no folder of its own is given for that.
+        workers: processes that prepare crops beside the training; 0 for none.
+    """
+
+    masks: MaskKind
+    crop: int = 256
+    batch: int = 10
+    working_side: int = 512
+    max_zoom_out: float = 2.0
+    held_out: float = 0.05
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses. The defaults are LaMa's.
+
+    Attributes:
+        known_l1: mean absolute error over the known pixels.
+        hole_l1: over the hole; LaMa has none, since it blurs. A little steadies the colours of a short training.
+        adversarial: non-saturating adversarial loss.
+        feature_matching: distance of the discriminator's features.
+        perceptual: high-receptive-field perceptual loss; needs its network's weights.
+        gradient_penalty: R1 penalty of the discriminator.
+        penalty_every: steps between penalties, each weighted by this number ("lazy").
+        adversarial_from: share of the training before the discriminator comes in.
+        adversarial_ramp: share of the training in which the adversarial weight then grows from 0 to full.
+    """
+
+    known_l1: float = 10.0
+    hole_l1: float = 0.0
+    adversarial: float = 10.0
+    feature_matching: float = 100.0
+    perceptual: float = 30.0
+    gradient_penalty: float = 0.001
+    penalty_every: int = 1
+    adversarial_from: float = 0.0
+    adversarial_ramp: float = 0.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How weights move. Learning rates and clipping are LaMa's.
+
+    Attributes:
+        generator_lr: Adam's learning rate for the generator at its highest.
+        discriminator_lr: the same for the discriminator.
+        betas: Adam's decay rates.
+        warmup: share of the training in which learning rates grow from 0.
+        final_lr: what the cosine schedule ends at, as a share of the highest.
+        clip: largest norm of the generator's gradient.
+        ema: decay of the average of weights that is evaluated and exported.
+    """
+
+    generator_lr: float = 0.001
+    discriminator_lr: float = 0.0001
+    betas: tuple[float, ...] = (0.9, 0.999)
+    warmup: float = 0.0
+    final_lr: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training run.
+
+    Attributes:
+        steps: length of the training, where no minutes are asked for.
+        seed: of weights, crops and holes.
+        precision: of convolutions: `auto`, `float32` or `bfloat16`.
+        evaluate_every: steps between evaluations on held-out crops.
+        evaluation_crops: how many there are.
+        save_every: steps between saved states.
+    """
+
+    data: DataConfig
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    steps: int = 1_000_000
+    seed: int = 0
+    precision: str = "auto"
+    evaluate_every: int = 5000
+    evaluation_crops: int = 128
+    save_every: int = 1000
+
+    def __post_init__(self) -> None:
+        multiple = 2**self.generator.n_downsampling
+        data, losses, optimizer = self.data, self.losses, self.optimizer
+        checks = {
+            f"data.crop: expected a multiple of {multiple} from {4 * multiple}": data.crop % multiple == 0
+            and data.crop >= 4 * multiple,
+            "data.working_side: expected at least data.crop": data.working_side >= data.crop,
+            "data.batch: expected at least 1": data.batch >= 1,
+            "data.max_zoom_out: expected at least 1": data.max_zoom_out >= 1,
+            "data.held_out: expected from 0 to below 1": 0 <= data.held_out < 1,
+            "data.workers: expected at least 0": data.workers >= 0,
+            "losses.penalty_every: expected at least 1": losses.penalty_every >= 1,
+            "optimizer.betas: expected two numbers from 0 to below 1": len(optimizer.betas) == 2  # noqa: PLR2004
+            and all(0 <= beta < 1 for beta in optimizer.betas),
+            "optimizer.ema: expected from 0 to below 1": 0 <= optimizer.ema < 1,
+            "optimizer.clip: expected above 0": optimizer.clip > 0,
+            "precision: expected auto, float32 or bfloat16": self.precision in ("auto", "float32", "bfloat16"),
+            "steps, evaluate_every, save_every and evaluation_crops: expected at least 1": min(
+                self.steps, self.evaluate_every, self.save_every, self.evaluation_crops
+            )
+            >= 1,
+        }
+        for what, holds in checks.items():
+            if not holds:
+                raise SettingsError(f"{what}.")
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read a training run's settings.
+
+    Raises:
+        SettingsError: the file is not readable, a key is unknown, or a value is not valid.
+    """
+    return build(TrainingConfig, read_mapping(path), str(path))

@@ -1,0 +1,242 @@
+"""A training from its start, or from where it stopped, to its end."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lama.checkpoint import convert
+from lama.training.data import Crops, batches, held_out_crops
+from lama.training.evaluate import SHEET_ROWS, CsvLog, baselines, fill, score, write_sheet
+from refiner.errors import InputError, ModelError
+from refiner.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from lama.training.config import TrainingConfig
+    from lama.training.data import PhotoSet
+    from lama.training.trainer import Trainer
+
+_LOSSES = ("known_l1", "hole_l1", "adversarial", "feature_matching", "perceptual", "discriminator", "penalty")
+_LOG_EVERY = 50
+
+
+class Run:
+    """A folder with a training's state, logs and sample sheets.
+
+    Args:
+        config: the run's settings.
+        trainer: what is trained.
+        photos: to train on.
+        held_out: to evaluate on.
+        out: the folder: `state.pt`, `training.csv`, `evaluation.csv`, `sheets/`.
+        say: shown a line from time to time.
+        log_every: steps between lines of the log.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        trainer: Trainer,
+        photos: PhotoSet,
+        held_out: PhotoSet,
+        out: Path,
+        say: Callable[[str], object],
+        *,
+        log_every: int = _LOG_EVERY,
+    ) -> None:
+        self.config, self.trainer, self.out = config, trainer, out
+        self._say, self._log_every = say, log_every
+        self._crops = Crops(photos, config.data, config.seed)
+        self._held_out = held_out_crops(held_out, config.data, config.evaluation_crops)
+        self._elapsed = 0.0
+
+    def resume(self) -> None:
+        """Take up the state that was saved last.
+
+        Raises:
+            InputError: there is none, or it is of another configuration.
+            ModelError: it is damaged.
+        """
+        saved = read_state(self.out)
+        ours, theirs = _comparable(self.config), saved["config"]
+        differing = sorted(key for key in ours if ours[key] != theirs.get(key))
+        if differing:
+            raise InputError(
+                f"{self.out}: its training has another {', '.join(differing)} than the configuration; give the one it "
+                "was started with, or another --out."
+            )
+        self.trainer.load_state(saved["trainer"])
+        self._elapsed = saved["elapsed"]
+
+    def train(self, *, steps: int | None = None, minutes: float | None = None) -> bool:
+        """Train to the end, or until asked to stop by a signal; the state is saved either way.
+
+        Args:
+            steps: length of the training; the configuration's where None.
+            minutes: length in minutes of training in its place, those before a restart counted in.
+
+        Returns:
+            Whether the end was reached.
+        """
+        steps = steps or self.config.steps
+        trainer = self.trainer
+        log = CsvLog(
+            self.out / "training.csv",
+            ["step", "minutes", "images_per_second", *_LOSSES],
+            keep_to_step=trainer.step_count,
+        )
+        scores = CsvLog(
+            self.out / "evaluation.csv",
+            ["step", "minutes", "fill", "l1", "ssim", "texture", "texture_0", "texture_1", "texture_2"],
+            keep_to_step=trainer.step_count,
+        )
+        if trainer.step_count == 0:
+            for name, filled in baselines(*self._held_out).items():
+                scores.add(step=0, fill=name, **score(filled, *self._held_out))
+            self._evaluate(scores)
+        stream = batches(self._crops, start=trainer.step_count, workers=self.config.data.workers)
+        recent: list[dict[str, Tensor]] = []
+        mark = before = time.monotonic()
+        with _stop_requested() as stopped:
+            while not stopped() and (share := self._share(steps, minutes)) < 1:
+                recent.append(trainer.step(*next(stream), share))
+                now = time.monotonic()
+                self._elapsed, before = self._elapsed + now - before, now
+                if trainer.step_count % self._log_every == 0:
+                    means = _means(recent)
+                    rate = len(recent) * self.config.data.batch / (now - mark)
+                    log.add(step=trainer.step_count, minutes=self._elapsed / 60, images_per_second=rate, **means)
+                    parts = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+                    self._say(f"{share:6.1%}  step {trainer.step_count}  {rate:.1f} images/s  {parts}")
+                    recent, mark = [], now
+                if trainer.step_count % self.config.evaluate_every == 0:
+                    self._evaluate(scores)
+                    mark = before = time.monotonic()  # evaluation is not training
+                if trainer.step_count % self.config.save_every == 0:
+                    self.save()
+        finished = self._share(steps, minutes) >= 1
+        if finished and trainer.step_count % self.config.evaluate_every:
+            self._evaluate(scores)
+        self.save()
+        return finished
+
+    def save(self) -> None:
+        """Keep the state, whole or not at all."""
+        data = io.BytesIO()
+        content = {"config": _comparable(self.config), "elapsed": self._elapsed, "trainer": self.trainer.state()}
+        torch.save(content, data)
+        write_atomic({self.out / "state.pt": data.getvalue()})
+
+    def _share(self, steps: int, minutes: float | None) -> float:
+        return self.trainer.step_count / steps if minutes is None else self._elapsed / (60 * minutes)
+
+    def _evaluate(self, scores: CsvLog) -> None:
+        pictures, holes = self._held_out
+        step = self.trainer.step_count
+        filled = fill(self.trainer.average, pictures, holes)
+        found = score(filled, pictures, holes)
+        scores.add(step=step, minutes=self._elapsed / 60, fill="model", **found)
+        head = slice(0, SHEET_ROWS)
+        shown = [pictures[head], pictures[head] * (1 - holes[head]), filled[head]]
+        telea = baselines(pictures[head], holes[head]).get("telea")
+        write_sheet(self.out / "sheets" / f"{step:07d}.png", shown if telea is None else [*shown, telea])
+        self._say(f"held out  step {step}  " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+
+
+def read_state(out: Path) -> dict[str, Any]:
+    """A training's saved state.
+
+    Raises:
+        InputError: there is none.
+        ModelError: it is damaged.
+    """
+    path = out / "state.pt"
+    if not path.is_file():
+        raise InputError(f"{out}: has no state.pt to go on from; start a training there without --resume.")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state["trainer"]["average"], state["config"], state["elapsed"]  # what follows relies on them
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path}: not a readable training state; start again in another --out.") from error
+    return state
+
+
+def export(out: Path, target: Path, *, half: bool, learning_rate: float | None = None) -> None:
+    """Write a training's averaged generator: safetensors, or a folder in the public layout.
+
+    Args:
+        out: the training's folder.
+        target: a name ending in `.safetensors`; any other is a folder for `models/best.ckpt`.
+        half: store float16 (safetensors only).
+        learning_rate: what suits its features when they are refined, for the header.
+
+    Raises:
+        InputError: there is no state, or the target cannot be written.
+        ModelError: the state is damaged.
+    """
+    state = read_state(out)
+    prefix = "module."
+    tensors = {
+        "generator." + name.removeprefix(prefix): tensor
+        for name, tensor in state["trainer"]["average"].items()
+        if name.startswith(prefix)
+    }
+    data = io.BytesIO()
+    torch.save({"state_dict": tensors}, data)
+    if target.suffix != ".safetensors":
+        (target / "models").mkdir(parents=True, exist_ok=True)
+        write_atomic({target / "models" / "best.ckpt": data.getvalue()})
+        return
+    staged = out / "export.ckpt"
+    write_atomic({staged: data.getvalue()})
+    known = {"native_side": str(state["config"]["data"]["crop"]), "steps": str(state["trainer"]["step"])}
+    if learning_rate is not None:
+        known["learning_rate"] = str(learning_rate)
+    try:
+        convert(staged, target, dtype=torch.float16 if half else torch.float32, **known)
+    finally:
+        staged.unlink()
+
+
+def _comparable(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that a restart must not change, as JSON knows them; the length may."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    free = ("steps", "evaluate_every", "save_every")
+    return {key: value for key, value in values.items() if key not in free}
+
+
+def _means(rows: list[dict[str, Tensor]]) -> dict[str, float]:
+    names = [name for name in _LOSSES if any(name in row for row in rows)]
+    return {name: torch.stack([row[name] for row in rows if name in row]).mean().item() for name in names}
+
+
+@contextmanager
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and termination let the step end, so that the state can be saved; a second Ctrl-C ends at once."""
+    asked = False
+
+    def ask(number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
