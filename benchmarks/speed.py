@@ -19,12 +19,13 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.measure import Peak, machine, saved_bytes, seconds, synchronise
+from benchmarks.measure import machine, seconds, synchronise
 from benchmarks.reference import Reference
 from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
 from refiner import Settings, refine
 from refiner.devices import give_back_freed_memory, pick_device
-from refiner.frozen import FrozenGradients
+from refiner.frozen import FrozenGradients, saved_bytes
+from refiner.peak import Peak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

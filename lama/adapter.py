@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from lama.fused import FusedGenerator
 from refiner.inpainter import DEFAULT_LEARNING_RATE
+from refiner.split import SequentialInpainter
 
 if TYPE_CHECKING:
     from lama.generator import Generator
+    from lama.regular import RegularGenerator
 
 
 class LamaInpainter(nn.Module):
@@ -40,6 +42,11 @@ class LamaInpainter(nn.Module):
         self.eval()
 
     @property
+    def stages(self) -> list[nn.Module]:
+        """The rear's parts in the order they run, which can lie on several devices."""
+        return self.fused.stages
+
+    @property
     def strip_height(self) -> int | None:
         """Picture rows to compute at once in the full-resolution ends; None for all."""
         return self.fused.strip_height
@@ -47,6 +54,12 @@ class LamaInpainter(nn.Module):
     @strip_height.setter
     def strip_height(self, rows: int | None) -> None:
         self.fused.strip_height = rows
+
+    def whole(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The network as it was trained, uncut and on the CPU, to check the halves against."""
+        x = torch.cat([image * (1 - mask), mask], dim=1)
+        prediction: Tensor = self.generator(x.to("cpu", torch.float32))
+        return prediction.to(x)
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Picture (N,3,H,W) in [0,1] and mask (N,1,H,W), 1 in the hole, to local and global features."""
@@ -65,3 +78,22 @@ class LamaInpainter(nn.Module):
             for parameter, value in zip(self.fused.parameters(), exact.parameters(), strict=True):
                 parameter.data.copy_(value)
         return self
+
+
+class RegularLamaInpainter(SequentialInpainter):
+    """One of LaMa's ablations without Fourier convolutions; attributes as those of `LamaInpainter`."""
+
+    def __init__(
+        self, generator: RegularGenerator, *, native_side: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
+    ) -> None:
+        config = generator.config
+        multiple = 2**config.n_downsampling
+        super().__init__(
+            generator.model,
+            generator.split,
+            multiple=multiple,
+            native_side=native_side,
+            learning_rate=learning_rate,
+            min_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
+        )
+        self.eval()

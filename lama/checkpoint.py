@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from lama.generator import Generator, GeneratorConfig
+from lama.regular import RegularConfig, RegularGenerator
 from refiner.errors import ModelError
 from refiner.files import write_atomic
 
@@ -81,24 +82,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return _generator_tensors(raw), metadata
 
 
-def load_generator(path: Path) -> tuple[Generator, dict[str, str]]:
-    """Build the generator that a checkpoint holds, its sizes inferred from the tensors.
+def load_network(path: Path) -> tuple[Generator | RegularGenerator, dict[str, str]]:
+    """Build the network that a checkpoint holds, its kind and sizes inferred from the tensors' names and shapes.
 
     Returns:
-        The generator in float32 and eval mode, without gradients, and the file's metadata.
+        The network in float32 and eval mode, without gradients, and the file's metadata.
 
     Raises:
         ModelError: the file cannot be read or does not hold a LaMa generator; the message names the
             tensors that are missing or unexpected.
     """
     tensors, metadata = read_tensors(path)
+    network: Generator | RegularGenerator
     try:
-        config = GeneratorConfig.from_tensors(tensors)
+        with torch.device("meta"):
+            if "model.1.weight" in tensors:
+                network = RegularGenerator(RegularConfig.from_tensors(tensors))
+            else:
+                network = Generator(GeneratorConfig.from_tensors(tensors))
     except KeyError as missing:
         raise _not_a_lama(path, missing=[str(missing.args[0])], unexpected=list(tensors)) from None
-    with torch.device("meta"):
-        generator = Generator(config)
-    expected = _without_counters(generator.state_dict())
+    expected = _without_counters(network.state_dict())
     missing_names = [name for name in expected if name not in tensors]
     unexpected_names = [name for name in tensors if name not in expected]
     if missing_names or unexpected_names:
@@ -109,9 +113,21 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, str]]:
                 f"{path}: not a LaMa generator: {name} has shape {tuple(tensors[name].shape)}, "
                 f"expected {tuple(wanted.shape)}."
             )
-    generator.to_empty(device="cpu")
-    generator.load_state_dict({name: tensors[name].float() for name in expected}, strict=False)
-    return generator.eval().requires_grad_(False), metadata
+    network.to_empty(device="cpu")
+    network.load_state_dict({name: tensors[name].float() for name in expected}, strict=False)
+    return network.eval().requires_grad_(False), metadata
+
+
+def load_generator(path: Path) -> tuple[Generator, dict[str, str]]:
+    """`load_network` for what must be a generator of Fourier convolutions.
+
+    Raises:
+        ModelError: as there, or the network is one of LaMa's ablations without them.
+    """
+    network, metadata = load_network(path)
+    if not isinstance(network, Generator):
+        raise ModelError(f"{path}: is a LaMa without Fourier convolutions; expected one with them.")
+    return network, metadata
 
 
 def convert(source: Path, target: Path, *, dtype: torch.dtype | None = None, **metadata: str) -> None:
@@ -126,7 +142,7 @@ def convert(source: Path, target: Path, *, dtype: torch.dtype | None = None, **m
     Raises:
         ModelError: the source is not a LaMa generator, or a value does not fit the dtype.
     """
-    load_generator(source)  # refuses what is not a LaMa before anything is written
+    load_network(source)  # refuses what is not a LaMa before anything is written
     tensors, source_metadata = read_tensors(source)
     stored = {name: t.to(dtype or t.dtype).contiguous() for name, t in tensors.items()}
     for name, tensor in stored.items():

@@ -52,6 +52,11 @@ class FusedGenerator(nn.Module):
         self.head = Conv(layers[-2].weight.double(), layers[-2].bias.double())
         self.local_channels = config.channels[0]
 
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The rear's parts in the order they run: each block, and the decoder."""
+        return [*self.blocks, nn.ModuleList([*self.up, self.head])]
+
     def front(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Masked picture and mask (N,4,H,W) to local and global features at 1/8 of the side."""
         features = self._in_strips(self._front, x, _FRONT_HALO, Fraction(1, self.fine))

@@ -12,10 +12,11 @@ from pathlib import Path
 import platformdirs
 import torch
 
-from lama.adapter import LamaInpainter
-from lama.checkpoint import convert, load_generator
+from lama.adapter import LamaInpainter, RegularLamaInpainter
+from lama.checkpoint import convert, load_network
+from lama.regular import RegularGenerator
 from refiner.errors import ModelError
-from refiner.inpainter import DEFAULT_LEARNING_RATE
+from refiner.inpainter import DEFAULT_LEARNING_RATE, Inpainter
 
 _PUBLIC_NATIVE_SIDE = 512  # what the public LaMa models are evaluated and refined at
 
@@ -42,7 +43,7 @@ class NamedWeights:
     md5: str | None = None
     learning_rate: float = DEFAULT_LEARNING_RATE
 
-    def __call__(self, weights: Path | None = None) -> LamaInpainter:
+    def __call__(self, weights: Path | None = None) -> Inpainter:
         """Load the inpainter; `weights` replaces the named file by one on disk.
 
         Raises:
@@ -116,7 +117,7 @@ BIG_LAMA = NamedWeights(
 class LamaCheckpoints:
     """How the engine opens and converts a LaMa file given by path."""
 
-    def open(self, path: Path) -> LamaInpainter:
+    def open(self, path: Path) -> Inpainter:
         """Load the inpainter that a checkpoint holds.
 
         Native side and learning rate are read from the header that `convert` writes; where there is none they are
@@ -154,15 +155,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REFINER_CACHE") or platformdirs.user_cache_path("refiner"))
 
 
-def _open(path: Path, native_side: int, learning_rate: float) -> LamaInpainter:
+def _open(path: Path, native_side: int, learning_rate: float) -> Inpainter:
     """Load a LaMa; what its file's header says of it goes before what is given."""
-    generator, header = load_generator(path)
+    network, header = load_network(path)
     try:
         native_side = int(header.get("native_side", native_side))
         learning_rate = float(header.get("learning_rate", learning_rate))
     except ValueError as error:
         raise ModelError(f"{path}: its header is not as `refiner weights convert` writes it ({error}).") from error
-    return LamaInpainter(generator, native_side=native_side, learning_rate=learning_rate)
+    if isinstance(network, RegularGenerator):
+        return RegularLamaInpainter(network, native_side=native_side, learning_rate=learning_rate)
+    return LamaInpainter(network, native_side=native_side, learning_rate=learning_rate)
 
 
 def _md5(path: Path) -> str:

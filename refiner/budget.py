@@ -24,6 +24,7 @@ from refiner.frozen import FrozenGradients
 from refiner.inpainter import Inpainter, native_side, padded_size, widened
 from refiner.objective import Objective
 from refiner.optimize import update
+from refiner.placement import placed_on
 from refiner.units import format_bytes, parse_bytes
 from refiner.windows import Window, find_windows, whole
 
@@ -111,7 +112,8 @@ class Planner:
         if settings.memory is not None:
             budget = parse_bytes(settings.memory)
         else:
-            budget = int(free_bytes(image.device) * _SHARE_OF_FREE)
+            devices = placed_on(model) or (image.device,)  # what is kept is shared about evenly
+            budget = int(min(free_bytes(device) for device in devices) * len(devices) * _SHARE_OF_FREE)
         self._model = model
         self._device = image.device
         self._on_plan = on_plan
@@ -177,6 +179,16 @@ def _plans(
                     tensors = None if refining is None else max(tensors, refining)
             need = None if tensors is None else int(_OVERHEAD * tensors) + _PICTURE_BYTES * pixels
             yield Plan(windows, (image.shape[2], image.shape[3]), context, rows, conv_dtype, need, budget)
+
+
+def can_rehearse(model: Inpainter) -> bool:
+    """Whether a model's need of memory can be predicted: whether it runs on PyTorch's `meta` device."""
+    ghost = _ghost(model)
+    if ghost is None:
+        return False
+    side = padded_size(model, native_side(model), native_side(model))
+    window = whole(torch.zeros(1, 1, *side, dtype=torch.bool))
+    return _rehearse(ghost, torch.zeros(1, 3, 1, 1), window, None, None, refined=True) is not None
 
 
 @contextmanager

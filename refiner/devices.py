@@ -32,6 +32,15 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def pick_devices(names: str) -> tuple[torch.device, ...]:
+    """The devices named, separated by commas; a network of several is spread over them, see `refiner.placement`.
+
+    Raises:
+        InputError: this machine or this build of PyTorch does not have one of them.
+    """
+    return tuple(pick_device(name.strip()) for name in names.split(","))
+
+
 def give_back_freed_memory() -> bool:
     """Have the C library give freed tensors back to the system at once, for the rest of this process.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 # The one private name used here and in the modules around: PyTorch's own walk over nested structures.
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
 from refiner.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Features = Any
 """A tensor, or any nested tuple, list or dict of tensors."""
@@ -28,8 +29,10 @@ class Inpainter(Protocol):
     """An inpainting network cut in two: `rear(front(image, mask))` is its prediction.
 
     More attributes are read where a model has them: `native_side`, the side in pixels it was trained for (else 512);
-    `learning_rate`, for its features (else 0.002); `min_side`, the least side it takes (else `multiple`); and
-    `strip_height`, which the engine sets to have its full-resolution ends computed that many picture rows at a time.
+    `learning_rate`, for its features (else 0.002); `leaf_rates`, factors on it for single features by name, 0 to freeze
+    them; `min_side`, the least side it takes (else `multiple`); `strip_height`, which the engine sets to have its
+    full-resolution ends computed that many picture rows at a time; and `stages`, the rear half's modules in the order
+    they run, which can then lie on several devices.
     """
 
     @property
@@ -63,6 +66,41 @@ def native_side(model: Inpainter) -> int:
 def learning_rate(model: Inpainter) -> float:
     """Adam's learning rate that suits the model's features."""
     return float(getattr(model, "learning_rate", DEFAULT_LEARNING_RATE))
+
+
+def leaf_names(features: Features) -> list[str]:
+    """Names of the leaves of features, in order: keys and indices joined by dots, such as `skips.0`.
+
+    Features that are one tensor are named `features`.
+    """
+    leaves, _ = tree_flatten_with_path(features)
+    return [re.sub(r"[\[\]'.]+", ".", keystr(path)).strip(".") or "features" for path, _ in leaves]
+
+
+def leaf_rates(features: Features, rates: Mapping[str, float]) -> list[float]:
+    """Each leaf's factor on the learning rate, in order.
+
+    Args:
+        features: nested tensors.
+        rates: factors by name; a name stands for all leaves below it, the longest that fits counts, and 1 where none.
+
+    Raises:
+        InputError: a name fits no leaf, or a factor is negative.
+    """
+    names = leaf_names(features)
+
+    def fits(name: str, leaf: str) -> bool:
+        return leaf == name or leaf.startswith(f"{name}.")
+
+    for name, rate in rates.items():
+        if not any(fits(name, leaf) for leaf in names):
+            raise InputError(f"leaf_rates: no feature is named {name!r}; expected one of {', '.join(names)}.")
+        if rate < 0:
+            raise InputError(f"leaf_rates: expected factors from 0, got {rate} for {name!r}.")
+    return [
+        rates[max((name for name in rates if fits(name, leaf)), key=len)] if any(fits(n, leaf) for n in rates) else 1.0
+        for leaf in names
+    ]
 
 
 def padded_size(model: Inpainter, height: int, width: int) -> tuple[int, int]:
@@ -107,7 +145,7 @@ def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
     Raises:
         InputError: the prediction's shape is not the picture's.
     """
-    prediction = model.rear(features).to(like.dtype)
+    prediction = model.rear(features).to(like)  # its last part may lie on another device
     if prediction.shape != like.shape:
         raise InputError(
             f"model: rear gave {tuple(prediction.shape)} for a picture of {tuple(like.shape)}; expected the same "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients
+from refiner.inpainter import leaf_rates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from refiner.inpainter import Features
     from refiner.settings import Keep
@@ -52,6 +53,7 @@ def optimize_features(
     keep: Keep,
     on_step: Callable[[int, float], object],
     conv_dtype: torch.dtype | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Optimise features so that what `rear` makes of them agrees with the objective.
 
@@ -64,16 +66,18 @@ def optimize_features(
         keep: `best` keeps each picture's prediction of lowest loss, `last` the last one.
         on_step: told the index and the loss of each prediction; may raise `StopRefinement`.
         conv_dtype: precision to compute convolutions of `rear` in; None for that of their inputs.
+        rates: factors on the learning rate of single leaves, see `refiner.inpainter.leaf_rates`; 0 freezes.
 
     Raises:
-        InputError: the prediction does not depend on any feature.
+        InputError: the prediction does not depend on any feature, or a name in `rates` is not a feature's.
     """
     leaves, structure = tree_flatten(features)
     leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    tuned = [leaf.requires_grad_() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    if not tuned:
-        raise InputError("model: front gave no floating-point tensor; expected features to optimise.")
-    adam = torch.optim.Adam(tuned, lr=lr)
+    groups = parameter_groups(leaves, leaf_rates(features, rates or {}), lr)
+    if not groups:
+        raise InputError("model: front gave no floating-point tensor to optimise; expected features, not all frozen.")
+    adam = torch.optim.Adam(groups, lr=lr)
+    tuned = [leaf for group in groups for leaf in group["params"]]
 
     rear_mode, objective_mode = FrozenGradients(conv_dtype), FrozenGradients()
     kept_prediction: Tensor | None = None
@@ -104,6 +108,15 @@ def optimize_features(
 
     assert kept_prediction is not None  # noqa: S101  steps is at least 1
     return Outcome(kept_prediction, tuple(losses), kept, stopped)
+
+
+def parameter_groups(leaves: list[Any], rates: list[float], lr: float) -> list[dict[str, Any]]:
+    """What Adam is given: the leaves to optimise, which now require a gradient, in groups of one learning rate."""
+    groups: dict[float, list[Tensor]] = {}
+    for leaf, rate in zip(leaves, rates, strict=True):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and rate > 0:
+            groups.setdefault(rate, []).append(leaf.requires_grad_())
+    return [{"params": params, "lr": rate * lr} for rate, params in groups.items()]
 
 
 def update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:

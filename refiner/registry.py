@@ -7,6 +7,9 @@ opens weights files given by path, see `CheckpointFormat`.
 
 from __future__ import annotations
 
+import re
+import sys
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 INPAINTERS = "refiner.inpainters"
 CHECKPOINTS = "refiner.checkpoints"
+_IN_CODE = re.compile(r"[A-Za-z_][\w.]+:[A-Za-z_][\w.]*")  # a drive letter is one letter
 
 
 class CheckpointFormat(Protocol):
@@ -44,7 +48,8 @@ def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
     """Load an inpainter on the CPU in float32.
 
     Args:
-        name: one of `model_names()`, or the path of a weights file.
+        name: one of `model_names()`, the path of a weights file, or `module:attribute` for an inpainter in Python code,
+            or a callable that gives one; modules are also looked for in the current folder.
         weights: a file to use in place of a named model's own.
 
     Raises:
@@ -52,14 +57,14 @@ def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
     """
     entry = _entry(name)
     if entry is not None:
-        model: object = _loaded(entry)(weights) if weights is not None else _loaded(entry)()
-        if not isinstance(model, Inpainter):
-            raise ModelError(f"{name}: {entry.value} gave a {type(model).__name__}, expected front, rear and multiple.")
-        return model
+        return _made(_loaded(entry), name, weights)
     path = Path(name)
+    if not path.exists() and _IN_CODE.fullmatch(name):
+        return _made(_imported(name), name, weights)
     if not path.exists():
         raise ModelError(
-            f"unknown model {name!r}: expected one of {', '.join(model_names())}, or the path of a weights file."
+            f"unknown model {name!r}: expected one of {', '.join(model_names())}, the path of a weights file, or "
+            "module:attribute."
         )
     if weights is not None:
         raise ModelError(f"{name}: is a path itself; give either a path as the model or separate weights.")
@@ -102,6 +107,33 @@ def convert_weights(
         known.convert(source, target, half=half, native_side=native_side, learning_rate=learning_rate)
 
     _first_that_can(attempt, source)
+
+
+def _made(offered: Any, name: str, weights: Path | None) -> Inpainter:
+    """The inpainter that was offered, or that the callable offered makes."""
+    model = offered
+    if callable(offered) and (isinstance(offered, type) or not isinstance(offered, Inpainter)):
+        model = offered(weights) if weights is not None else offered()
+    elif weights is not None:
+        raise ModelError(f"{name}: is a model itself and takes no separate weights.")
+    if not isinstance(model, Inpainter):
+        raise ModelError(f"{name}: gave a {type(model).__name__}, expected front, rear and multiple.")
+    return model
+
+
+def _imported(name: str) -> Any:
+    """What `module:attribute` names."""
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # user code can fail in any way
+        raise ModelError(f"{name}: cannot be imported ({type(error).__name__}: {error}).") from error
+    return found
 
 
 def _first_that_can(attempt: Callable[[CheckpointFormat], Any], path: Path) -> Any:

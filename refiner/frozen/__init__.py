@@ -5,7 +5,7 @@ activations, so their gradient needs no activation at all: a convolution's needs
 a ReLU's one bit for each element. PyTorch keeps whole inputs for these (pytorch/pytorch issue 133566).
 """
 
-from refiner.frozen.mode import FrozenGradients, Survey
+from refiner.frozen.mode import FrozenGradients, Survey, saved_bytes
 from refiner.frozen.strips import in_strips
 
-__all__ = ["FrozenGradients", "Survey", "in_strips"]
+__all__ = ["FrozenGradients", "Survey", "in_strips", "saved_bytes"]

@@ -40,6 +40,22 @@ class Survey:
             return func(*args, **kwargs)
 
 
+def saved_bytes(run: Callable[[], object]) -> int:
+    """Bytes that autograd keeps for the backward pass of `run`: each storage once, parameters left out."""
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        alive = run()  # while the result lives, no storage is freed and its address used again
+    del alive
+    return sum(kept.values())
+
+
 class FrozenGradients(TorchFunctionMode):
     """Within it, layers with frozen weights save no activations for the backward pass.
 

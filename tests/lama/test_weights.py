@@ -136,7 +136,7 @@ def test_the_default_needs_no_cache(cache) -> None:
 def test_names_and_paths() -> None:
     assert {"lama-small", "big-lama"} <= set(model_names())
     assert load_model(str(GOLDEN)).native_side == 512
-    with pytest.raises(ModelError, match="unknown model 'lamma': expected one of big-lama, lama-small, or the path"):
+    with pytest.raises(ModelError, match="unknown model 'lamma': expected one of big-lama, lama-small, the path"):
         load_model("lamma")
     with pytest.raises(ModelError, match="is a path itself"):
         load_model(str(GOLDEN), weights=GOLDEN)

@@ -1,0 +1,462 @@
+"""A conformance kit for inpainters: says in plain words what holds and what does not.
+
+    from refiner.testing import check
+
+    def test_my_inpainter():
+        assert check(MyInpainter()).passed
+
+On the command line: `refiner check NAME` or `refiner check module:attribute`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from refiner import pyramid
+from refiner.budget import can_rehearse
+from refiner.errors import InputError, RefinerError
+from refiner.frozen import FrozenGradients, Survey, saved_bytes
+from refiner.inpainter import Features, Inpainter, frozen, leaf_names, leaf_rates, learning_rate, padded_size, widened
+from refiner.multiscale import refine
+from refiner.objective import Objective
+from refiner.optimize import optimize_features
+from refiner.settings import Settings
+from refiner.split import SequentialInpainter
+
+Status = Literal["ok", "failed", "note"]
+
+_SIDE = 128  # of test pictures, about
+_STEPS = 15
+_SAME = 1e-4  # largest difference between two ways to compute the same, of values around 1
+_MARGIN = 0.02  # of the range [0,1]: a network without a bounded output may leave it a little
+_LARGEST_FACTOR = 16  # up to which a right multiple is looked for
+_SHOWN = 4  # names in a message before "and N more"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        name: of the check, a word or two.
+        status: `ok`, `failed`, or `note` for what cannot be judged or is only worth knowing.
+        message: what was found, and what to do where it failed.
+    """
+
+    name: str
+    status: Status
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What all checks found.
+
+    Attributes:
+        findings: in the order of the checks.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return all(finding.status != "failed" for finding in self.findings)
+
+    def __str__(self) -> str:
+        """A line for each finding."""
+        width = max(len(finding.name) for finding in self.findings)
+        return "\n".join(f"{f.status:6}  {f.name:{width}}  {f.message}" for f in self.findings)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one place to cut a sequence gives.
+
+    Attributes:
+        at: name of the first layer of the rear half.
+        depth: layers before it.
+        shape: of the features, for the test picture; of each leaf where they are several.
+        values: of the features, for each pixel of the picture.
+        saved_bytes: kept for the backward pass, for each pixel.
+        seconds: for one update.
+        loss_before: of the first prediction.
+        loss_after: the lowest in 15.
+    """
+
+    at: str
+    depth: int
+    shape: tuple[tuple[int, ...], ...]
+    values: float
+    saved_bytes: float
+    seconds: float
+    loss_before: float
+    loss_after: float
+
+
+def check(model: Inpainter) -> Report:
+    """Try an inpainter, on the CPU or wherever its parameters are.
+
+    Args:
+        model: what is to be refined; it is held in eval mode meanwhile, as it is when it is refined.
+
+    Returns:
+        What holds and what does not. Later checks are left out where they need what an earlier one found missing.
+    """
+    findings: list[Finding] = []
+    with torch.no_grad(), frozen(model):
+        for name, run, needed in _CHECKS:
+            try:
+                status, message = run(_Subject(model))
+            except Exception as error:  # noqa: BLE001  any network may fail in any way; that is what is asked here
+                status, message = "failed", _first_line(error)
+            findings.append(Finding(name, status, message))
+            if needed and status == "failed":
+                findings.append(Finding("the rest", "note", f"not checked, as it needs the check of {name}."))
+                break
+    return Report(tuple(findings))
+
+
+def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
+    """Try every place to cut a sequence: what refinement costs there, and how far it lowers the loss.
+
+    Args:
+        model: made by `split_sequential`.
+        steps: predictions to make at each.
+
+    Raises:
+        InputError: the model is not a sequence.
+    """
+    if not isinstance(model, SequentialInpainter):
+        raise InputError(
+            f"scan: expected a sequence of layers made by split_sequential, got a {type(model).__name__}; only its "
+            "author can cut it."
+        )
+    with torch.no_grad(), frozen(model):
+        return [_try_cut(_Subject(model.moved_to(at)), steps) for at in range(1, len(model.layers))]
+
+
+class _Subject:
+    """A model and pictures for it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        self.device = torch.device("cpu") if parameter is None else parameter.device
+        self.dtype = torch.float32 if parameter is None else parameter.dtype
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the usual test picture."""
+        return padded_size(self.model, _SIDE, _SIDE)
+
+    def picture(self, height: int, width: int, count: int = 1) -> tuple[Tensor, Tensor]:
+        """Smooth pictures with some detail, the same every time, and an ellipse of a hole."""
+        generator = torch.Generator().manual_seed(0)
+        coarse, fine = (
+            torch.nn.functional.interpolate(
+                torch.rand(count, 3, n, n, generator=generator), size=(height, width), mode="bicubic"
+            )
+            for n in (5, 23)
+        )
+        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+        hole = ((y / 0.4) ** 2 + (x / 0.5) ** 2 < 1).to(self.dtype).expand(count, 1, height, width)
+        image = (0.7 * coarse + 0.3 * fine).clamp(0, 1).to(self.dtype)
+        return image.to(self.device), hole.to(self.device)
+
+    def predict(self, image: Tensor, hole: Tensor) -> Tensor:
+        prediction: Tensor = self.model.rear(self.model.front(image, hole))
+        return prediction
+
+    def features(self, image: Tensor, hole: Tensor) -> Features:
+        """A copy of the features, whose floating-point leaves require a gradient."""
+
+        def ours(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            copy = leaf.detach().clone()
+            return copy.requires_grad_() if copy.is_floating_point() else copy
+
+        return tree_map(ours, widened(self.model.front(image, hole), self.dtype))
+
+
+def _interface(subject: _Subject) -> tuple[Status, str]:
+    model = subject.model
+    missing = [name for name in ("front", "rear") if not callable(getattr(model, name, None))]
+    if missing:
+        return "failed", f"the model has no {' and no '.join(missing)}; see refiner.Inpainter."
+    multiple = getattr(model, "multiple", None)
+    if not isinstance(multiple, int) or multiple < 1:
+        return "failed", f"`multiple` is {multiple!r}; expected a whole number from 1."
+    return "ok", f"front, rear, and sides in multiples of {multiple}"
+
+
+def _shapes(subject: _Subject) -> tuple[Status, str]:
+    multiple = subject.model.multiple
+    height, width = subject.size
+    sizes = [
+        (height, width),
+        (height + multiple, width),
+        (height, width + 3 * multiple),
+        (height + 5 * multiple, width),
+    ]
+    for h, w in sizes:
+        wrong = _trouble(subject, h, w)
+        if wrong is not None:
+            break
+    else:
+        return "ok", "predictions have the picture's shape at " + ", ".join(f"{w}x{h}" for h, w in sizes)
+    for factor in range(2, _LARGEST_FACTOR + 1):
+        m = factor * multiple
+        start = -(-height // m) * m
+        if _trouble(subject, start, start) is None and _trouble(subject, start + m, start + 3 * m) is None:
+            return "failed", f"{wrong}; `multiple` is {multiple}, but it seems to be {m}."
+    return "failed", f"{wrong}; expected (N,3,H,W) at every multiple of {multiple}."
+
+
+def _trouble(subject: _Subject, height: int, width: int) -> str | None:
+    """What is wrong with the prediction at a size."""
+    image, hole = subject.picture(height, width)
+    where = f"at {width}x{height}, a multiple of {subject.model.multiple}"
+    try:
+        prediction = subject.predict(image, hole)
+    except Exception as error:  # noqa: BLE001  see `check`
+        return f"{where}, it fails ({_first_line(error)})"
+    if not isinstance(prediction, Tensor) or prediction.shape != image.shape:
+        shape = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
+        return f"{where}, rear gives {shape} where the picture is {tuple(image.shape)}"
+    return None if prediction.isfinite().all() else f"{where}, rear gives values that are not finite"
+
+
+def _range(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size)
+    low, high = (value.item() for value in subject.predict(image, hole).aminmax())
+    found = f"predictions go from {low:.2f} to {high:.2f}"
+    if low < -_MARGIN or high > 1 + _MARGIN:
+        likely = "[0,255]" if high > 2 else "[-1,1]" if low < -_MARGIN else "another range"  # noqa: PLR2004
+        return "failed", f"{found}, expected [0,1]; it seems to work in {likely}: say so in its Encoding."
+    return "ok", found
+
+
+def _determinism(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size)
+    difference = (subject.predict(image, hole) - subject.predict(image, hole)).abs().max().item()
+    if difference > 0:
+        return "failed", (
+            f"two runs on one picture differ by up to {difference:.2g}: something random, such as dropout called with "
+            "training=True, stays on in eval mode; turn it off."
+        )
+    return "ok", "two runs on one picture are equal"
+
+
+def _hidden(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size)
+    other = torch.where(hole > 0, 1 - image, image)
+    difference = (subject.predict(image, hole) - subject.predict(other, hole)).abs().max().item()
+    if difference > 0:
+        return "failed", (
+            f"other pixels under the hole change the prediction by up to {difference:.2g}: the network peeks at what "
+            "it is to remove; front must hide it, as Encoding does."
+        )
+    return "ok", "what lies under the hole does not matter"
+
+
+def _batch(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size, count=2)
+    together = subject.predict(image, hole)
+    alone = torch.cat([subject.predict(image[i : i + 1], hole[i : i + 1]) for i in range(2)])
+    difference = (together - alone).abs().max().item()
+    if difference > 10 * _SAME:
+        return "failed", f"pictures of a batch change each other by up to {difference:.2g}; each must stand alone."
+    return "ok", f"pictures of a batch do not change each other (largest difference {difference:.1g})"
+
+
+def _whole(subject: _Subject) -> tuple[Status, str]:
+    if not hasattr(subject.model, "whole"):
+        return "note", "no method `whole(image, mask)` to compare rear(front(image, mask)) with"
+    image, hole = subject.picture(*subject.size)
+    difference = (subject.predict(image, hole) - subject.model.whole(image, hole)).abs().max().item()
+    if difference > _SAME:
+        return "failed", f"rear(front(x)) differs from the whole network by up to {difference:.2g}; something is lost."
+    return "ok", f"rear(front(x)) is the whole network (largest difference {difference:.1g})"
+
+
+def _gradients(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size)
+    features = subject.features(image, hole)
+    rates = leaf_rates(features, getattr(subject.model, "leaf_rates", {}))
+    named = [
+        (name, leaf)
+        for name, leaf, rate in zip(leaf_names(features), tree_leaves(features), rates, strict=True)
+        if isinstance(leaf, Tensor) and leaf.requires_grad and rate > 0
+    ]
+    if not named:
+        return "failed", "front gives no floating-point tensor that is not frozen; there is nothing to optimise."
+    with torch.enable_grad():
+        prediction = subject.model.rear(features)
+        if not prediction.requires_grad:
+            return "failed", "the prediction has no gradient towards the features; rear must not detach them."
+        gradients = torch.autograd.grad(prediction.square().sum(), [leaf for _, leaf in named], allow_unused=True)
+    lost = [
+        name for (name, _), gradient in zip(named, gradients, strict=True) if gradient is None or not gradient.any()
+    ]
+    if lost:
+        return (
+            "failed",
+            f"no gradient reaches {_list(lost)}: rear must use it, or leave it out or freeze it (leaf_rates).",
+        )
+    wild = [
+        name
+        for (name, _), gradient in zip(named, gradients, strict=True)
+        if gradient is not None and not gradient.isfinite().all()
+    ]
+    if wild:
+        return "failed", f"the gradient of {_list(wild)} is not finite."
+    sizes = ", ".join(f"{name} {'x'.join(str(side) for side in leaf.shape[1:])}" for name, leaf in named)
+    return "ok", f"a gradient reaches every feature: {sizes}"
+
+
+def _frozen_layers(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size)
+    features = subject.features(image, hole)
+    leaves = [leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor) and leaf.requires_grad]
+
+    def gradients() -> tuple[Tensor, tuple[Tensor, ...]]:
+        prediction = subject.model.rear(features)
+        return prediction.detach(), torch.autograd.grad(prediction.square().sum(), leaves)
+
+    with torch.enable_grad():
+        plain, expected = gradients()
+        with FrozenGradients():
+            exact, found = gradients()
+    pairs = zip((exact, *found), (plain, *expected), strict=True)
+    difference = max((a - b).norm().item() / max(b.norm().item(), 1e-12) for a, b in pairs)
+    if difference > _SAME:
+        return "failed", (
+            f"outputs or gradients of the frozen layers differ from autograd's by {difference:.1g} relatively; please "
+            "report this, with the network."
+        )
+    return "ok", f"frozen layers agree with autograd (relative difference {difference:.1g})"
+
+
+def _memory(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size)
+    features = subject.features(image, hole)
+    pixels = image.shape[2] * image.shape[3]
+    with torch.enable_grad():
+        autograd = saved_bytes(lambda: subject.model.rear(features)) / pixels
+        with FrozenGradients():
+            ours = saved_bytes(lambda: subject.model.rear(features)) / pixels
+        survey = Survey()
+        with FrozenGradients(survey=survey):
+            subject.model.rear(features)
+    message = f"{ours:.0f} bytes a pixel are kept for the backward pass, {autograd:.0f} by ordinary autograd"
+    rest = [f"{name} {count / pixels:.0f}" for name, count in survey.saved.most_common() if count >= pixels]
+    if rest:
+        return "note", f"{message}; left to autograd: {_list(rest)} bytes a pixel"
+    return "ok", message
+
+
+def _rehearsal(subject: _Subject) -> tuple[Status, str]:
+    if can_rehearse(subject.model):
+        return "ok", "its need of memory can be predicted"
+    return "note", "its need of memory cannot be predicted: it does not run, or cannot be copied, without data"
+
+
+def _refinement(subject: _Subject) -> tuple[Status, str]:
+    height, width = subject.size
+    image, hole = subject.picture(2 * height, 2 * width)
+    # From the first prediction to the best of as many as the default makes, of the whole picture.
+    settings = Settings(min_side=min(height, width), max_scales=2, steps=_STEPS, windows="off", precision="float32")
+    result = refine(subject.model, image, hole, settings)
+    losses = result.scales[-1].losses
+    change = f"loss {losses[0]:.4f} to {min(losses):.4f}"
+    if losses[0] > 0:
+        change += f" ({100 * (min(losses) / losses[0] - 1):+.1f} %)"
+    known = (hole == 0).expand_as(image)
+    if not torch.equal(result.image[known], image[known]):
+        return "failed", "known pixels were changed; please report this, with the network."
+    if min(losses) >= losses[0]:
+        better = "smaller" if max(losses) > losses[0] else "larger"
+        return "failed", (
+            f"refinement does not lower the loss ({change}) at a learning rate of {learning_rate(subject.model):g}; "
+            f"set the model's `learning_rate` to a {better} one."
+        )
+    return "ok", f"refinement lowers the loss: {change} in {_STEPS} predictions"
+
+
+_Check = Callable[[_Subject], "tuple[Status, str]"]
+_CHECKS: tuple[tuple[str, _Check, bool], ...] = (  # the last says whether all that follows needs it
+    ("interface", _interface, True),
+    ("shapes", _shapes, True),
+    ("range", _range, False),
+    ("determinism", _determinism, False),
+    ("hidden pixels", _hidden, False),
+    ("batch", _batch, False),
+    ("whole", _whole, False),
+    ("gradients", _gradients, True),
+    ("frozen layers", _frozen_layers, False),
+    ("memory", _memory, False),
+    ("rehearsal", _rehearsal, False),
+    ("refinement", _refinement, False),
+)
+
+
+def _try_cut(subject: _Subject, steps: int) -> Cut:
+    model = subject.model
+    height, width = subject.size
+    image, hole = subject.picture(2 * height, 2 * width)
+    (small, small_hole), _ = pyramid.build_pyramid(image, hole > 0, 2)
+    with FrozenGradients():
+        guide = torch.where(small_hole, subject.predict(small, small_hole.to(image.dtype)), small)
+        features = widened(model.front(image, hole), image.dtype)
+    objective = Objective.at_scale(image, hole > 0, guide, hole > 0)
+    pixels = image.shape[2] * image.shape[3]
+
+    with torch.enable_grad(), FrozenGradients():
+        tuned, structure = tree_flatten(subject.features(image, hole))
+        kept = saved_bytes(lambda: model.rear(tree_unflatten(tuned, structure)))
+    start = time.perf_counter()
+    outcome = optimize_features(
+        model.rear,
+        features,
+        objective,
+        steps=steps,
+        lr=learning_rate(model),
+        keep="best",
+        on_step=lambda _step, _loss: None,
+        rates=getattr(model, "leaf_rates", None),
+    )
+    seconds = (time.perf_counter() - start) / max(steps, 1)
+    leaves = [leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor)]
+    return Cut(
+        at=model.layers[model.at][0],
+        depth=model.at,
+        shape=tuple(tuple(leaf.shape[1:]) for leaf in leaves),
+        values=sum(leaf.numel() for leaf in leaves) / pixels,
+        saved_bytes=kept / pixels,
+        seconds=seconds,
+        loss_before=outcome.losses[0],
+        loss_after=min(outcome.losses),
+    )
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (
+        (lines[0] if lines else "no message")
+        if isinstance(error, RefinerError)
+        else (f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}")
+    )
