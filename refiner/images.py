@@ -1,33 +1,27 @@
-"""Pictures in and out: 8-bit, and whatever is not a hole leaves as it came."""
+"""Pictures: whatever is not a hole leaves as it came, in its own mode and depth."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from refiner.errors import InputError
+from refiner.colour import cmyk_to_rgb, rgb_to_cmyk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 Pixels = NDArray[np.uint8]
+Values = NDArray[Any]  # of 8 or 16 bits
 Mask = NDArray[np.bool_]
 
-_MODES = ("RGB", "RGBA", "L", "LA")
-_CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # to the mode that holds the same colours
-_CARRIED = ("icc_profile", "exif", "dpi")  # metadata that is saved again
-_WRITTEN: dict[str, dict[str, Any]] = {  # formats that are written, and how: without loss where they can
-    "PNG": {},
-    "TIFF": {"compression": "tiff_adobe_deflate"},
-    "WEBP": {"lossless": True},
-    "BMP": {},
-    "JPEG": {"quality": 95, "subsampling": 0},
-}
-_LARGEST_SIDE = {"JPEG": 65535, "WEBP": 16383}
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow weighs
 
 
 @dataclass(frozen=True)
@@ -35,171 +29,123 @@ class Picture:
     """A photo, upright, with all that must survive the work.
 
     Attributes:
-        image: its pixels in one of the modes RGB, RGBA, L, LA, and its metadata.
+        colour: (H,W,1) grey, (H,W,3) RGB or (H,W,4) CMYK, 8 or 16 bits a channel.
+        alpha: (H,W) of the same depth, or None.
         name: what to call it in messages.
         format: Pillow's name of the file format it came in, or None.
+        metadata: EXIF, ICC profile, DPI and so on, as Pillow's `save` takes them.
+        turned: the `Image.Transpose` that made it upright; None where it was.
     """
 
-    image: Image.Image
-    name: str
+    colour: Values
+    alpha: Values | None = None
+    name: str = "image"
     format: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    turned: Image.Transpose | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.image.height, self.image.width
+        return self.colour.shape[0], self.colour.shape[1]
+
+    @property
+    def depth(self) -> int:
+        """Bits a channel: 8 or 16."""
+        return 8 * self.colour.itemsize
+
+    @property
+    def mode(self) -> str:
+        """L, RGB or CMYK, with an A at the end where there is alpha."""
+        return _MODES[self.colour.shape[2]] + ("" if self.alpha is None else "A")
 
     def rgb(self) -> torch.Tensor:
         """RGB in [0,1] for a network: (1,3,H,W), float32. Grey is repeated, alpha left out."""
-        pixels = np.array(self.image.convert("RGB"))
-        return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+        values = self.colour
+        if self.mode.startswith("CMYK"):
+            values = cmyk_to_rgb(values, self.metadata.get("icc_profile"))
+        scaled = torch.from_numpy(values.astype(np.float32) / np.iinfo(values.dtype).max)
+        return scaled.permute(2, 0, 1).expand(3, -1, -1)[None].contiguous()
 
-    def filled(self, rgb: torch.Tensor, hole: Mask) -> Image.Image:
-        """The photo with its hole filled, in its own mode; every other pixel and all alpha untouched.
+    def filled(self, rgb: torch.Tensor, hole: Mask, weight: NDArray[np.float32] | None = None) -> Picture:
+        """The photo with its hole filled, in its own mode and depth; every other pixel and all alpha untouched.
 
         Args:
             rgb: (1,3,H,W) in [0,1]. Where its size differs from the photo's, the photo was shrunk on
                 request: then all of it is taken, and alpha is shrunk to fit.
             hole: (H,W), true where to take pixels from `rgb`.
+            weight: (H,W), how much of them to take in the hole, the rest being the photo's; None for all.
         """
-        fill = to_image(rgb)
-        mode = self.image.mode
-        colour = fill.convert("L") if mode in ("L", "LA") else fill
-        if fill.size == self.image.size:
-            bands = self.image.convert(mode.removesuffix("A")) if mode.endswith("A") else self.image
-            colour = Image.composite(colour, bands, Image.fromarray(hole))
-        if mode.endswith("A"):
-            alpha = self.image.getchannel("A")
-            colour.putalpha(alpha if fill.size == alpha.size else alpha.resize(fill.size))
-        colour.info.update({key: self.image.info[key] for key in _CARRIED if key in self.image.info})
-        return colour
+        fill = self._own(rgb)
+        alpha = self.alpha
+        if fill.shape != self.colour.shape:
+            if alpha is not None:
+                kind = "I;16" if self.depth > 8 else "L"  # noqa: PLR2004  bits
+                small = Image.fromarray(alpha).convert(kind).resize(fill.shape[1::-1], Image.Resampling.NEAREST)
+                alpha = np.asarray(small, dtype=alpha.dtype)
+            return replace(self, colour=fill, alpha=alpha)
+        if weight is not None:
+            share = weight[..., None]
+            blended = share * fill.astype(np.float32) + (1 - share) * self.colour.astype(np.float32)
+            fill = np.rint(blended).astype(fill.dtype)
+        return replace(self, colour=np.where(hole[..., None], fill, self.colour))
 
-
-def read_picture(source: str | Path | Image.Image | Pixels) -> Picture:
-    """Read a photo from a file, a PIL image or an array (H,W,3), (H,W,4) or (H,W) of 8-bit values.
-
-    EXIF orientation is applied.
-
-    Raises:
-        InputError: the file is missing, damaged or not an image, or holds other than 8-bit RGB or grey.
-    """
-    image, name = open_image(source, "image")
-    file_format = image.format
-    image = upright(image)
-    if "transparency" in image.info:
-        image = image.convert("RGBA" if image.mode in ("P", "RGB") else "LA")
-    if image.mode in _CONVERTED:
-        image = image.convert(_CONVERTED[image.mode])
-    if image.mode not in _MODES:
-        raise InputError(
-            f"{name}: is an image of mode {image.mode}, expected 8-bit RGB or grey, with or without alpha; "
-            "convert it first."
-        )
-    return Picture(image, name, "JPEG" if file_format == "MPO" else file_format)
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; as it is where that cannot be read."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):  # what Pillow raises on malformed EXIF
+    def to_pil(self) -> Image.Image:
+        """An 8-bit PIL image of mode L, LA, RGB, RGBA or CMYK, with its metadata in `info`."""
+        planes = [to_8_bits(self.colour)]
+        if self.alpha is not None and not self.mode.startswith("CMYK"):
+            planes.append(to_8_bits(self.alpha)[..., None])
+        pixels = np.concatenate(planes, axis=2)
+        kinds = {1: "L", 2: "LA", 3: "RGB", 4: "CMYK" if self.mode == "CMYK" else "RGBA"}
+        kind = kinds[pixels.shape[2]]
+        image = Image.frombytes(kind, (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(pixels).tobytes())
+        image.info.update(self.metadata)
         return image
 
+    def save(self, path: str | Path, *, quality: int | None = None) -> None:
+        """Write a file in the format that its name asks for, metadata included; whole or not at all.
 
-def open_image(source: str | Path | Image.Image | Pixels, role: str) -> tuple[Image.Image, str]:
-    """Decode a file or wrap an array; `role` names it where there is no file.
+        Args:
+            path: the file; one that exists is replaced.
+            quality: 1 to 100 for JPEG, WebP, AVIF and HEIF; see `refiner.image_writing.encode` for what holds without.
 
-    Returns:
-        The image, decoded, and its name for messages.
+        Raises:
+            InputError: the format is not known or cannot hold the picture, or the file cannot be written.
+        """
+        from pathlib import Path  # noqa: PLC0415  only here
 
-    Raises:
-        InputError: the file is missing, damaged or not an image, or the array does not fit.
-    """
-    if isinstance(source, Image.Image):
-        return source, role
-    if isinstance(source, np.ndarray):
-        channels = source.shape[2] if source.ndim == 3 else 1  # noqa: PLR2004  H, W, C
-        if source.dtype not in (np.uint8, np.bool_) or source.ndim not in (2, 3) or channels not in (1, 3, 4):
-            raise InputError(
-                f"{role}: expected an array (H,W) or (H,W,3) of 8-bit values, got {source.shape} of {source.dtype}."
-            )
-        array = source[..., 0] if source.ndim == 3 and channels == 1 else source  # noqa: PLR2004
-        return Image.fromarray(array), role
-    path = Path(source)
-    try:
-        with Image.open(path) as image:
-            if role == "image" and ";16" in str(image.tile):  # Pillow would read 16-bit RGB as 8-bit without a word
-                raise InputError(f"{path}: holds 16 bits a channel, expected 8; convert it first.")
-            image.load()
-            return image, str(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such {role} file; check the path.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, expected an {role} file.") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: is not an image that can be read; expected PNG, JPEG, WebP or TIFF.") from None
-    except Image.DecompressionBombError:
-        raise InputError(f"{path}: has more pixels than can be opened safely.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damage
-        raise InputError(f"{path}: is damaged or cut short ({error}); expected a whole {role} file.") from error
+        from refiner.files import write_atomic  # noqa: PLC0415  what writes knows this module
+        from refiner.image_writing import encode  # noqa: PLC0415
+
+        path = Path(path)
+        write_atomic({path: encode(self, path, quality=quality)})
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Colour and alpha as (H,W) for grey alone, else (H,W,C)."""
+        planes = self.colour if self.alpha is None else np.concatenate([self.colour, self.alpha[..., None]], axis=2)
+        array = planes[..., 0] if planes.shape[2] == 1 else planes
+        return np.array(array, dtype=dtype, copy=copy)
+
+    def _own(self, rgb: torch.Tensor) -> Values:
+        """RGB (1,3,H,W) in [0,1] in this picture's mode and depth, rounded."""
+        values: NDArray[np.float32] = rgb[0].detach().clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+        if self.colour.shape[2] == 1:
+            values = (values @ np.asarray(_LUMA, dtype=np.float32))[..., None]
+        kind = self.colour.dtype
+        own: Values = np.rint(values * np.iinfo(kind).max).astype(kind)
+        if self.mode.startswith("CMYK"):
+            return rgb_to_cmyk(own, self.metadata.get("icc_profile"))
+        return own
 
 
-def to_image(rgb: torch.Tensor) -> Image.Image:
-    """(1,3,H,W) in [0,1] to an 8-bit image, rounded."""
-    pixels = (rgb[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+def from_rgb(rgb: torch.Tensor) -> Picture:
+    """(1,3,H,W) in [0,1] to an 8-bit picture, rounded."""
+    nothing = np.zeros((*rgb.shape[2:], 3), dtype=np.uint8)
+    return Picture(nothing).filled(rgb, np.ones(rgb.shape[2:], dtype=bool))
 
 
-def format_of(path: Path) -> str:
-    """Pillow's name of the format that a file name asks for.
-
-    Raises:
-        InputError: the name's ending is not that of an image format that can be written.
-    """
-    Image.init()
-    known = Image.registered_extensions().get(path.suffix.lower())
-    if known not in _WRITTEN:
-        raise InputError(f"{path}: expected a name that ends in .png, .tif, .webp, .bmp or .jpg.")
-    return str(known)
-
-
-def is_lossy(path: Path) -> bool:
-    """Whether the format that a file name asks for changes pixels when it is saved."""
-    return format_of(path) == "JPEG"
-
-
-def check_fits(path: Path, mode: str, size: tuple[int, int]) -> None:
-    """Refuse ahead what the format that a file name asks for cannot hold.
-
-    Args:
-        path: the file to be written.
-        mode: the image's mode.
-        size: its height and width.
-
-    Raises:
-        InputError: the format has no alpha or is limited to smaller sides.
-    """
-    file_format = format_of(path)
-    if mode.endswith("A") and file_format in ("JPEG", "BMP"):
-        raise InputError(f"{path}: {file_format} cannot hold the photo's transparency; use a name in .png.")
-    if max(size) > _LARGEST_SIDE.get(file_format, max(size)):
-        raise InputError(
-            f"{path}: {file_format} holds sides up to {_LARGEST_SIDE[file_format]} px, not {max(size)}; use .png."
-        )
-
-
-def encode(image: Image.Image, path: Path) -> bytes:
-    """The bytes of an image file in the format that the name asks for, metadata included.
-
-    Raises:
-        InputError: the format cannot hold the image.
-    """
-    file_format = format_of(path)
-    options: dict[str, Any] = {key: image.info[key] for key in _CARRIED if key in image.info}
-    options |= _WRITTEN[file_format]
-    buffer = io.BytesIO()
-    try:
-        image.save(buffer, file_format, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: {file_format} cannot hold this image ({error}); use a name in .png.") from error
-    return buffer.getvalue()
+def to_8_bits(values: Values) -> Pixels:
+    """8-bit values as they are, 16-bit ones rounded to 8."""
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    return np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 255

@@ -2,50 +2,167 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+from scipy import ndimage
 
-from refiner.errors import InputError
-from refiner.images import Mask, Picture, Pixels, open_image, upright
+from refiner.errors import InputError, SettingsError
+from refiner.image_reading import Source, is_sideways, orientation, read_plain
+from refiner.images import to_8_bits
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from numpy.typing import NDArray
 
-    from PIL import Image
+    from refiner.images import Mask, Picture
+
+_WHITE = 255
+_SAME_ASPECT = 0.01  # relative difference of aspects that rounding a size to pixels may make
+_INVERTED = 0.5  # share of white above which a mask with a white border looks inverted
 
 
-def read_mask(source: str | Path | Image.Image | Pixels, picture: Picture) -> Mask:
-    """Read the mask of a photo; every value above 0 in any colour channel is hole.
+@dataclass(frozen=True)
+class MaskOptions:
+    """How a mask is read.
+
+    Attributes:
+        threshold: values above it, of 0 to 255, are hole.
+        invert: black is hole instead.
+        dilate: pixels the hole grows by on all sides, round.
+        feather: pixels from the hole's rim inwards over which the fill blends into the photo.
+        resize: scale a mask of the photo's aspect to its size.
+        from_alpha: the hole is what is transparent in the photo; the result has no alpha then.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
+
+    threshold: int = 0
+    invert: bool = False
+    dilate: int = 0
+    feather: int = 0
+    resize: bool = False
+    from_alpha: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < _WHITE:
+            raise SettingsError(f"threshold: expected 0 to {_WHITE - 1}, got {self.threshold}.")
+        for name in ("dilate", "feather"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name}: expected pixels from 0, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Hole:
+    """What to remove.
+
+    Attributes:
+        mask: (H,W), true in the hole. It may be empty.
+        weight: (H,W) in (0,1] in the hole, how much of the fill to take; None for all of it.
+        warning: what looks wrong with the mask, in one line, or None.
+    """
+
+    mask: Mask
+    weight: NDArray[np.float32] | None = None
+    warning: str | None = None
+
+
+def read_mask(source: Source | None, picture: Picture, options: MaskOptions | None = None) -> Hole:
+    """Read the mask of a photo.
 
     Args:
-        source: a file, a PIL image, or an array (H,W) or (H,W,3) of 8-bit values or bools. Where it has
-            alpha, what is fully transparent is not hole.
+        source: a file, a PIL image, or an array (H,W) or (H,W,3) of 8 bits or bools; grey, colour (a pixel's highest
+            value counts) or 1-bit. Where it has alpha, what is fully transparent is not hole. It fits the photo
+            upright, or as its pixels are stored, which its size tells. None where the photo's alpha is the mask.
         picture: the photo it belongs to.
-
-    Returns:
-        (H,W), true in the hole. It may be empty.
+        options: how to read it.
 
     Raises:
         InputError: the mask cannot be read, is of another size than the photo, or covers all of it.
     """
-    image, name = open_image(source, "mask")
-    image = upright(image)
-    if (image.height, image.width) != picture.size:
-        raise InputError(
-            f"{name}: is {image.width}x{image.height}, {picture.name} is "
-            f"{picture.image.width}x{picture.image.height}; expected a mask of the picture's size."
-        )
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    values = np.asarray(image)
-    if image.mode in ("RGBA", "LA"):
-        values = np.where(values[..., -1:] > 0, values[..., :-1], 0)
-    marked = values > 0
-    hole: Mask = np.any(marked, axis=2) if marked.ndim == 3 else marked  # noqa: PLR2004  H, W, C
+    options = options or MaskOptions()
+    if options.from_alpha:
+        values, name = _transparency(picture), picture.name
+    else:
+        assert source is not None  # noqa: S101  callers take it from the alpha else
+        values, name = _values(source, picture, options)
+    hole: Mask = values > options.threshold
+    if options.invert:
+        hole = ~hole
+    warning = _suspicion(hole, name) if not options.invert else None
+    if options.dilate and hole.any():
+        hole = ndimage.distance_transform_edt(~hole) <= options.dilate
     if hole.all():
         raise InputError(
             f"{name}: is white all over and leaves nothing of {picture.name} to go by; white marks what to remove, "
             "the rest must be black."
         )
-    return hole
+    weight = None
+    if options.feather and hole.any():
+        # Half a pixel, since the rim runs between pixels: the outermost has some of the fill, and N inwards all.
+        depth = ndimage.distance_transform_edt(hole)
+        weight = np.clip((depth - 0.5) / options.feather, 0, 1).astype(np.float32)
+        weight = np.where(hole, np.maximum(weight, np.float32(1e-3)), 0).astype(np.float32)
+    return Hole(hole, weight, warning)
+
+
+def _values(source: Source, picture: Picture, options: MaskOptions) -> tuple[NDArray[np.uint8], str]:
+    """The mask's brightness (H,W) at the photo's size, upright."""
+    image, name = read_plain(source, "mask")
+    own_turn = orientation(image)
+    turn = own_turn
+    if own_turn is None and picture.turned is not None and is_sideways(picture.turned):
+        height, width = picture.size
+        if (image.height, image.width) == (width, height) and height != width:
+            turn = picture.turned  # drawn on the pixels as they are stored
+    if turn is not None:
+        image = image.transpose(turn)
+    values = _brightness(image)
+    if values.shape != picture.size:
+        values = _resized(values, name, picture, allowed=options.resize)
+    return values, name
+
+
+def _brightness(image: Image.Image) -> NDArray[np.uint8]:
+    """A pixel's highest colour value; 0 where it is fully transparent."""
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    if image.mode.startswith("I;16"):
+        return to_8_bits(np.asarray(image).astype(np.uint16))
+    if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    if image.mode == "1":
+        image = image.convert("L")
+    values = np.asarray(image)
+    if image.mode.endswith("A"):
+        values = np.where(values[..., -1:] > 0, values[..., :-1], 0)
+    brightest: NDArray[np.uint8] = values if values.ndim == 2 else values.max(axis=2)  # noqa: PLR2004  H, W
+    return brightest
+
+
+def _resized(values: NDArray[np.uint8], name: str, picture: Picture, *, allowed: bool) -> NDArray[np.uint8]:
+    height, width = picture.size
+    sizes = f"{name}: is {values.shape[1]}x{values.shape[0]}, {picture.name} is {width}x{height}"
+    aspect = (values.shape[1] / values.shape[0]) / (width / height)
+    if abs(aspect - 1) > _SAME_ASPECT:
+        raise InputError(f"{sizes}; expected a mask of the picture's size.")
+    if not allowed:
+        raise InputError(f"{sizes}; expected a mask of the picture's size, or --resize-mask to scale it.")
+    image = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _transparency(picture: Picture) -> NDArray[np.uint8]:
+    if picture.alpha is None:
+        raise InputError(f"{picture.name}: has no transparency to take the hole from; give a mask.")
+    return (_WHITE - to_8_bits(picture.alpha)).astype(np.uint8)
+
+
+def _suspicion(hole: Mask, name: str) -> str | None:
+    border = np.concatenate([hole[0], hole[-1], hole[:, 0], hole[:, -1]])
+    if hole.mean() > _INVERTED and border.all() and not hole.all():
+        share = f"{100 * hole.mean():.0f} %"
+        return f"{name}: is white over {share} and all along its border; if it is inverted, add --invert."
+    return None

@@ -18,6 +18,7 @@ from refiner import pyramid
 from refiner.budget import Plan, Planner, scale_windows
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients
+from refiner.harmonize import match_colour
 from refiner.inpainter import Inpainter, frozen, learning_rate, native_side, padded_size, predict, widened
 from refiner.objective import Objective
 from refiner.optimize import Outcome, StopRefinement, optimize_features
@@ -112,6 +113,8 @@ def _coarse_to_fine(
             prediction, windows, stopped = planner.run(
                 _refine_scale, model, level, level_hole, reference, settings, tell_scale
             )
+        if settings.match_color and number == count:
+            prediction = match_colour(prediction, level, level_hole)
         composite = torch.where(level_hole, prediction, level)
         if image.device.type != "cpu":
             torch.accelerator.synchronize(image.device)  # else the seconds would be those of asking for the work
@@ -196,6 +199,7 @@ def _refine_window(
         keep=settings.keep,
         on_step=lambda step, loss: tell(step=step + 1, steps=settings.steps, loss=loss),
         conv_dtype=dtype,
+        rates=settings.leaf_rates if settings.leaf_rates is not None else getattr(model, "leaf_rates", None),
     )
     return replace(outcome, prediction=_crop(outcome.prediction, image))
 

@@ -3,66 +3,78 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from refiner.budget import Plan, is_out_of_memory
-from refiner.devices import pick_device
-from refiner.errors import BudgetError
-from refiner.images import Mask, Picture, Pixels, read_picture
-from refiner.masks import read_mask
+from refiner.devices import pick_devices
+from refiner.errors import BudgetError, InputError
+from refiner.image_reading import Source, read_picture
+from refiner.masks import Hole, MaskOptions, read_mask
 from refiner.multiscale import refine
+from refiner.placement import spread
 from refiner.registry import load_model
 from refiner.settings import Settings, load_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from PIL import Image
-
+    from refiner.images import Picture
     from refiner.inpainter import Inpainter
     from refiner.result import Progress, Result
 
 
 def inpaint(
-    image: str | Path | Image.Image | Pixels,
-    mask: str | Path | Image.Image | Pixels,
+    image: Source,
+    mask: Source | None = None,
     model: str | Inpainter = "lama-small",
     *,
     settings: Settings | str = "default",
+    mask_options: MaskOptions | None = None,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
-) -> Image.Image:
+) -> Picture:
     """Remove what the mask covers from a photo.
 
     Args:
-        image: a path, a PIL image, or an array (H,W,3) of 8-bit RGB.
-        mask: a path, a PIL image, or an array (H,W), of the photo's size; anything above 0 is removed.
-        model: a model's name, the path of a weights file, or an inpainter.
+        image: a path, a PIL image, or an array (H,W), (H,W,3) or (H,W,4) of 8 or 16 bits.
+        mask: a path, a PIL image, or an array (H,W), of the photo's size; anything above 0 is removed. None where
+            `mask_options` take it from the photo's alpha.
+        model: a model's name, the path of a weights file, `module:attribute`, or an inpainter.
         settings: settings, or the name or file of a preset.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. An inpainter that is a module is moved there.
+        mask_options: how the mask is read.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. An inpainter that is a module is moved there. Several,
+            separated by commas, share the network.
         progress: called after each prediction, see `refine`.
 
     Returns:
-        The photo in its own mode and size, equal to the input outside the hole. A preset with a pixel
-        budget shrinks larger photos; a warning says so.
+        The photo in its own mode, depth and size, equal to the input outside the hole: `save(path)` writes it,
+        `to_pil()` gives a PIL image, `numpy.asarray` an array. A preset with a pixel budget shrinks larger photos; a
+        warning says so.
 
     Raises:
         RefinerError: the input, the settings or the model cannot be used; the message says why.
     """
+    options = mask_options or MaskOptions()
+    if mask is None and not options.from_alpha:
+        raise InputError("mask: must be given, unless mask_options takes it from the photo's alpha.")
     picture = read_picture(image)
-    hole = read_mask(mask, picture)
+    hole = read_mask(mask, picture, options)
     if isinstance(settings, str):
         settings = load_preset(settings)
     network = load_model(model) if isinstance(model, str) else model
-    filled, result = fill(network, picture, hole, settings, pick_device(device), progress)
+    if hole.warning is not None:
+        warnings.warn(hole.warning, stacklevel=2)
+    filled, result = fill(network, picture, hole, settings, pick_devices(device), progress)
+    if options.from_alpha:
+        filled = replace(filled, alpha=None)
     if result.shrunk_from is not None:
+        (before_height, before_width), (height, width) = picture.size, filled.size
         warnings.warn(
-            f"{picture.name}: was shrunk from {picture.image.width}x{picture.image.height} to "
-            f"{filled.width}x{filled.height}, as pixel_budget {settings.pixel_budget} asks.",
+            f"{picture.name}: was shrunk from {before_width}x{before_height} to {width}x{height}, as pixel_budget "
+            f"{settings.pixel_budget} asks.",
             stacklevel=2,
         )
     return filled
@@ -71,20 +83,23 @@ def inpaint(
 def fill(
     model: Inpainter,
     picture: Picture,
-    hole: Mask,
+    hole: Hole,
     settings: Settings,
-    device: torch.device,
+    devices: Sequence[torch.device],
     progress: Callable[[Progress], object] | None = None,
     on_plan: Callable[[Plan], object] | None = None,
-) -> tuple[Image.Image, Result]:
-    """Fill a photo's hole; gives the photo and all that `refine` reports."""
-    if isinstance(model, nn.Module):
-        try:
-            model.to(device)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise BudgetError(f"device {device}: no memory left for the model; try --device cpu.") from error
-            raise
-    image, mask = picture.rgb().to(device), torch.from_numpy(hole)[None, None].to(device)
+) -> tuple[Picture, Result]:
+    """Fill a photo's hole; gives the photo and all that `refine` reports.
+
+    The model is moved to the devices; where there are several, it is spread over them.
+    """
+    device = devices[0]
+    try:
+        spread(model, devices)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise BudgetError(f"device {device}: no memory left for the model; try --device cpu.") from error
+        raise
+    image, mask = picture.rgb().to(device), torch.from_numpy(hole.mask)[None, None].to(device)
     result = refine(model, image, mask, settings, progress, on_plan)
-    return picture.filled(result.image, hole), result
+    return picture.filled(result.image, hole.mask, hole.weight), result

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
+from refiner.config_files import config_names, find_config, read_mapping
 from refiner.errors import SettingsError
 from refiner.units import parse_bytes
 
@@ -40,6 +39,9 @@ class Settings:
             elsewhere. FFTs, features, optimiser and loss are always in the picture's own precision.
         memory: most that the work may take, such as `6GB`; the picture is cut into strips and smaller windows to fit.
             None for most of what is free on the device.
+        leaf_rates: factors on the learning rate of single features by name, for models whose features are several,
+            such as `{"skips": 0.1}`; 0 freezes. None takes the model's own.
+        match_color: remove the fill's mean colour offset, measured on the ring of known pixels around each hole.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -56,9 +58,12 @@ class Settings:
     context: float = 0.25
     precision: Precision = "auto"
     memory: str | None = None
+    leaf_rates: Mapping[str, float] | None = None
+    match_color: bool = False
 
     def __post_init__(self) -> None:
-        _require("refine", self.refine, isinstance(self.refine, bool), "true or false")
+        for name in ("refine", "match_color"):
+            _require(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         for name, least in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
             value = getattr(self, name)
             _require(name, value, value is None or _is_int(value, least), f"a whole number from {least} or null")
@@ -66,6 +71,9 @@ class Settings:
         _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0 or null")
         _require("context", self.context, _is_positive(self.context), "a number above 0")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
+        rates = self.leaf_rates
+        valid = rates is None or (isinstance(rates, Mapping) and all(_is_rate(*item) for item in rates.items()))
+        _require("leaf_rates", rates, valid, "names and numbers from 0, or null")
         for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
@@ -87,22 +95,8 @@ def load_preset(name_or_path: str) -> Settings:
     Raises:
         SettingsError: there is no such preset or file, it is not YAML, or a key or value is not valid.
     """
-    path = _preset_folder() / f"{name_or_path}.yaml"
-    if not (name_or_path in preset_names() and path.is_file()):
-        path = Path(name_or_path)
-    if not path.is_file():
-        raise SettingsError(
-            f"preset {name_or_path!r}: expected one of {', '.join(preset_names())}, or the path of a YAML file."
-        )
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: not readable as YAML; expected lines of `key: value`.") from error
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path}: expected lines of `key: value`, got a {type(values).__name__}.")
-    values = {key: _as_meant(key, value) for key, value in values.items()}
+    path = find_config(name_or_path, "preset")
+    values: dict[Any, Any] = {key: _as_meant(key, value) for key, value in read_mapping(path).items()}
     known = [field.name for field in fields(Settings)]
     unknown = [str(key) for key in values if key not in known]
     if unknown:
@@ -129,13 +123,7 @@ def _as_meant(key: object, value: object) -> object:
 
 def preset_names() -> list[str]:
     """Names of the presets that come with this package."""
-    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
-
-
-def _preset_folder() -> Path:
-    """`configs/`: inside the installed package, or at the top of a source tree."""
-    installed = Path(__file__).parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+    return config_names()
 
 
 def _is_int(value: object, least: int) -> bool:
@@ -145,6 +133,10 @@ def _is_int(value: object, least: int) -> bool:
 def _is_positive(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and value > 0  # type: ignore[arg-type,operator]
+
+
+def _is_rate(name: object, value: object) -> bool:
+    return isinstance(name, str) and (_is_positive(value) or (value == 0 and not isinstance(value, bool)))
 
 
 def _require(name: str, value: object, valid: bool, expected: str) -> None:

@@ -8,18 +8,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 import torch
-from PIL import Image
+from torch.nn import functional
 
 from refiner import __version__
 from refiner.cli.console import ProgressBars, closing_line
 from refiner.devices import give_back_freed_memory
 from refiner.errors import InputError
 from refiner.files import check_target, write_atomic
-from refiner.images import Mask, Picture, check_fits, encode, format_of, is_lossy, read_picture, to_image
+from refiner.image_reading import read_picture
+from refiner.image_writing import check_fits, encode, format_of, reductions, takes_quality
+from refiner.images import Picture, from_rgb
 from refiner.inpainter import Inpainter, learning_rate, native_side
-from refiner.masks import read_mask
+from refiner.masks import Hole, MaskOptions, read_mask
 from refiner.photo import fill
 from refiner.registry import load_model
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from refiner.settings import Settings
 
 _KEPT = 2  # times what is in use is what the C library may hold where it keeps freed memory
-_HOLE_COLOUR = (255, 0, 255)
+_HOLE_COLOUR = (1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class Request:
     """What to do to one photo."""
 
     image: Path
-    mask: Path
+    mask: Path | None  # None where it is in the photo's alpha
+    mask_options: MaskOptions
     model: str
     weights: Path | None
     preset: str
     settings: Settings
-    device: torch.device
+    devices: tuple[torch.device, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Targets:
     compare: Path | None
     report: Path | None
     scales: Path | None  # a folder
+    quality: int | None = None
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse before any work what could not be written after it; raises `InputError`."""
@@ -67,13 +70,15 @@ class Targets:
             raise InputError(f"{files[-1]}: named for two outputs; give each its own file.")
         for name in {self.output, self.compare or self.output}:
             format_of(name)
+        if self.quality is not None and not takes_quality(self.output):
+            raise InputError(f"--quality: {format_of(self.output)} has none; leave it out, or use a name in .jpg.")
         if self.scales is not None:
             self._check_scales(self.scales, overwrite=overwrite)
 
     def check_fit(self, picture: Picture) -> None:
         """Refuse before any work what the formats could not hold after it; raises `InputError`."""
         height, width = picture.size
-        check_fits(self.output, picture.image.mode, (height, width))
+        check_fits(self.output, picture.mode, (height, width))
         if self.compare is not None:
             check_fits(self.compare, "RGB", (height, 3 * width))
 
@@ -90,14 +95,19 @@ class Targets:
 def run(request: Request, targets: Targets, *, quiet: bool) -> None:
     """Fill the photo and write the results; prints the path of the filled photo."""
     start = time.perf_counter()
-    picture = read_picture(request.image)
-    hole = read_mask(request.mask, picture)
-    targets.check_fit(picture)
-    model = load_model(request.model, weights=request.weights)
 
     def say(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
+
+    picture = read_picture(request.image)
+    hole = read_mask(request.mask, picture, request.mask_options)
+    if hole.warning is not None:
+        say(f"Warning: {hole.warning}")
+    if request.mask_options.from_alpha:
+        picture = replace(picture, alpha=None)  # what was transparent is filled
+    targets.check_fit(picture)
+    model = load_model(request.model, weights=request.weights)
 
     def say_plan(plan: Plan) -> None:
         if plan.bytes is None or _KEPT * plan.bytes > plan.budget:
@@ -105,19 +115,14 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
         say(f"Plan: {plan}.")
 
     with ProgressBars(quiet=quiet) as bars:
-        filled, result = fill(model, picture, hole, request.settings, request.device, bars, say_plan)
+        filled, result = fill(model, picture, hole, request.settings, request.devices, bars, say_plan)
 
     written: dict[Path, bytes] = {targets.output: _encoded(request, targets, picture, filled, hole)}
     if targets.compare is not None:
-        plain, _ = fill(model, picture, hole, replace(request.settings, refine=False), request.device)
+        plain, _ = fill(model, picture, hole, replace(request.settings, refine=False), request.devices)
         written[targets.compare] = encode(_side_by_side(picture, hole, plain, filled), targets.compare)
     seconds = time.perf_counter() - start
-    if targets.report is not None:
-        written[targets.report] = _report(request, targets, model, result, filled, seconds)
-    if targets.scales is not None:
-        for number, scale in enumerate(result.scales, start=1):
-            path = targets.scales / f"scale{number}_{scale.size[1]}x{scale.size[0]}.png"
-            written[path] = encode(to_image(scale.composite), path)
+    written |= _beside(request, targets, model, result, filled, seconds)
     write_atomic(written)
 
     for line in _how_it_went(request, targets, picture, result, native_side(model), seconds):
@@ -125,43 +130,61 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
     click.echo(targets.output)
 
 
+def _beside(
+    request: Request, targets: Targets, model: Inpainter, result: Result, filled: Picture, seconds: float
+) -> dict[Path, bytes]:
+    """The report and the scales, where they were asked for."""
+    written: dict[Path, bytes] = {}
+    if targets.report is not None:
+        written[targets.report] = _report(request, targets, model, result, filled, seconds)
+    if targets.scales is not None:
+        for number, scale in enumerate(result.scales, start=1):
+            path = targets.scales / f"scale{number}_{scale.size[1]}x{scale.size[0]}.png"
+            written[path] = encode(from_rgb(scale.composite), path)
+    return written
+
+
 def _how_it_went(
     request: Request, targets: Targets, picture: Picture, result: Result, side: int, seconds: float
 ) -> Iterator[str]:
     """What the user should know at the end, a line each."""
     if not result.scales:
-        yield f"{request.mask} is black all over: nothing to remove, {request.image} was copied unchanged."
+        yield f"{request.mask or 'The alpha'} marks nothing to remove; {request.image} was copied unchanged."
         return
     if result.shrunk_from is not None:
-        height, width = result.scales[-1].size
+        (before_height, before_width), (height, width) = picture.size, result.scales[-1].size
         yield (
-            f"The photo was shrunk from {picture.image.width}x{picture.image.height} to {width}x{height}: preset "
+            f"The photo was shrunk from {before_width}x{before_height} to {width}x{height}: preset "
             f"{request.preset} has a pixel_budget of {request.settings.pixel_budget}."
         )
-    if is_lossy(targets.output):
-        yield f"{format_of(targets.output)} changes known pixels a little too; a .png keeps them exactly."
-    yield closing_line(result, request.settings, side, seconds, str(request.device))
+    yield from reductions(picture, targets.output, targets.quality)
+    yield closing_line(result, request.settings, side, seconds, _names(request.devices))
 
 
-def _encoded(request: Request, targets: Targets, picture: Picture, filled: Image.Image, hole: Mask) -> bytes:
+def _names(devices: tuple[torch.device, ...]) -> str:
+    return ",".join(str(device) for device in devices)
+
+
+def _encoded(request: Request, targets: Targets, picture: Picture, filled: Picture, hole: Hole) -> bytes:
     """The result as a file; a photo with nothing to remove stays the very file where the format allows."""
-    if not hole.any() and format_of(targets.output) == picture.format:
+    if not hole.mask.any() and format_of(targets.output) == picture.format and targets.quality is None:
         return request.image.read_bytes()
-    return encode(filled, targets.output)
+    return encode(filled, targets.output, quality=targets.quality)
 
 
-def _side_by_side(picture: Picture, hole: Mask, plain: Image.Image, refined: Image.Image) -> Image.Image:
-    """Original with its hole tinted, plain, refined; where the refined one was shrunk, so are the others."""
-    original = picture.image.convert("RGB")
-    tinted = Image.blend(original, Image.new("RGB", original.size, _HOLE_COLOUR), 0.6)
-    marked = Image.composite(tinted, original, Image.fromarray(hole))
-    panels = [panel.convert("RGB") for panel in (marked, plain, refined)]
-    panels = [panel if panel.size == refined.size else panel.resize(refined.size) for panel in panels]
-    return Image.fromarray(np.concatenate([np.asarray(panel) for panel in panels], axis=1))
+def _side_by_side(picture: Picture, hole: Hole, plain: Picture, refined: Picture) -> Picture:
+    """Original with its hole tinted, plain, refined, in 8-bit RGB; all of the refined one's size."""
+    tint = torch.tensor(_HOLE_COLOUR).view(1, 3, 1, 1)
+    original = picture.rgb()
+    marked = torch.where(torch.from_numpy(hole.mask), torch.lerp(original, tint, 0.6), original)
+    panels = [marked, plain.rgb(), refined.rgb()]
+    size = panels[-1].shape[-2:]
+    panels = [p if p.shape[-2:] == size else functional.interpolate(p, size=size, mode="area") for p in panels]
+    return from_rgb(torch.cat(panels, dim=3))
 
 
 def _report(
-    request: Request, targets: Targets, model: Inpainter, result: Result, filled: Image.Image, seconds: float
+    request: Request, targets: Targets, model: Inpainter, result: Result, filled: Picture, seconds: float
 ) -> bytes:
     """What was done, as JSON. Sizes are width and height in pixels."""
     scales: list[dict[str, Any]] = [
@@ -187,17 +210,18 @@ def _report(
         "refiner": __version__,
         "torch": torch.__version__,
         "image": str(request.image),
-        "mask": str(request.mask),
+        "mask": None if request.mask is None else str(request.mask),
+        "mask_options": asdict(request.mask_options),
         "output": str(targets.output),
         "model": request.model,
         "weights": None if request.weights is None else str(request.weights),
         "native_side": native_side(model),
-        "device": str(request.device),
+        "device": _names(request.devices),
         "preset": request.preset,
         "settings": asdict(request.settings),
         "learning_rate": request.settings.lr or learning_rate(model),
         "plan": None if result.plan is None else str(result.plan),
-        "size": filled.size,
+        "size": filled.size[::-1],
         "shrunk_from": None if result.shrunk_from is None else result.shrunk_from[::-1],
         "seconds": round(seconds, 3),
         "scales": scales,

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from refiner import InputError, ModelError, Settings, inpaint
+from refiner.image_reading import read_picture
+from refiner.masks import MaskOptions
 
 
 def test_paths_images_and_arrays_give_the_same(photo_files, toy) -> None:
@@ -23,7 +25,6 @@ def test_paths_images_and_arrays_give_the_same(photo_files, toy) -> None:
     ]
     original, hole = np.asarray(Image.open(photo)), np.asarray(Image.open(mask)) > 0
     for result in results:
-        assert isinstance(result, Image.Image)
         assert np.array_equal(np.asarray(result), np.asarray(results[0]))
         assert np.array_equal(np.asarray(result)[~hole], original[~hole])
     assert not np.array_equal(np.asarray(results[0]), original)
@@ -33,14 +34,45 @@ def test_the_default_model_by_name(photo_files) -> None:
     photo, mask = photo_files
     seen = []
     result = inpaint(photo, mask, settings=Settings(steps=2, min_side=64), device="cpu", progress=seen.append)
-    assert result.size == (150, 110)
+    assert result.size == (110, 150)
+    assert result.to_pil().size == (150, 110)
     assert [p.scales for p in seen] == [2, 2, 2]
 
 
 def test_shrinking_is_warned_of(photo_files, toy) -> None:
     with pytest.warns(UserWarning, match="was shrunk from 150x110 to 36x27, as pixel_budget 1000 asks"):
         result = inpaint(*photo_files, toy, settings=Settings(pixel_budget=1000), device="cpu")
-    assert result.size == (36, 27)
+    assert result.size == (27, 36)
+
+
+def test_results_are_saved_by_their_name(photo_files, toy, tmp_path) -> None:
+    result = inpaint(*photo_files, toy, settings=Settings(steps=2), device="cpu")
+    result.save(tmp_path / "out.png")
+    assert np.array_equal(np.asarray(read_picture(tmp_path / "out.png")), np.asarray(result))
+    result.save(tmp_path / "out.jpg", quality=50)
+    assert (tmp_path / "out.jpg").read_bytes()[:2] == b"\xff\xd8"
+    with pytest.raises(InputError, match=r"out\.xyz"):
+        result.save(tmp_path / "out.xyz")
+
+
+def test_the_hole_can_be_in_the_alpha(photo_files, toy, tmp_path) -> None:
+    photo, mask = (Image.open(path) for path in photo_files)
+    cut = photo.convert("RGBA")
+    cut.putalpha(Image.fromarray(255 - np.asarray(mask)))
+    cut.save(tmp_path / "cut.png")
+    options = MaskOptions(from_alpha=True)
+    result = inpaint(tmp_path / "cut.png", model=toy, mask_options=options, settings=Settings(steps=2), device="cpu")
+    usual = inpaint(*photo_files, toy, settings=Settings(steps=2), device="cpu")
+    assert result.mode == "RGB"  # what was transparent is filled
+    assert np.array_equal(np.asarray(result), np.asarray(usual))
+    with pytest.raises(InputError, match="must be given"):
+        inpaint(tmp_path / "cut.png", model=toy)
+
+
+def test_a_suspicious_mask_is_warned_of(photo_files, toy) -> None:
+    inverted = 255 - np.asarray(Image.open(photo_files[1]))
+    with pytest.warns(UserWarning, match="if it is inverted, add --invert"):
+        inpaint(photo_files[0], inverted, toy, settings=Settings(steps=2), device="cpu")
 
 
 def test_names_that_do_not_exist(photo_files) -> None:
