@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 import warnings
+import zlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -44,6 +46,11 @@ _STRUCTURE = frozenset(
     | {292, 293, 296, 282, 283, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 338, 339, 340, 341, 347}
     | {512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 34377, 34675}
 )
+# What Pillow's decoders raise on damaged files: about anything.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, MemoryError, ArithmeticError, RuntimeError,
+    AttributeError, AssertionError, struct.error, zlib.error,
+)  # fmt: skip
 _ORIENTATION = ExifTags.Base.Orientation
 _16_BITS = 65535
 _MAX_SIDE = 65535  # of what is decoded without a memory limit of its own
@@ -61,7 +68,8 @@ def read_picture(source: Source) -> Picture:
         colour, alpha = _from_array(source, "image")
         return Picture(colour, alpha)
     image, name, path = _opened(source, "image")
-    with image if path is not None else nullcontext():
+    with image if path is not None else nullcontext(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of malformed tags
         return _picture(image, name, path)
 
 
@@ -84,11 +92,21 @@ def read_plain(source: Source, role: str) -> tuple[Image.Image, str]:
         return _decoded(image, name, role), name
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of a file's picture as stored, from its header alone; (0, 0) where it cannot be read."""
+    try:
+        image, _, _ = _opened(path, "image")
+    except InputError:
+        return 0, 0
+    with image:
+        return image.height, image.width
+
+
 def orientation(image: Image.Image) -> Image.Transpose | None:
     """How EXIF says an image is to be turned; None where it does not, or cannot be read."""
     try:
-        return _TURNS.get(_exif_of(image).get(_ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):  # what Pillow raises on malformed EXIF
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except _DAMAGE:  # malformed EXIF
         return None
 
 
@@ -152,10 +170,6 @@ def _opened(source: str | Path | Image.Image, role: str) -> tuple[Image.Image, s
         image.close()
         raise InputError(f"{path}: holds {frames} frames or pages, expected a single picture; save one of them first.")
     return image, str(path), path
-
-
-# What Pillow's decoders raise on damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, MemoryError, OverflowError)
 
 
 def _decoded(image: Image.Image, name: str, role: str) -> Image.Image:
@@ -259,19 +273,13 @@ def _turn(values: Values, turned: Image.Transpose | None) -> Values:
     return turned_values
 
 
-def _exif_of(image: Image.Image) -> Image.Exif:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of malformed tags
-        return image.getexif()
-
-
 def _portable_exif(image: Image.Image) -> bytes:
     """EXIF for the result: upright, without what describes the source file, and without its thumbnail.
 
     The thumbnail is a small copy of the photo that would still show what was removed.
     """
     try:
-        source = _exif_of(image)
+        source = image.getexif()
         exif = Image.Exif()
         exif.endian = source.endian or "<"
         for tag, value in source.items():
@@ -287,7 +295,7 @@ def _portable_exif(image: Image.Image) -> bytes:
             return b""
         exif[_ORIENTATION] = 1
         return exif.tobytes()
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except _DAMAGE:
         return b""  # malformed EXIF is not carried on
 
 

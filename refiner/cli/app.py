@@ -8,6 +8,7 @@ import sys
 import click
 
 from refiner import __version__
+from refiner.cli.batch import batch
 from refiner.cli.check import check
 from refiner.cli.inpaint import inpaint
 from refiner.cli.weights import weights
@@ -24,6 +25,7 @@ def app() -> None:
 
 
 app.add_command(inpaint)
+app.add_command(batch)
 app.add_command(check)
 app.add_command(weights)
 

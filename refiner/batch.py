@@ -1,0 +1,234 @@
+"""Folders of photos: the same work for each, a line of report for each, and none of them stops the rest."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path  # noqa: TC003  dataclass fields
+from typing import TYPE_CHECKING, Any
+
+from refiner.errors import InputError, RefinerError
+from refiner.files import write_atomic
+from refiner.image_reading import read_picture
+from refiner.image_writing import check_fits, default_ending, encode, reductions
+from refiner.masks import MaskOptions, read_mask
+from refiner.peak import Peak
+from refiner.photo import fill
+from refiner.registry import load_model
+from refiner.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from refiner.inpainter import Inpainter
+    from refiner.pairs import Pair
+    from refiner.result import Result
+
+REPORT = "report.jsonl"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to do to every photo, in plain values that travel to other machines.
+
+    Attributes:
+        out: folder for the results.
+        model: name, path or `module:attribute`.
+        weights: file in place of a named model's own.
+        settings: of the refinement.
+        mask_options: how masks are read.
+        quality: of JPEG, WebP, AVIF and HEIF results.
+        ending: of all results, such as `.png`; each photo's own where None.
+    """
+
+    out: Path
+    model: str = "lama-small"
+    weights: Path | None = None
+    settings: Settings = field(default_factory=Settings)
+    mask_options: MaskOptions = field(default_factory=MaskOptions)
+    quality: int | None = None
+    ending: str | None = None
+
+    def target(self, pair: Pair) -> Path:
+        """The file that a pair's result goes to."""
+        ending = self.ending or default_ending(pair.image)
+        return self.out / f"{pair.output}{ending}"
+
+
+class Worker:
+    """Fills one photo after the other; loads the model once.
+
+    Args:
+        work: what to do.
+        devices: where to compute.
+
+    Raises:
+        ModelError: the model cannot be had.
+    """
+
+    def __init__(self, work: Work, devices: tuple[torch.device, ...]) -> None:
+        self._work, self._devices = work, devices
+        self._model: Inpainter = load_model(work.model, weights=work.weights)
+
+    def __call__(self, pair: Pair) -> dict[str, Any]:
+        """Fill one photo and write the result; gives its line of the report. Only an interrupt gets through."""
+        target = self._work.target(pair)
+        row: dict[str, Any] = {
+            "image": str(pair.image),
+            "mask": None if pair.mask is None else str(pair.mask),
+            "output": str(target.relative_to(self._work.out)),
+            "status": "ok",
+        }
+        start = time.perf_counter()
+        try:
+            with Peak(self._devices[0]) as peak:
+                row |= self._fill(pair, target)
+            row["peak_memory"] = peak.bytes
+        except RefinerError as error:
+            row |= {"status": "failed", "error": str(error)}
+        except Exception as error:  # noqa: BLE001  one photo must not stop the rest, whatever it brings about
+            row |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        row["seconds"] = round(time.perf_counter() - start, 3)
+        return row
+
+    def _fill(self, pair: Pair, target: Path) -> dict[str, Any]:
+        work = self._work
+        picture = read_picture(pair.image)
+        hole = read_mask(pair.mask, picture, work.mask_options)
+        if work.mask_options.from_alpha:
+            picture = replace(picture, alpha=None)
+        check_fits(target, picture.mode, picture.size)
+        filled, result = fill(self._model, picture, hole, work.settings, self._devices)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unchanged = not hole.mask.any() and target.suffix.lower() == pair.image.suffix.lower() and work.quality is None
+        data = pair.image.read_bytes() if unchanged else encode(filled, target, quality=work.quality)
+        write_atomic({target: data})
+        notes = [*([hole.warning] if hole.warning else []), *reductions(picture, target, work.quality)]
+        return {
+            "size": list(filled.size[::-1]),
+            "scales": _scales(result),
+            "plan": None if result.plan is None else str(result.plan),
+            "model": work.model,
+            "settings": asdict(work.settings),
+            **({"notes": notes} if notes else {}),
+        }
+
+
+class ReportFile:
+    """`report.jsonl`: a line for each photo, written as it is done.
+
+    Args:
+        work: whose folder it is in.
+        pairs: all photos of the batch, in order.
+    """
+
+    def __init__(self, work: Work, pairs: Iterable[Pair]) -> None:
+        self._path = work.out / REPORT
+        self._order = [str(work.target(pair).relative_to(work.out)) for pair in pairs]
+        self._rows: dict[str, dict[str, Any]] = {}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines, in the order of the pairs."""
+        return [self._rows[output] for output in self._order if output in self._rows]
+
+    def start(self, *, resume: bool, overwrite: bool) -> None:
+        """Begin the report, or take it up where it was left.
+
+        Args:
+            resume: keep the lines of photos that are done, whose result is there.
+            overwrite: start over where there is a report.
+
+        Raises:
+            InputError: there is a report and neither is asked for, or it cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self._path.parent}: cannot be made ({error.strerror}).") from error
+        if resume:
+            self._rows = {row["output"]: row for row in _read_rows(self._path) if self._is_done(row)}
+        elif self._path.exists() and not overwrite:
+            raise InputError(f"{self._path}: exists already; add --resume to go on, or --overwrite to start over.")
+        self._write()
+
+    def has(self, output: str) -> bool:
+        """Whether a photo is in it."""
+        return output in self._rows
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a line at once; a photo that is in it already is not added again."""
+        if row["output"] in self._rows:
+            return
+        self._rows[row["output"]] = row
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def finish(self) -> None:
+        """Bring the lines into the order of the pairs."""
+        self._write()
+
+    def _is_done(self, row: dict[str, Any]) -> bool:
+        known = set(self._order)
+        return row.get("status") == "ok" and row["output"] in known and (self._path.parent / row["output"]).is_file()
+
+    def _write(self) -> None:
+        write_atomic({self._path: "".join(json.dumps(row) + "\n" for row in self.rows).encode()})
+
+
+def check_targets(work: Work, pairs: Iterable[Pair]) -> tuple[list[Pair], list[tuple[Path, str]]]:
+    """The pairs whose results have a file of their own, and the photos left out because another one takes it.
+
+    Raises:
+        InputError: results would be written over the photos or masks themselves.
+    """
+    taken: dict[str, Pair] = {}
+    left_out: list[tuple[Path, str]] = []
+    sources: set[Path] = set()
+    pairs = list(pairs)
+    for pair in pairs:
+        sources |= {pair.image.resolve(), *([] if pair.mask is None else [pair.mask.resolve()])}
+    kept = []
+    for pair in pairs:
+        target = work.target(pair)
+        if target.resolve() in sources:
+            raise InputError(f"{target}: would be written over; choose another folder for the results.")
+        name = str(target).casefold()  # file systems may not tell case apart
+        if name in taken:
+            left_out.append((pair.image, f"its result would be {target.name}, as that of {taken[name].image.name}"))
+            continue
+        taken[name] = pair
+        kept.append(pair)
+    return kept, left_out
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Lines of a report; one cut short by a kill is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and "output" in row:
+            rows.append(row)
+    return rows
+
+
+def _scales(result: Result) -> list[dict[str, Any]]:
+    return [
+        {
+            "size": list(scale.size[::-1]),
+            "refined": scale.refined,
+            "loss_before": scale.loss_before if scale.losses else None,
+            "loss_after": scale.loss_after if scale.losses else None,
+            "windows": len(scale.windows),
+            "seconds": round(scale.seconds, 3),
+        }
+        for scale in result.scales
+    ]
