@@ -11,6 +11,7 @@ from refiner import __version__
 from refiner.cli.batch import batch
 from refiner.cli.check import check
 from refiner.cli.inpaint import inpaint
+from refiner.cli.masks import masks
 from refiner.cli.weights import weights
 from refiner.errors import RefinerError
 
@@ -27,6 +28,7 @@ def app() -> None:
 app.add_command(inpaint)
 app.add_command(batch)
 app.add_command(check)
+app.add_command(masks)
 app.add_command(weights)
 
 

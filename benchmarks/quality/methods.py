@@ -1,0 +1,91 @@
+"""Ways to fill a hole that are compared."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from refiner import Settings, load_model, refine
+from refiner.errors import InputError
+from refiner.inpainter import native_side
+from refiner.pyramid import build_pyramid, scale_count
+
+if TYPE_CHECKING:
+    from refiner import Inpainter
+
+_WAYS = ("plain", "upsampled", "refined")
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a method made of a picture.
+
+    Attributes:
+        image: (1,3,H,W), the photo with its hole filled.
+        losses: the loss curve of the full size; empty where nothing was refined.
+        seconds: it took.
+    """
+
+    image: Tensor
+    losses: tuple[float, ...]
+    seconds: float
+
+
+class Method:
+    """A model and a way to use it.
+
+    Args:
+        name: `plain`, the model at full size; `upsampled`, the model at its training size, enlarged; `refined`. With
+            `MODEL/` before it, another model than `default_model`.
+        default_model: name or path.
+        settings: of the refinement.
+        device: where to compute.
+        models: those loaded before, by name.
+
+    Raises:
+        InputError: there is no such way.
+        ModelError: there is no such model.
+    """
+
+    def __init__(
+        self, name: str, default_model: str, settings: Settings, device: torch.device, models: dict[str, Any]
+    ) -> None:
+        model, slash, way = name.rpartition("/")
+        if way not in _WAYS:
+            raise InputError(f"method {name!r}: expected {', '.join(_WAYS)}, or MODEL/ before one of them.")
+        key = model if slash else default_model
+        if key not in models:
+            models[key] = load_model(key)
+            if isinstance(models[key], torch.nn.Module):
+                models[key].to(device)
+        self.name, self._way, self._settings, self._device = name, way, settings, device
+        self._model: Inpainter = models[key]
+        self.identity = f"{key} {way} {settings if way == 'refined' else ''}"
+
+    def __call__(self, image: Tensor, hole: Tensor) -> Filled:
+        """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says."""
+        image, hole = image.to(self._device), hole.to(self._device)
+        start = time.perf_counter()
+        losses: tuple[float, ...] = ()
+        if self._way == "refined":
+            result = refine(self._model, image, hole, self._settings)
+            filled = result.image
+            losses = result.scales[-1].losses
+        else:
+            plain = replace(self._settings, refine=False)
+            small, small_hole = image, hole
+            if self._way == "upsampled":
+                side = self._settings.min_side or native_side(self._model)
+                count = scale_count(image.shape[2], image.shape[3], side, self._settings.max_scales)
+                small, small_hole = build_pyramid(image, hole, count)[0]
+            filled = refine(self._model, small, small_hole, plain).image
+            if filled.shape != image.shape:
+                size = (image.shape[2], image.shape[3])
+                filled = functional.interpolate(filled, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+                filled = torch.where(hole, filled, image)
+        return Filled(filled.cpu(), losses, time.perf_counter() - start)

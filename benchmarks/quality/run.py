@@ -1,0 +1,144 @@
+"""Fills and their scores, picture by picture, kept on disk so that a run can stop and go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from benchmarks.quality.scores import score
+from refiner.errors import InputError
+from refiner.files import write_atomic
+from refiner.image_reading import read_picture
+from refiner.image_writing import encode
+from refiner.images import from_rgb
+from refiner.masks import read_mask
+from refiner.pairs import Pair, find_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.quality.methods import Method
+    from benchmarks.quality.scores import Inception, Perceptual
+
+
+@dataclass(frozen=True)
+class Case:
+    """A picture with a hole, whose content is known.
+
+    Attributes:
+        kind: of hole; the folder's name.
+        pair: the files.
+        photo: what it was cut from, to tell pictures of one photo.
+    """
+
+    kind: str
+    pair: Pair
+    photo: str
+
+
+def find_cases(folder: Path) -> list[Case]:
+    """Pictures with holes, of the kinds that the folders in `folder` name; of one kind where it has none.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder, as `refiner masks` makes it.")
+    kinds = [path for path in sorted(folder.iterdir()) if path.is_dir()] or [folder]
+    cases = [
+        Case(kind.name, pair, pair.image.stem.split("_crop")[0]) for kind in kinds for pair in find_pairs(kind).pairs
+    ]
+    return sorted(cases, key=lambda case: (case.kind, case.pair.output))
+
+
+class Bench:
+    """Measures methods on cases; what was measured before, of the same files and settings, is not done again.
+
+    Args:
+        out: folder for `cache/`.
+        perceptual: computes LPIPS, where it can be had.
+        inception: computes features for FID and KID, where it can be had.
+    """
+
+    def __init__(self, out: Path, perceptual: Perceptual | None, inception: Inception | None) -> None:
+        self._cache = out / "cache"
+        self._perceptual, self._inception = perceptual, inception
+
+    def measure(self, case: Case, method: Method) -> dict[str, Any]:
+        """Scores of a method on a case, and where its picture is."""
+        picture = read_picture(case.pair.image)
+        hole = read_mask(case.pair.mask, picture)
+        target = picture.rgb()
+        mask = torch.from_numpy(hole.mask)[None, None]
+        key = _digest(method.identity, case.pair)
+        path = self._cache / case.kind / f"{case.pair.output}-{method.name.replace('/', '_')}-{key}"
+        record = _load(path.with_name(f"{path.name}.json"))
+        if record is None:
+            filled = method(target, mask)
+            shown = from_rgb(filled.image)
+            record = {
+                "kind": case.kind,
+                "name": case.pair.output,
+                "photo": case.photo,
+                "method": method.name,
+                "hole": float(hole.mask.mean()),
+                "losses": filled.losses,
+                "seconds": filled.seconds,
+                # The file that a user would get is measured, rounded to 8 bits as it is.
+                "scores": score(shown.rgb(), target, mask),
+                "picture": str(path.with_name(f"{path.name}.png")),
+                "image": str(case.pair.image),
+                "mask": str(case.pair.mask),
+            }
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image_path = Path(record["picture"])
+            data = json.dumps(record).encode()
+            write_atomic({image_path: encode(shown, image_path), path.with_name(f"{path.name}.json"): data})
+        self._add_learned(record, path, target)
+        return record
+
+    def _add_learned(self, record: dict[str, Any], path: Path, target: torch.Tensor) -> None:
+        """Add what needs pretrained networks, to records made before they were there too."""
+        changed = False
+        if self._perceptual is not None and "lpips" not in record["scores"]:
+            record["scores"]["lpips"] = self._perceptual(read_picture(record["picture"]).rgb(), target)
+            changed = True
+        if self._inception is not None and "features" not in record:
+            features = path.with_name(f"{path.name}.npz")
+            fake = self._inception(read_picture(record["picture"]).rgb())
+            np.savez(features, fake=fake, real=self._inception(target))
+            record["features"] = str(features)
+            changed = True
+        if changed:
+            write_atomic({path.with_name(f"{path.name}.json"): json.dumps(record).encode()})
+
+
+def measure_all(
+    bench: Bench, cases: list[Case], methods: list[Method], tell: Callable[[dict[str, Any]], object]
+) -> list[dict[str, Any]]:
+    """Every method on every case."""
+    records = []
+    for case in cases:
+        for method in methods:
+            records.append(bench.measure(case, method))
+            tell(records[-1])
+    return records
+
+
+def _digest(identity: str, pair: Pair) -> str:
+    assert pair.mask is not None  # noqa: S101  pairs of files
+    content = identity.encode() + pair.image.read_bytes() + pair.mask.read_bytes()
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record if Path(record["picture"]).is_file() else None

@@ -1,0 +1,89 @@
+"""Pictures with random holes, to measure inpainters on: the same for everybody who has the same photos.
+
+What is drawn for a photo depends on its name and the seed alone, not on the photos beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from refiner.errors import InputError
+from refiner.files import write_atomic
+from refiner.image_reading import read_picture
+from refiner.image_writing import encode
+from refiner.images import Picture
+from refiner.random_masks import load_mask_kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def draw_set(
+    images: Path, out: Path, *, kind: str, size: int, crops: int = 1, seed: int = 0, overwrite: bool = False
+) -> tuple[int, list[tuple[Path, str]]]:
+    """Crop photos and draw holes.
+
+    Args:
+        images: folder of photos.
+        out: folder for `NAME_crop000.png` and `NAME_crop000_mask000.png`.
+        kind: of hole, see `load_mask_kind`.
+        size: side of the crops in pixels; a photo's short side is scaled to it first.
+        crops: how many of each photo.
+        seed: of crops and holes.
+        overwrite: replace files that exist.
+
+    Returns:
+        How many pictures were made, and the files left out with the reason.
+
+    Raises:
+        InputError: there are no photos, or files exist already.
+        SettingsError: the kind is not known.
+    """
+    shape = load_mask_kind(kind)
+    Image.init()
+    endings = {*Image.registered_extensions(), ".heic", ".avif"}
+    paths = sorted(
+        path
+        for path in images.iterdir()
+        if path.suffix.lower() in endings and path.is_file() and "_mask" not in path.stem
+    )
+    if not paths:
+        raise InputError(f"{images}: has no photos.")
+    made, left_out = 0, []
+    for path in paths:
+        try:
+            picture = read_picture(path)
+        except InputError as error:
+            left_out.append((path, str(error)))
+            continue
+        photo = _scaled(picture, size)
+        for number in range(crops):
+            key = hashlib.sha256(f"{seed}/{path.stem}/{number}".encode()).digest()
+            rng = np.random.default_rng(np.frombuffer(key, dtype=np.uint32))
+            top, left = (int(rng.integers(extent - size + 1)) for extent in photo.shape[:2])
+            hole = shape.draw(size, size, rng)
+            stem = out / f"{path.stem}_crop{number:03d}"
+            targets = {
+                stem.with_name(f"{stem.name}.png"): photo[top : top + size, left : left + size],
+                stem.with_name(f"{stem.name}_mask000.png"): hole[..., None],
+            }
+            existing = next((target for target in targets if target.exists()), None)
+            if existing is not None and not overwrite:
+                raise InputError(f"{existing}: exists already; choose another folder or add --overwrite.")
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomic({target: encode(Picture(values), target) for target, values in targets.items()})
+            made += 1
+    return made, left_out
+
+
+def _scaled(picture: Picture, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """8-bit RGB whose short side is `size`."""
+    height, width = picture.size
+    factor = size / min(height, width)
+    image = Picture(picture.colour).to_pil().convert("RGB")
+    target = (max(size, round(width * factor)), max(size, round(height * factor)))
+    return np.asarray(image.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0))

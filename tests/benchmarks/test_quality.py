@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from scipy import linalg
+
+from benchmarks.quality.__main__ import main
+from benchmarks.quality.methods import Method
+from benchmarks.quality.run import find_cases
+from benchmarks.quality.scores import Perceptual, frechet_distance, kernel_distance, score
+from benchmarks.quality.statistics import bootstrap, difference_of, mean_of
+from benchmarks.quality.table import as_markdown, compare, summarise
+from refiner import Settings
+from refiner.errors import InputError
+from refiner.evaluation_set import draw_set
+from refiner.image_reading import read_picture
+
+GOLDEN = str(Path(__file__).parents[1] / "golden" / "lama-tiny")
+RNG = np.random.default_rng(0)
+
+
+def test_frechet_distance_is_scipys() -> None:
+    fake, real = RNG.normal(0.3, 1.2, (60, 8)) @ RNG.normal(size=(8, 8)), RNG.normal(size=(50, 8))
+    c1, c2 = np.cov(fake, rowvar=False), np.cov(real, rowvar=False)
+    expected = ((fake.mean(0) - real.mean(0)) ** 2).sum() + np.trace(c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real)
+    assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frechet_distance_of_a_shift_is_its_squared_norm() -> None:
+    real, shift = RNG.normal(size=(40, 5)), np.array([1.0, 0, -2, 0, 0.5])
+    assert frechet_distance(real + shift, real) == pytest.approx(5.25, abs=1e-6)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-6)
+
+
+def test_kernel_distance_is_the_cubic_kernels() -> None:
+    fake, real = RNG.normal(0.5, 1, (30, 4)), RNG.normal(size=(30, 4))
+
+    def kernel(a, b):
+        return (a @ b.T / 4 + 1) ** 3
+
+    n = 30  # all pictures are in each subset, so the subsets are the whole, in another order
+    off = ~np.eye(n, dtype=bool)
+    expected = kernel(fake, fake)[off].mean() + kernel(real, real)[off].mean() - 2 * kernel(fake, real).mean()
+    assert kernel_distance(fake, real) == pytest.approx(expected, rel=1e-5)
+    assert kernel_distance(fake + 1, real) > kernel_distance(fake, real)
+
+
+def test_scores_are_best_for_equal_pictures_and_fall_with_noise() -> None:
+    target = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    hole = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    hole[..., 16:48, 20:50] = True
+    same, near, far = (score((target + s * torch.randn_like(target)).clamp(0, 1), target, hole) for s in (0, 0.05, 0.3))
+    assert same["l1"] == same["texture 0"] == same["texture 2"] == 0
+    assert same["psnr"] == np.inf
+    assert same["ssim"] == pytest.approx(1, abs=1e-6)
+    for name in same:
+        sign = -1 if name in ("psnr", "ssim") else 1
+        assert sign * same[name] < sign * near[name] < sign * far[name], name
+
+
+def test_lpips_is_torchmetrics_where_it_can_be_had() -> None:
+    pytest.importorskip("torchvision")
+    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity as reference
+
+    a, b = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
+    try:
+        metric = Perceptual("alex", torch.device("cpu"))
+    except InputError:
+        pytest.skip("its weights cannot be downloaded here")
+    assert metric(a, b) == pytest.approx(reference(a, b, net_type="alex", normalize=True).item(), rel=1e-4)
+    assert metric(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_bootstrap_draws_photos_not_pictures() -> None:
+    # Ten pictures of each of two photos: the mean moves between the photos' values.
+    groups = ["a"] * 10 + ["b"] * 10
+    estimate = mean_of([0.0] * 10 + [1.0] * 10, groups)
+    assert estimate.value == 0.5
+    assert (estimate.low, estimate.high) == (0, 1)
+    single = mean_of([0.0, 1.0] * 10, [str(i) for i in range(20)])
+    assert 0.2 < single.low < 0.5 < single.high < 0.8
+
+
+def test_interval_covers_as_often_as_it_says() -> None:
+    covered = 0
+    for seed in range(60):
+        values = np.random.default_rng(seed).normal(size=40)
+        estimate = bootstrap([str(i) for i in range(40)], lambda i, v=values: float(v[i].mean()), resamples=300)
+        covered += estimate.low <= 0 <= estimate.high
+    assert covered >= 51  # 95 % of 60 is 57
+
+
+def test_paired_differences_see_what_means_do_not() -> None:
+    base = RNG.normal(0, 10, 30)
+    groups = [str(i) for i in range(30)]
+    difference = difference_of(base - 0.5 + RNG.normal(0, 0.1, 30), base, groups)
+    assert difference.excludes_zero
+    assert difference.value == pytest.approx(-0.5, abs=0.1)
+    assert not mean_of(base, groups).excludes_zero
+
+
+def record(name, method, l1, photo="p"):
+    return {"kind": "thick", "name": name, "photo": photo, "method": method, "scores": {"l1": l1, "psnr": 20.0}}
+
+
+def test_tables() -> None:
+    records = [record(f"n{i}", m, v + i / 100, str(i)) for i in range(4) for m, v in (("plain", 0.3), ("refined", 0.2))]
+    text = as_markdown(summarise(records), compare(records, "refined"), ["LPIPS: no weights."])
+    assert "| thick | plain | 4 | 0.3150 (" in text
+    assert "| thick | plain | **-0.1000 (-0.1000 to -0.1000)** | +0.00 (+0.00 to +0.00) |" in text
+    assert "Not measured: LPIPS: no weights." in text
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(2):
+        values = np.random.default_rng(number).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+        Image.fromarray(values).resize((120, 96), Image.Resampling.BICUBIC).save(photos / f"{number}.png")
+    for kind in ("thin", "thick"):
+        draw_set(photos, tmp_path / "pairs" / kind, kind=kind, size=96)
+    return tmp_path / "pairs"
+
+
+PRESET = "min_side: 32\nsteps: 3\n"
+
+
+def quality(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_command_writes_a_report_that_stands_alone(pairs, tmp_path) -> None:
+    preset = tmp_path / "quick.yaml"
+    preset.write_text(PRESET)
+    model = GOLDEN
+    out = tmp_path / "out"
+    common = [pairs, "--out", out, "--model", model, "--preset", preset, "--device", "cpu"]
+    result = quality(*common)
+    assert result.exit_code == 0, result.output
+    text, page = (out / "report.md").read_text(), (out / "report.html").read_text()
+    for method in ("plain", "upsampled", "refined"):
+        assert re.search(rf"\| thin \| {method} \| 2 \|", text)
+    assert "| thick | upsampled |" in text.split("Differences")[1]
+    assert page.count("data:image/jpeg") == 2 * 3 * 4 * 2  # kinds, picks, pictures, overview and crop
+    assert page.count("data:image/png") == 4  # plots
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    records = json.loads((out / "records.json").read_text())["records"]
+    assert len(records) == 12
+    assert len(records[2]["losses"]) == 3
+    assert str(tmp_path) not in json.dumps(records)
+    # Run again, nothing is computed anew.
+    made = {path: path.stat().st_mtime_ns for path in (out / "cache").rglob("*.png")}
+    assert len(made) == 12
+    assert quality(*common).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "cache").rglob("*.png")} == made
+    preset.write_text(PRESET.replace("3", "2"))  # other settings are measured anew, for refinement alone
+    assert quality(*common).exit_code == 0
+    assert len(list((out / "cache").rglob("*.png"))) == 16
+
+
+def test_results_change_nothing_but_the_hole(pairs) -> None:
+    case = find_cases(pairs)[0]
+    assert (case.kind, case.photo) == ("thick", "0")
+    image = read_picture(case.pair.image).rgb()
+    hole = torch.from_numpy(np.asarray(read_picture(case.pair.mask)) > 0)[None, None]
+    models = {}
+    settings = Settings(min_side=32, steps=2, precision="float32")
+    results = {}
+    for way in ("plain", "upsampled", "refined"):
+        method = Method(f"{GOLDEN}/{way}", "none", settings, torch.device("cpu"), models)
+        results[way] = method(image, hole).image
+        known = (~hole).expand_as(image)
+        assert torch.equal(results[way][known], image[known])
+    assert not torch.equal(results["plain"], results["upsampled"])
+    assert not torch.equal(results["plain"], results["refined"])
+    assert len(models) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--methods", "magic"], "magic"), (["--model", "nonsense"], "nonsense"), (["--preset", "nonsense"], "nonsense")],
+)
+def test_bad_input_is_one_line(pairs, tmp_path, arguments, words) -> None:
+    result = quality(pairs, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert quality(tmp_path / "nowhere", "--out", tmp_path / "out").exit_code == 2

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from refiner.cli.app import app
+from refiner.errors import InputError
+from refiner.evaluation_set import draw_set
+from refiner.pairs import find_pairs
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("wide.png", (300, 200)), ("tall.jpg", (150, 260)), ("tiny.png", (40, 40))):
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(folder / name)
+    (folder / "broken.png").write_bytes(b"x")
+    Image.new("L", (300, 200)).save(folder / "wide_mask.png")
+    return folder
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_pairs_are_written_by_lamas_names(photos, tmp_path) -> None:
+    made, left_out = draw_set(photos, tmp_path / "out", kind="thick", size=128, crops=2)
+    assert made == 6
+    assert [path.name for path, _ in left_out] == ["broken.png"]
+    pairs = find_pairs(tmp_path / "out").pairs
+    assert [pair.output for pair in pairs][:2] == ["tall_crop000_mask000", "tall_crop001_mask000"]
+    for pair in pairs:
+        with Image.open(pair.image) as image, Image.open(pair.mask) as mask:
+            assert image.size == mask.size == (128, 128)
+            assert 0 < (np.asarray(mask) > 0).mean() <= 0.5
+
+
+def test_a_seed_gives_the_same_files_whatever_lies_beside(photos, tmp_path) -> None:
+    draw_set(photos, tmp_path / "a", kind="medium", size=96, seed=3)
+    draw_set(photos, tmp_path / "b", kind="medium", size=96, seed=3)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    (photos / "tall.jpg").unlink()
+    draw_set(photos, tmp_path / "c", kind="medium", size=96, seed=3)
+    assert content(tmp_path / "c").items() <= content(tmp_path / "a").items()
+    draw_set(photos, tmp_path / "d", kind="medium", size=96, seed=4)
+    assert content(tmp_path / "d") != content(tmp_path / "c")
+
+
+def test_command_line(photos, tmp_path) -> None:
+    run = CliRunner()
+    arguments = ["masks", str(photos), str(tmp_path / "out"), "--kind", "thin,thick", "--size", "64"]
+    result = run.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "6 pictures" in result.output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["thick", "thin"]
+    again = run.invoke(app, arguments)
+    assert isinstance(again.exception, InputError)
+    assert "--overwrite" in str(again.exception)
+    assert run.invoke(app, [*arguments, "--overwrite"]).exit_code == 0
+    for wrong, words in ((["--kind", "fat"], "fat"), ([], "expected a folder")):
+        source = str(photos) if wrong else str(tmp_path / "no")
+        failed = run.invoke(app, ["masks", source, str(tmp_path / "x"), *wrong])
+        assert words in str(failed.exception)
