@@ -346,6 +346,21 @@ def _frozen_layers(subject: _Subject) -> tuple[Status, str]:
     return "ok", f"frozen layers agree with autograd (relative difference {difference:.1g})"
 
 
+def _precision(subject: _Subject) -> tuple[Status, str]:
+    image, hole = subject.picture(*subject.size)
+    exact = subject.predict(image, hole)
+    try:
+        with FrozenGradients(torch.bfloat16):
+            features = widened(subject.model.front(image, hole), subject.dtype)
+            rounded = subject.model.rear(features).to(subject.dtype)
+    except Exception as error:  # noqa: BLE001  see `check`
+        return "failed", (
+            f"convolutions in bfloat16 do not fit the rest ({_first_line(error)}): write operations on several tensors "
+            "so that dtypes may differ, as + and * allow, or refine with --precision float32."
+        )
+    return "ok", f"convolutions in bfloat16 change the prediction by up to {(exact - rounded).abs().max().item():.1g}"
+
+
 def _memory(subject: _Subject) -> tuple[Status, str]:
     image, hole = subject.picture(*subject.size)
     features = subject.features(image, hole)
@@ -403,6 +418,7 @@ _CHECKS: tuple[tuple[str, _Check, bool], ...] = (  # the last says whether all t
     ("whole", _whole, False),
     ("gradients", _gradients, True),
     ("frozen layers", _frozen_layers, False),
+    ("bfloat16", _precision, False),
     ("memory", _memory, False),
     ("rehearsal", _rehearsal, False),
     ("refinement", _refinement, False),

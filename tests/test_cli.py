@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 from PIL import Image
+from scipy import ndimage
 
 from refiner import cli
 
@@ -277,3 +278,50 @@ def test_ctrl_c_leaves_nothing_behind(photo_files, tmp_path, wait) -> None:
     assert err.splitlines()[-1] == "Interrupted."
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.png", "photo.png"]
+
+
+def test_masks_are_changed_as_asked(run, photo_files, tmp_path) -> None:
+    """Grown, feathered and inverted masks change what is filled, and nothing else."""
+    photo, mask = photo_files
+    original, hole = np.asarray(Image.open(photo)), np.asarray(Image.open(mask)) > 0
+    inverted = tmp_path / "other_mask.png"
+    Image.fromarray((~hole * 255).astype(np.uint8)).save(inverted)
+    changed = {}
+    cases = {"plain": [mask], "grown": [mask, "--dilate", "5"], "soft": [mask, "--feather", "8"]}
+    cases["inverted"] = [inverted, "--invert"]
+    for name, (file, *options) in cases.items():
+        output = tmp_path / f"{name}.png"
+        code, _, err = run("inpaint", photo, file, *QUICK, *options, "-o", output)
+        assert code == 0, err
+        changed[name] = np.asarray(Image.open(output)).astype(int)
+    assert np.array_equal(changed["plain"], changed["inverted"])
+    assert (changed["grown"] != original).any(axis=2).sum() > 1.1 * hole.sum()
+    assert np.array_equal(changed["soft"][~hole], original[~hole])
+    rim = hole & ~ndimage.binary_erosion(hole, iterations=2)
+    plain, soft = (np.abs(changed[name] - original)[rim].mean() for name in ("plain", "soft"))
+    assert soft < 0.5 * plain
+    code, _, err = run("inpaint", photo, inverted, *QUICK, "-o", tmp_path / "warned.png")
+    assert code == 0
+    assert "Warning: " in err
+    assert "add --invert" in err
+
+
+def test_results_have_the_photos_format(run, photo_files, tmp_path) -> None:
+    photo = tmp_path / "shot.jpg"
+    Image.open(photo_files[0]).save(photo, quality=80)
+    code, out, _ = run("inpaint", photo, photo_files[1], *QUICK)
+    assert code == 0
+    assert out.strip() == str(tmp_path / "shot_refined.jpg")
+    with Image.open(photo) as before, Image.open(tmp_path / "shot_refined.jpg") as after:
+        assert after.quantization == before.quantization
+
+
+def test_several_devices_share_the_network(run, photo_files, tmp_path) -> None:
+    code, _, err = run("inpaint", *photo_files, *QUICK[:-1], "cpu,cpu", "-o", tmp_path / "two.png")
+    assert code == 0, err
+    assert "on cpu,cpu" in err
+    run("inpaint", *photo_files, *QUICK, "-o", tmp_path / "one.png")
+    assert (tmp_path / "two.png").read_bytes() == (tmp_path / "one.png").read_bytes()
+    code, _, err = run("inpaint", *photo_files, *QUICK[:-1], "cpu,tpu", "-o", tmp_path / "no.png")
+    assert code == 2
+    assert "tpu" in err

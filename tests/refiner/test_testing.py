@@ -25,7 +25,7 @@ def test_sound_networks_pass(name, tiny, toy) -> None:
     models = {"golden": lambda: tiny, "lama-small": lambda: load_model(name), "toy": lambda: toy, "sequence": sequence}
     report = check(models[name]())
     assert report.passed, str(report)
-    assert len(report.findings) == 12
+    assert len(report.findings) == 13
     assert all(line.split()[0] in ("ok", "note") for line in str(report).splitlines())
 
 
@@ -104,6 +104,14 @@ class NotFinite(Toy):
         return super().rear(features) / 0
 
 
+class Strict(Toy):
+    """Mixes a convolution's output with the picture in a way that wants one dtype."""
+
+    def front(self, image, mask):
+        guess = self.out(self.inward(torch.cat([image * (1 - mask), mask], dim=1)))
+        return super().front(torch.lerp(image * (1 - mask), guess, mask), torch.zeros_like(mask))
+
+
 class TooFast:
     """Hands the picture on: right at once, and wrong after any large step."""
 
@@ -143,6 +151,7 @@ class Crashes(Toy):
         (DeadLeaf, "gradients", r"no gradient reaches skips\.0"),
         (UnusedLeaf, "gradients", "no gradient reaches spare"),
         (Detached, "gradients", "must not detach"),
+        (Strict, "bfloat16", "--precision float32"),
         (TooFast, "refinement", "smaller one"),
         (TooSlow, "refinement", "larger one"),
     ],

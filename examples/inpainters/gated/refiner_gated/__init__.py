@@ -58,7 +58,7 @@ class CoarseToFine(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """The whole first stage and the second one's encoder: features (N,64,H/4,W/4)."""
         picture, hole = x[:, :3], x[:, 3:]
-        filled = torch.lerp(picture, self.coarse.decoder(self.coarse.encoder(x)), hole)
+        filled = (1 - hole) * picture + hole * self.coarse.decoder(self.coarse.encoder(x))
         return self.fine.encoder(torch.cat([filled, hole], dim=1))
 
     def decode(self, features: Tensor) -> Tensor:
