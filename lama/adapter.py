@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lama.fused import FusedGenerator
+from lama.generator import LocalBranch
 from refiner.inpainter import DEFAULT_LEARNING_RATE
 from refiner.split import SequentialInpainter
 
@@ -60,6 +61,19 @@ class LamaInpainter(nn.Module):
         x = torch.cat([image * (1 - mask), mask], dim=1)
         prediction: Tensor = self.generator(x.to("cpu", torch.float32))
         return prediction.to(x)
+
+    def sequence(self) -> SequentialInpainter:
+        """The network as it was trained, as a sequence that can be cut elsewhere: for `refiner check --scan`."""
+        layers = list(self.generator.model)
+        network = nn.Sequential(layers[0], LocalBranch(), *layers[1:])
+        return SequentialInpainter(
+            network,
+            self.generator.split + 1,
+            multiple=self.multiple,
+            native_side=self.native_side,
+            learning_rate=self.learning_rate,
+            min_side=self.min_side,
+        ).eval()
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Picture (N,3,H,W) in [0,1] and mask (N,1,H,W), 1 in the hole, to local and global features."""

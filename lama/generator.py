@@ -53,6 +53,14 @@ class GeneratorConfig:
         return cls(ngf, n_downsampling, n_blocks, global_channels=split.shape[0])
 
 
+class LocalBranch(nn.Module):
+    """Makes one tensor the local branch, beside an empty global one."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """(N,C,H,W) to it and None."""
+        return x, None
+
+
 class ConcatBranches(nn.Module):
     """Joins the local and the global branch into one tensor."""
 
@@ -92,7 +100,7 @@ class Generator(nn.Module):
 
     def front(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Masked picture and mask (N,4,H,W) to features: local and global, at 1/8 of the side."""
-        branches = self.model[0](x), None
+        branches = LocalBranch()(self.model[0](x))
         for layer in list(self.model)[1 : self.split]:
             branches = layer(branches)
         local, glob = branches

@@ -128,12 +128,15 @@ def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
     """Try every place to cut a sequence: what refinement costs there, and how far it lowers the loss.
 
     Args:
-        model: made by `split_sequential`.
+        model: made by `split_sequential`, or with a method `sequence()` that gives such a one.
         steps: predictions to make at each.
 
     Raises:
         InputError: the model is not a sequence.
     """
+    sequence = getattr(model, "sequence", None)
+    if callable(sequence):
+        model = sequence()
     if not isinstance(model, SequentialInpainter):
         raise InputError(
             f"scan: expected a sequence of layers made by split_sequential, got a {type(model).__name__}; only its "
