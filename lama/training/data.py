@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -222,8 +223,15 @@ def batches(crops: Crops, *, start: int, workers: int) -> Iterator[tuple[Tensor,
         batch_sampler=Numbers(),
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=_ignore_signals if workers else None,
     )
     yield from loader
+
+
+def _ignore_signals(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal: it is for the training to stop its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def held_out_crops(photos: PhotoSet, config: DataConfig, count: int) -> tuple[Tensor, Tensor]:
