@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from refiner.errors import InputError, RefinerError
-from refiner.files import write_atomic
+from refiner.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def download(photo: Photo, folder: Path, size: int, *, pause: float = 1.0) -> st
         pause: seconds before the second try, twice as many before each further one.
     """
     target = folder / f"{photo.key}.png"
-    if target.is_file():
+    if _is_there(target, size):
         return None
     reason = ""
     for number in range(_TRIES):
@@ -127,7 +127,7 @@ def download_all(
     photos: list[Photo], folder: Path, size: int, tell: Callable[[], object], *, pause: float = 1.0, threads: int = 8
 ) -> list[tuple[Photo, str]]:
     """Bring photos side by side; gives those that could not be had, with the reason."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
     def bring(photo: Photo) -> tuple[Photo, str | None]:
         reason = download(photo, folder, size, pause=pause)
@@ -136,6 +136,15 @@ def download_all(
 
     with ThreadPoolExecutor(threads) as pool:
         return [(photo, reason) for photo, reason in pool.map(bring, photos) if reason is not None]
+
+
+def _is_there(path: Path, size: int) -> bool:
+    """Whether a photo was brought before, at this size."""
+    try:
+        with Image.open(path) as image:
+            return bool(image.size == (size, size))
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def _square(data: bytes, size: int) -> bytes:

@@ -33,7 +33,7 @@ class FourierUnit(nn.Module):
         spectrum = torch.view_as_real(torch.fft.rfft2(wide, norm="ortho"))  # (N,C,H,W//2+1,2)
         spectrum = spectrum.permute(0, 1, 4, 2, 3).reshape(n, 2 * c, h, w // 2 + 1)  # re0 im0 re1 im1 ...
         spectrum = torch.relu(self.bn(self.conv_layer(spectrum)))
-        spectrum = spectrum.reshape(n, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
+        spectrum = spectrum.to(wide.dtype).reshape(n, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
         out: Tensor = torch.fft.irfft2(torch.view_as_complex(spectrum), s=(h, w), norm="ortho")
         return out
 

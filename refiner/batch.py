@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from refiner.errors import InputError, RefinerError
 from refiner.files import write_atomic
 from refiner.image_reading import read_picture
-from refiner.image_writing import check_fits, default_ending, encode, reductions
+from refiner.image_writing import check_fits, default_ending, encode, format_of, reductions, takes_quality
 from refiner.masks import MaskOptions, read_mask
 from refiner.peak import Peak
 from refiner.photo import fill
@@ -103,10 +103,11 @@ class Worker:
         check_fits(target, picture.mode, picture.size)
         filled, result = fill(self._model, picture, hole, work.settings, self._devices)
         target.parent.mkdir(parents=True, exist_ok=True)
-        unchanged = not hole.mask.any() and target.suffix.lower() == pair.image.suffix.lower() and work.quality is None
-        data = pair.image.read_bytes() if unchanged else encode(filled, target, quality=work.quality)
+        quality = work.quality if takes_quality(target) else None  # a folder may hold both kinds
+        unchanged = not hole.mask.any() and format_of(target) == picture.format and quality is None
+        data = pair.image.read_bytes() if unchanged else encode(filled, target, quality=quality)
         write_atomic({target: data})
-        notes = [*([hole.warning] if hole.warning else []), *reductions(picture, target, work.quality)]
+        notes = [*([hole.warning] if hole.warning else []), *reductions(picture, target, quality)]
         return {
             "size": list(filled.size[::-1]),
             "scales": _scales(result),

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from refiner.errors import InputError
-from refiner.files import write_atomic
+from refiner.files import make_folder, write_atomic
 from refiner.image_reading import read_picture
 from refiner.image_writing import encode
 from refiner.images import Picture
@@ -53,8 +53,14 @@ def draw_set(
     )
     if not paths:
         raise InputError(f"{images}: has no photos.")
+    make_folder(out)
     made, left_out = 0, []
+    taken: dict[str, Path] = {}
     for path in paths:
+        if path.stem in taken:
+            left_out.append((path, f"has the name of {taken[path.stem].name}"))
+            continue
+        taken[path.stem] = path
         try:
             picture = read_picture(path)
         except InputError as error:
@@ -74,7 +80,6 @@ def draw_set(
             existing = next((target for target in targets if target.exists()), None)
             if existing is not None and not overwrite:
                 raise InputError(f"{existing}: exists already; choose another folder or add --overwrite.")
-            out.mkdir(parents=True, exist_ok=True)
             write_atomic({target: encode(Picture(values), target) for target, values in targets.items()})
             made += 1
     return made, left_out

@@ -50,6 +50,18 @@ def write_atomic(files: Mapping[Path, bytes]) -> None:
                 folder.rmdir()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        InputError: it cannot be made, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: the folder cannot be made ({error.strerror}).") from error
+
+
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Refuse a target that could not be written, before hours of work are spent on it.
 

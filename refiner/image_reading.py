@@ -39,7 +39,7 @@ _SIDEWAYS = {
     Image.Transpose.ROTATE_90,
 }
 _SEVERAL = ("MPO", "HEIF", "AVIF", "ICO", "ICNS", "PSD")  # whose first image is the picture, the others belong to it
-_CARRIED = ("icc_profile", "dpi", "xmp")
+_CARRIED = ("icc_profile", "dpi")  # XMP is left out: it may turn the picture again, and hold thumbnails
 # Tags that describe how a TIFF file is stored, not the picture: they would be wrong in another file.
 _STRUCTURE = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
@@ -47,7 +47,7 @@ _STRUCTURE = frozenset(
     | {512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 34377, 34675}
 )
 # What Pillow's decoders raise on damaged files: about anything.
-_DAMAGE = (
+DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, MemoryError, ArithmeticError, RuntimeError,
     AttributeError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
@@ -86,6 +86,9 @@ def read_plain(source: Source, role: str) -> tuple[Image.Image, str]:
         if source.dtype == np.bool_:
             source = source.astype(np.uint8) * 255
         colour, alpha = _from_array(source, role)
+        if colour.dtype == np.uint16:  # labels: any of them counts
+            colour = np.ceil(colour / 257).astype(np.uint8)
+            alpha = None if alpha is None else np.ceil(alpha / 257).astype(np.uint8)
         return Picture(colour, alpha).to_pil(), role
     image, name, path = _opened(source, role)
     with image if path is not None else nullcontext():
@@ -106,7 +109,7 @@ def orientation(image: Image.Image) -> Image.Transpose | None:
     """How EXIF says an image is to be turned; None where it does not, or cannot be read."""
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except _DAMAGE:  # malformed EXIF
+    except DAMAGE:  # malformed EXIF
         return None
 
 
@@ -164,7 +167,7 @@ def _opened(source: str | Path | Image.Image, role: str) -> tuple[Image.Image, s
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise InputError(f"{path}: claims more than {limit} megapixels, which is more than can be opened.") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(path, error, role) from error
     if frames > 1 and image.format not in _SEVERAL:
         image.close()
@@ -179,7 +182,7 @@ def _decoded(image: Image.Image, name: str, role: str) -> Image.Image:
             image.load()
     except Image.DecompressionBombError:
         raise InputError(f"{name}: has more pixels than can be opened safely.") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(name, error, role) from error
     return image
 
@@ -295,7 +298,7 @@ def _portable_exif(image: Image.Image) -> bytes:
             return b""
         exif[_ORIENTATION] = 1
         return exif.tobytes()
-    except _DAMAGE:
+    except DAMAGE:
         return b""  # malformed EXIF is not carried on
 
 

@@ -48,14 +48,12 @@ _FORMATS = {
         cmyk=True,
         metadata=("icc_profile", "exif", "dpi"),
     ),
-    "WEBP": _Format(
-        lossless=True, alpha=True, quality=True, longest_side=16383, metadata=("icc_profile", "exif", "xmp")
-    ),
+    "WEBP": _Format(lossless=True, alpha=True, quality=True, longest_side=16383, metadata=("icc_profile", "exif")),
     "BMP": _Format(lossless=True, metadata=("dpi",)),
     "PPM": _Format(lossless=True, metadata=()),
-    "JPEG": _Format(cmyk=True, quality=True, longest_side=65535, metadata=("icc_profile", "exif", "dpi", "xmp")),
-    "AVIF": _Format(alpha=True, quality=True, longest_side=65535, metadata=("icc_profile", "exif", "xmp")),
-    "HEIF": _Format(alpha=True, quality=True, longest_side=16384, metadata=("icc_profile", "exif", "xmp")),
+    "JPEG": _Format(cmyk=True, quality=True, longest_side=65535, metadata=("icc_profile", "exif", "dpi")),
+    "AVIF": _Format(alpha=True, quality=True, longest_side=65535, metadata=("icc_profile", "exif")),
+    "HEIF": _Format(alpha=True, quality=True, longest_side=16384, metadata=("icc_profile", "exif")),
 }
 _ENDINGS = ".png, .tif, .webp, .jpg, .bmp, .ppm, .avif or .heic"
 

@@ -84,13 +84,15 @@ def read_mask(source: Source | None, picture: Picture, options: MaskOptions | No
     """
     options = options or MaskOptions()
     if options.from_alpha:
-        values, name = _transparency(picture), picture.name
+        values, opaque, name = _transparency(picture), None, picture.name
     else:
         assert source is not None  # noqa: S101  callers take it from the alpha else
-        values, name = _values(source, picture, options)
+        values, opaque, name = _values(source, picture, options)
     hole: Mask = values > options.threshold
     if options.invert:
         hole = ~hole
+    if opaque is not None:
+        hole = hole & opaque
     warning = _suspicion(hole, name) if not options.invert else None
     if options.dilate and hole.any():
         hole = ndimage.distance_transform_edt(~hole) <= options.dilate
@@ -108,8 +110,8 @@ def read_mask(source: Source | None, picture: Picture, options: MaskOptions | No
     return Hole(hole, weight, warning)
 
 
-def _values(source: Source, picture: Picture, options: MaskOptions) -> tuple[NDArray[np.uint8], str]:
-    """The mask's brightness (H,W) at the photo's size, upright."""
+def _values(source: Source, picture: Picture, options: MaskOptions) -> tuple[NDArray[np.uint8], Mask | None, str]:
+    """The mask's brightness (H,W) at the photo's size, upright, and where it is not fully transparent."""
     image, name = read_plain(source, "mask")
     own_turn = orientation(image)
     turn = own_turn
@@ -119,27 +121,28 @@ def _values(source: Source, picture: Picture, options: MaskOptions) -> tuple[NDA
             turn = picture.turned  # drawn on the pixels as they are stored
     if turn is not None:
         image = image.transpose(turn)
-    values = _brightness(image)
+    values, opacity = _brightness(image)
     if values.shape != picture.size:
         values = _resized(values, name, picture, allowed=options.resize)
-    return values, name
+        opacity = None if opacity is None else _resized(opacity, name, picture, allowed=True)
+    return values, None if opacity is None else opacity > 0, name
 
 
-def _brightness(image: Image.Image) -> NDArray[np.uint8]:
-    """A pixel's highest colour value; 0 where it is fully transparent."""
+def _brightness(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """A pixel's highest colour value, and its alpha where the image has it."""
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     if image.mode.startswith("I;16"):
-        return to_8_bits(np.asarray(image).astype(np.uint16))
+        return np.ceil(np.asarray(image).astype(np.float32) / 257).astype(np.uint8), None  # 1 of 65535 is above 0
     if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
         image = image.convert("RGB")
     if image.mode == "1":
         image = image.convert("L")
     values = np.asarray(image)
-    if image.mode.endswith("A"):
-        values = np.where(values[..., -1:] > 0, values[..., :-1], 0)
-    brightest: NDArray[np.uint8] = values if values.ndim == 2 else values.max(axis=2)  # noqa: PLR2004  H, W
-    return brightest
+    alpha = values[..., -1] if image.mode.endswith("A") else None
+    if alpha is not None:
+        values = values[..., :-1]
+    return values if values.ndim == 2 else values.max(axis=2), alpha  # noqa: PLR2004  H, W
 
 
 def _resized(values: NDArray[np.uint8], name: str, picture: Picture, *, allowed: bool) -> NDArray[np.uint8]:

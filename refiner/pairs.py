@@ -15,7 +15,7 @@ from refiner.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-_MASK = re.compile(r"(?P<name>.+)_mask(?P<number>\d*)$")
+MASK_NAME = re.compile(r"(?P<name>.+)_mask(?P<number>\d*)$")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _unfit(
 ) -> str | None:
     """Why a file is not an image to fill; empty where that needs no telling, None where it is one."""
     if path in own_masks:
-        match = _MASK.fullmatch(path.stem)
+        match = MASK_NAME.fullmatch(path.stem)
         used = match is None or any(p.parent == path.parent and p.stem == match["name"] for p in files)
         return "" if used else "is named as a mask, but there is no image of that name"
     if not PurePosixPath(path.name).match(glob):
@@ -127,7 +127,7 @@ def _masks_by_image(
         return by_image
     for path in _image_files(folder, recursive=recursive)[0]:
         where = path.parent.relative_to(folder).as_posix()
-        match = _MASK.fullmatch(path.stem)
+        match = MASK_NAME.fullmatch(path.stem)
         if match:
             by_image.setdefault((where, match["name"]), []).append((path, match["number"]))
         elif plain_names:

@@ -155,14 +155,12 @@ class SequentialInpainter(SplitInpainter):
             name: getattr(self, name)
             for name in ("encoding", "multiple", "native_side", "learning_rate", "min_side", "leaf_rates")
         }
-        other = SequentialInpainter(self.network, 1, **options)
-        other.at = at
-        return other
+        return SequentialInpainter(self.network, self.layers[at][0], **options)
 
     def _index(self, network: nn.Sequential, at: int | str) -> int:
         names = [name for name, _ in self.layers]
         if isinstance(at, int):
-            children = [name for name, _ in network.named_children()]
+            children = list(network._modules)  # noqa: SLF001  as in `_flat`
             if not 0 < (at + len(children) if at < 0 else at) < len(children):
                 raise ModelError(f"split at {at}: expected an index between 1 and {len(children) - 1}.")
             at = children[at]
@@ -191,7 +189,9 @@ def split_sequential(network: nn.Sequential, at: int | str, **options: Any) -> S
 
 def _flat(network: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:
     layers: list[tuple[str, nn.Module]] = []
-    for name, child in network.named_children():
+    for name, child in network._modules.items():  # noqa: SLF001  named_children() tells a layer used twice once
+        if child is None:
+            continue
         # A subclass may compute something of its own, so only plain sequences are opened.
         layers += _flat(child, f"{prefix}{name}.") if type(child) is nn.Sequential else [(f"{prefix}{name}", child)]
     return layers

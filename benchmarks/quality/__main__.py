@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _METRICS = (
     "Metrics are of the hole alone but LPIPS, FID and KID, which are of the whole picture. Texture distances are "
     "sliced Wasserstein distances of 7x7 patches in the hole at each level of a Laplacian pyramid, the finest first. "
-    "In brackets: 95 % intervals by bootstrap over photos."
+    "In brackets: 95 % intervals by bootstrap over photos; FID and KID have none."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -65,10 +66,17 @@ class Method:
                 models[key].to(device)
         self.name, self._way, self._settings, self._device = name, way, settings, device
         self._model: Inpainter = models[key]
-        self.identity = f"{key} {way} {settings if way == 'refined' else ''}"
+        # Another model by the same name, or other settings, are another thing to measure.
+        self.identity = f"{key} {_fingerprint(self._model)} {way} {settings}"
 
     def __call__(self, image: Tensor, hole: Tensor) -> Filled:
-        """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says."""
+        """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says.
+
+        Raises:
+            InputError: the hole is empty.
+        """
+        if not hole.any():
+            raise InputError("a mask is black all over: there is nothing to fill and to measure.")
         image, hole = image.to(self._device), hole.to(self._device)
         start = time.perf_counter()
         losses: tuple[float, ...] = ()
@@ -83,9 +91,21 @@ class Method:
                 side = self._settings.min_side or native_side(self._model)
                 count = scale_count(image.shape[2], image.shape[3], side, self._settings.max_scales)
                 small, small_hole = build_pyramid(image, hole, count)[0]
+                small = small.clamp(0, 1)  # rounding may leave the range
             filled = refine(self._model, small, small_hole, plain).image
             if filled.shape != image.shape:
                 size = (image.shape[2], image.shape[3])
                 filled = functional.interpolate(filled, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
                 filled = torch.where(hole, filled, image)
         return Filled(filled.cpu(), losses, time.perf_counter() - start)
+
+
+def _fingerprint(model: object) -> str:
+    """Of a module's weights; nothing where it is none."""
+    digest = hashlib.sha256()
+    if isinstance(model, torch.nn.Module):
+        for name, tensor in model.state_dict().items():
+            digest.update(
+                name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
+    return digest.hexdigest()[:12]

@@ -50,10 +50,15 @@ def find_cases(folder: Path) -> list[Case]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder, as `refiner masks` makes it.")
-    kinds = [path for path in sorted(folder.iterdir()) if path.is_dir()] or [folder]
-    cases = [
-        Case(kind.name, pair, pair.image.stem.split("_crop")[0]) for kind in kinds for pair in find_pairs(kind).pairs
-    ]
+    cases = []
+    for kind in [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]:
+        try:
+            pairs = find_pairs(kind).pairs
+        except InputError:
+            continue  # a folder of something else, such as the report
+        cases += [Case(kind.name, pair, pair.image.stem.split("_crop")[0]) for pair in pairs]
+    if not cases:
+        raise InputError(f"{folder}: has no pairs of pictures and masks, as `refiner masks` makes them.")
     return sorted(cases, key=lambda case: (case.kind, case.pair.output))
 
 
@@ -100,21 +105,27 @@ class Bench:
             image_path = Path(record["picture"])
             data = json.dumps(record).encode()
             write_atomic({image_path: encode(shown, image_path), path.with_name(f"{path.name}.json"): data})
+        record |= {"image": str(case.pair.image), "mask": str(case.pair.mask)}  # wherever the pairs lie now
         self._add_learned(record, path, target)
         return record
 
     def _add_learned(self, record: dict[str, Any], path: Path, target: torch.Tensor) -> None:
         """Add what needs pretrained networks, to records made before they were there too."""
         changed = False
-        if self._perceptual is not None and "lpips" not in record["scores"]:
-            record["scores"]["lpips"] = self._perceptual(read_picture(record["picture"]).rgb(), target)
-            changed = True
-        if self._inception is not None and "features" not in record:
-            features = path.with_name(f"{path.name}.npz")
+        record["scores"].pop("lpips", None)  # of another network, perhaps
+        record.pop("features", None)
+        if self._perceptual is not None:
+            known = record.setdefault("lpips", {})
+            if self._perceptual.name not in known:
+                known[self._perceptual.name] = self._perceptual(read_picture(record["picture"]).rgb(), target)
+                changed = True
+            record["scores"]["lpips"] = known[self._perceptual.name]
+        if self._inception is not None:
+            features = path.with_name(f"{path.name}-{self._inception.name}.npz")
+            record["features"] = str(features)
+        if self._inception is not None and not features.is_file():
             fake = self._inception(read_picture(record["picture"]).rgb())
             np.savez(features, fake=fake, real=self._inception(target))
-            record["features"] = str(features)
-            changed = True
         if changed:
             write_atomic({path.with_name(f"{path.name}.json"): json.dumps(record).encode()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ class Perceptual:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # noqa: PLC0415
 
         self._device = device
+        self.name = net
         try:
             self._metric = LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True).to(device)
         except (OSError, RuntimeError, ModuleNotFoundError) as error:
@@ -80,6 +82,7 @@ class Inception:
         from torchmetrics.image.fid import NoTrainInceptionV3  # noqa: PLC0415
 
         self._device = device
+        self.name = "inception" if weights is None else hashlib.sha256(weights.name.encode()).hexdigest()[:8]
         path = None if weights is None else str(weights)
         try:
             self._network = NoTrainInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=path).to(

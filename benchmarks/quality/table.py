@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.quality.scores import PER_IMAGE, frechet_distance, kernel_distance
-from benchmarks.quality.statistics import Estimate, bootstrap, difference_of, mean_of
+from benchmarks.quality.statistics import Estimate, difference_of, mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FID_RESAMPLES = 20  # each is an eigenvalue problem of 2048 x 2048
 _DIGITS = {"psnr": 2, "fid": 1}
 
 
@@ -47,7 +46,7 @@ def summarise(records: Sequence[dict[str, Any]]) -> list[Row]:
         photos = [r["photo"] for r in chosen]
         values = {name: mean_of([r["scores"][name] for r in chosen], photos) for name in _shared(chosen)}
         if all("features" in r for r in chosen) and len(chosen) > 1:
-            values |= _distribution(chosen, photos)
+            values |= _distribution(chosen)
         rows.append(Row(kind, method, len(chosen), values))
     return rows
 
@@ -102,12 +101,12 @@ def as_markdown(rows: Sequence[Row], differences: Sequence[Difference], missing:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _distribution(chosen: Sequence[dict[str, Any]], photos: Sequence[str]) -> dict[str, Estimate]:
+def _distribution(chosen: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
     loaded = [np.load(r["features"]) for r in chosen]
     fake, real = (np.stack([file[name] for file in loaded]) for name in ("fake", "real"))
-    fid = bootstrap(photos, lambda i: frechet_distance(fake[i], real[i]), resamples=_FID_RESAMPLES)
-    kid = bootstrap(photos, lambda i: kernel_distance(fake[i], real[i]), resamples=_FID_RESAMPLES)
-    return {"fid": fid, "kid": kid}
+    # Without an interval: pictures drawn twice, as a bootstrap draws them, would bias both distances.
+    values = {"fid": frechet_distance(fake, real), "kid": kernel_distance(fake, real)}
+    return {name: Estimate(value, np.nan, np.nan) for name, value in values.items()}
 
 
 def _chosen(records: Sequence[dict[str, Any]], kind: str, method: str) -> list[dict[str, Any]]:
@@ -132,5 +131,7 @@ def _cell(values: dict[str, Estimate], name: str, *, signed: bool = False) -> st
     estimate = values[name]
     digits = _DIGITS.get(name, 4)
     sign = "+" if signed else ""
+    if np.isnan(estimate.low):
+        return f"{estimate.value:{sign}.{digits}f}"
     text = f"{estimate.value:{sign}.{digits}f} ({estimate.low:{sign}.{digits}f} to {estimate.high:{sign}.{digits}f})"
     return f"**{text}**" if signed and estimate.excludes_zero else text

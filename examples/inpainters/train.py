@@ -36,12 +36,12 @@ def main(name: str, data: Path, cache: Path, steps: int) -> None:
     else:
         from refiner_gated import CoarseToFine as Network
     torch.manual_seed(0)
-    config = DataConfig(masks=load_mask_kind("medium"), crop=128, batch=8, working_side=384, workers=1)
+    config = DataConfig(masks=load_mask_kind("medium"), crop=128, batch=8, working_side=384, workers=0)
     photos = keep_photos(data, cache, side=config.working_side, least=config.crop, on_skip=print)
     network, encoding = Network().to(memory_format=torch.channels_last), ENCODINGS[name]
     adam = torch.optim.Adam(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-    stream = batches(Crops(photos, config, seed=0), start=0, workers=config.workers)
+    stream = batches(Crops(photos, config, seed=0), start=0, workers=0)
     for step in range(1, steps + 1):
         picture, hole = next(stream)
         x = encoding.encode(picture, hole).contiguous(memory_format=torch.channels_last)

@@ -121,7 +121,13 @@ class TrainingConfig:
     save_every: int = 1000
 
     def __post_init__(self) -> None:
-        multiple = 2**self.generator.n_downsampling
+        sizes = self.generator
+        if min(sizes.ngf, sizes.n_downsampling, sizes.n_blocks) < 1 or min(sizes.channels) < 2:  # noqa: PLR2004
+            raise SettingsError(
+                "generator: expected ngf, n_downsampling and n_blocks from 1, and global_channels between 2 and "
+                "ngf * 2 ** n_downsampling - 2."
+            )
+        multiple = 2**sizes.n_downsampling
         data, losses, optimizer = self.data, self.losses, self.optimizer
         checks = {
             f"data.crop: expected a multiple of {multiple} from {4 * multiple}": data.crop % multiple == 0

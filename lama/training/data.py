@@ -19,9 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from refiner.errors import InputError
 from refiner.files import write_atomic
+from refiner.image_reading import DAMAGE
+from refiner.images import to_8_bits
+from refiner.pairs import MASK_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 _THREADS = 4
-# What Pillow raises on files that are damaged, foreign or absurdly large.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError)
 _LEAST_HOLE, _TRIES = 0.02, 20  # share of a crop; a smaller hole teaches little
 
 
@@ -70,8 +71,8 @@ class PhotoSet:
         )
 
 
-def find_photos(folder: Path) -> list[Path]:
-    """Image files in a folder and those below it, in order of their names.
+def find_photos(folder: Path, *, apart: Path | None = None) -> list[Path]:
+    """Image files in a folder and those below it, in order of their names; masks and the folder `apart` left out.
 
     Raises:
         InputError: there is no such folder, or nothing in it.
@@ -81,7 +82,10 @@ def find_photos(folder: Path) -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES and path.is_file() and not path.stem.endswith("_mask")
+        if path.suffix.lower() in _SUFFIXES
+        and path.is_file()
+        and not MASK_NAME.fullmatch(path.stem)
+        and (apart is None or apart.resolve() not in path.resolve().parents)
     )
     if not found:
         raise InputError(f"{folder}: has no photos; expected files ending in {', '.join(sorted(_SUFFIXES))}.")
@@ -103,7 +107,7 @@ def keep_photos(
     Raises:
         InputError: there are no photos, none can be used, or the cache cannot be written.
     """
-    paths = find_photos(folder)
+    paths = find_photos(folder, apart=cache.parent)  # the training's own pictures are there
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = hashlib.sha256(json.dumps([stats, side, least]).encode()).hexdigest()[:16]
     file, index = cache / f"photos-{key}.rgb", cache / f"photos-{key}.json"
@@ -124,7 +128,10 @@ def _decode(paths: list[Path], folder: Path, file: Path, index: Path, side: int,
         try:
             with Image.open(path) as opened:
                 opened.draft("RGB", (2 * side, 2 * side))  # JPEG decodes to a fraction of the size at once
-                picture = ImageOps.exif_transpose(opened).convert("RGB")
+                picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I;16"):  # which Pillow would cut off at 255
+                picture = Image.fromarray(to_8_bits(np.asarray(picture).astype(np.uint16)))
+            picture = picture.convert("RGB")
             short = min(picture.size)
             if short < least:
                 return f"is {picture.width}x{picture.height}, expected a short side of at least {least}"
@@ -132,7 +139,7 @@ def _decode(paths: list[Path], folder: Path, file: Path, index: Path, side: int,
                 size = (max(side, round(picture.width * side / short)), max(side, round(picture.height * side / short)))
                 picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
             return np.asarray(picture)
-        except _DAMAGE as error:
+        except (*DAMAGE, Image.DecompressionBombError) as error:
             return f"cannot be read ({str(error) or type(error).__name__})"
 
     names, sizes, offsets, skipped, offset = [], [], [], [], 0
@@ -207,8 +214,8 @@ class Crops(Dataset[tuple["Tensor", "Tensor"]]):
         )
 
 
-def batches(crops: Crops, *, start: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches from the `start`-th on, without end."""
+def batches(crops: Crops, *, start: int, workers: int) -> Generator[tuple[Tensor, Tensor]]:
+    """Batches from the `start`-th on, without end; to be closed, since workers live until then."""
     size = crops.config.batch
 
     class Numbers:

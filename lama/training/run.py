@@ -7,11 +7,12 @@ import json
 import pickle
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 
 from lama.checkpoint import convert
 from lama.training.data import Crops, batches, held_out_crops
@@ -43,6 +44,7 @@ class Run:
         held_out: to evaluate on.
         out: the folder: `state.pt`, `training.csv`, `evaluation.csv`, `sheets/`.
         say: shown a line from time to time.
+        header: of the weights that the training began with; what it says of refinement is exported again.
         log_every: steps between lines of the log.
     """
 
@@ -55,6 +57,7 @@ class Run:
         out: Path,
         say: Callable[[str], object],
         *,
+        header: dict[str, str] | None = None,
         log_every: int = _LOG_EVERY,
     ) -> None:
         self.config, self.trainer, self.out = config, trainer, out
@@ -62,6 +65,12 @@ class Run:
         self._crops = Crops(photos, config.data, config.seed)
         self._held_out = held_out_crops(held_out, config.data, config.evaluation_crops)
         self._elapsed = 0.0
+        self._inputs = {
+            "photos": list(photos.names),
+            "held-out photos": list(held_out.names),
+            "perceptual loss": trainer.perceptual is not None,
+        }
+        self._header = header or {}
 
     def resume(self) -> None:
         """Take up the state that was saved last.
@@ -71,14 +80,16 @@ class Run:
             ModelError: it is damaged.
         """
         saved = read_state(self.out)
-        ours, theirs = _comparable(self.config), saved["config"]
+        ours = _comparable(self.config) | self._inputs
+        theirs = saved["config"] | saved["inputs"]
         differing = sorted(key for key in ours if ours[key] != theirs.get(key))
         if differing:
             raise InputError(
-                f"{self.out}: its training has another {', '.join(differing)} than the configuration; give the one it "
-                "was started with, or another --out."
+                f"{self.out}: was trained with another {', '.join(differing)}; give what it was started with, or "
+                "another --out."
             )
         self.trainer.load_state(saved["trainer"])
+        self._header = saved["header"]
         self._elapsed = saved["elapsed"]
 
     def train(self, *, steps: int | None = None, minutes: float | None = None) -> bool:
@@ -107,10 +118,11 @@ class Run:
             for name, filled in baselines(*self._held_out).items():
                 scores.add(step=0, fill=name, **score(filled, *self._held_out))
             self._evaluate(scores)
-        stream = batches(self._crops, start=trainer.step_count, workers=self.config.data.workers)
         recent: list[dict[str, Tensor]] = []
         mark = before = time.monotonic()
-        with _stop_requested() as stopped:
+        batches_from_here = batches(self._crops, start=trainer.step_count, workers=self.config.data.workers)
+        # Closed in any case: workers heed no signal, and a process does not end before they do.
+        with _stop_requested() as stopped, closing(batches_from_here) as stream:
             while not stopped() and (share := self._share(steps, minutes)) < 1:
                 recent.append(trainer.step(*next(stream), share))
                 now = time.monotonic()
@@ -136,7 +148,13 @@ class Run:
     def save(self) -> None:
         """Keep the state, whole or not at all."""
         data = io.BytesIO()
-        content = {"config": _comparable(self.config), "elapsed": self._elapsed, "trainer": self.trainer.state()}
+        content = {
+            "config": _comparable(self.config),
+            "inputs": self._inputs,
+            "header": self._header,
+            "elapsed": self._elapsed,
+            "trainer": self.trainer.state(),
+        }
         torch.save(content, data)
         write_atomic({self.out / "state.pt": data.getvalue()})
 
@@ -168,7 +186,8 @@ def read_state(out: Path) -> dict[str, Any]:
         raise InputError(f"{out}: has no state.pt to go on from; start a training there without --resume.")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        state["trainer"]["average"], state["config"], state["elapsed"]  # what follows relies on them
+        # What follows relies on them.
+        state["trainer"]["average"], state["config"], state["inputs"], state["header"], state["elapsed"]
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path}: not a readable training state; start again in another --out.") from error
     return state
@@ -181,7 +200,8 @@ def export(out: Path, target: Path, *, half: bool, learning_rate: float | None =
         out: the training's folder.
         target: a name ending in `.safetensors`; any other is a folder for `models/best.ckpt`.
         half: store float16 (safetensors only).
-        learning_rate: what suits its features when they are refined, for the header.
+        learning_rate: what suits its features when they are refined, for the header; that of the weights the training
+            began with where None.
 
     Raises:
         InputError: there is no state, or the target cannot be written.
@@ -196,25 +216,54 @@ def export(out: Path, target: Path, *, half: bool, learning_rate: float | None =
     }
     data = io.BytesIO()
     torch.save({"state_dict": tensors}, data)
-    if target.suffix != ".safetensors":
+    if not is_file_target(target):
         (target / "models").mkdir(parents=True, exist_ok=True)
-        write_atomic({target / "models" / "best.ckpt": data.getvalue()})
+        config = yaml.safe_dump(_public_config(state["config"]["generator"]), sort_keys=False)
+        write_atomic({target / "models" / "best.ckpt": data.getvalue(), target / "config.yaml": config.encode()})
         return
     staged = out / "export.ckpt"
     write_atomic({staged: data.getvalue()})
     known = {"native_side": str(state["config"]["data"]["crop"]), "steps": str(state["trainer"]["step"])}
-    if learning_rate is not None:
-        known["learning_rate"] = str(learning_rate)
+    rate = learning_rate or state["header"].get("learning_rate")
+    if rate is not None:
+        known["learning_rate"] = str(rate)
     try:
         convert(staged, target, dtype=torch.float16 if half else torch.float32, **known)
     finally:
         staged.unlink()
 
 
+def is_file_target(target: Path) -> bool:
+    """Whether an export goes to one file, not to a folder."""
+    return target.suffix == ".safetensors"
+
+
+def _public_config(sizes: dict[str, int]) -> dict[str, Any]:
+    """What tools that read the public layout ask of its `config.yaml`."""
+    share = sizes["global_channels"] / (sizes["ngf"] * 2 ** sizes["n_downsampling"])
+    plain = {"ratio_gin": 0, "ratio_gout": 0, "enable_lfu": False}
+    return {
+        "training_model": {"kind": "default", "concat_mask": True},
+        "generator": {
+            "kind": "ffc_resnet",
+            "input_nc": 4,
+            "output_nc": 3,
+            "ngf": sizes["ngf"],
+            "n_downsampling": sizes["n_downsampling"],
+            "n_blocks": sizes["n_blocks"],
+            "add_out_act": "sigmoid",
+            "init_conv_kwargs": plain,
+            "downsample_conv_kwargs": dict(plain),
+            "resnet_conv_kwargs": {"ratio_gin": share, "ratio_gout": share, "enable_lfu": False},
+        },
+    }
+
+
 def _comparable(config: TrainingConfig) -> dict[str, Any]:
     """The settings that a restart must not change, as JSON knows them; the length may."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     free = ("steps", "evaluate_every", "save_every")
+    values["data"].pop("workers")
     return {key: value for key, value in values.items() if key not in free}
 
 
