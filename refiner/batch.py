@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path  # noqa: TC003  dataclass fields
 from typing import TYPE_CHECKING, Any
 
+from refiner.devices import pick_devices
 from refiner.errors import InputError, RefinerError
-from refiner.files import write_atomic
+from refiner.files import make_folder, write_atomic
 from refiner.image_reading import read_picture
 from refiner.image_writing import check_fits, default_ending, encode, format_of, reductions, takes_quality
 from refiner.masks import MaskOptions, read_mask
@@ -19,7 +20,7 @@ from refiner.registry import load_model
 from refiner.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import torch
 
@@ -118,42 +119,70 @@ class Worker:
         }
 
 
+class LocalWorkers:
+    """One worker in this process; a context in which photos can be filled.
+
+    Args:
+        work: what to do.
+        device: where to compute, as `pick_devices` takes it.
+
+    Raises:
+        ModelError: on entering, where the model cannot be had.
+    """
+
+    def __init__(self, work: Work, device: str) -> None:
+        self._work, self._device = work, device
+
+    def __enter__(self) -> Callable[[Sequence[Pair]], Iterator[dict[str, Any]]]:
+        worker = Worker(self._work, pick_devices(self._device))
+        return lambda pairs: map(worker, pairs)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 class ReportFile:
     """`report.jsonl`: a line for each photo, written as it is done.
 
     Args:
         work: whose folder it is in.
-        pairs: all photos of the batch, in order.
+        pairs: all photos of the batch.
+        resume: keep the lines that are there; photos that are done, whose result is there, are not done again.
+        overwrite: start over where there is a report, and replace results.
+
+    Raises:
+        InputError: there is a report, or a result, and neither is asked for.
     """
 
-    def __init__(self, work: Work, pairs: Iterable[Pair]) -> None:
+    def __init__(self, work: Work, pairs: Sequence[Pair], *, resume: bool, overwrite: bool) -> None:
         self._path = work.out / REPORT
-        self._order = [str(work.target(pair).relative_to(work.out)) for pair in pairs]
+        own = {str(work.target(pair).relative_to(work.out)) for pair in pairs}
+        self._others: list[dict[str, Any]] = []  # lines of photos that are not in this batch
         self._rows: dict[str, dict[str, Any]] = {}
+        if resume:
+            for row in _read_rows(self._path):
+                if row["output"] not in own:
+                    self._others.append(row)
+                elif row.get("status") == "ok" and (work.out / row["output"]).is_file():
+                    self._rows[row["output"]] = row
+        elif not overwrite:
+            there = [self._path, *(work.out / name for name in sorted(own))]
+            existing = next((path for path in there if path.exists()), None)
+            if existing is not None:
+                raise InputError(f"{existing}: exists already; add --resume to go on, or --overwrite to start over.")
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The lines, in the order of the pairs."""
-        return [self._rows[output] for output in self._order if output in self._rows]
+        """The batch's lines, by the names of their results."""
+        return sorted(self._rows.values(), key=_result_name)
 
-    def start(self, *, resume: bool, overwrite: bool) -> None:
-        """Begin the report, or take it up where it was left.
-
-        Args:
-            resume: keep the lines of photos that are done, whose result is there.
-            overwrite: start over where there is a report.
+    def start(self) -> None:
+        """Write what is known so far; what was there and is not kept is gone then.
 
         Raises:
-            InputError: there is a report and neither is asked for, or it cannot be written.
+            InputError: the folder cannot be made or written to.
         """
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{self._path.parent}: cannot be made ({error.strerror}).") from error
-        if resume:
-            self._rows = {row["output"]: row for row in _read_rows(self._path) if self._is_done(row)}
-        elif self._path.exists() and not overwrite:
-            raise InputError(f"{self._path}: exists already; add --resume to go on, or --overwrite to start over.")
+        make_folder(self._path.parent)
         self._write()
 
     def has(self, output: str) -> bool:
@@ -169,15 +198,16 @@ class ReportFile:
             file.write(json.dumps(row) + "\n")
 
     def finish(self) -> None:
-        """Bring the lines into the order of the pairs."""
+        """Bring the lines into order."""
         self._write()
 
-    def _is_done(self, row: dict[str, Any]) -> bool:
-        known = set(self._order)
-        return row.get("status") == "ok" and row["output"] in known and (self._path.parent / row["output"]).is_file()
-
     def _write(self) -> None:
-        write_atomic({self._path: "".join(json.dumps(row) + "\n" for row in self.rows).encode()})
+        rows = sorted([*self._others, *self._rows.values()], key=_result_name)
+        write_atomic({self._path: "".join(json.dumps(row) + "\n" for row in rows).encode()})
+
+
+def _result_name(row: dict[str, Any]) -> str:
+    return str(row["output"])
 
 
 def check_targets(work: Work, pairs: Iterable[Pair]) -> tuple[list[Pair], list[tuple[Path, str]]]:

@@ -11,10 +11,14 @@ from refiner.devices import pick_devices
 from refiner.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from refiner.batch import Work
     from refiner.pairs import Pair
+
+
+_RETRIES = 3  # of a worker that died, and of its photo
+_START_SECONDS = 600
 
 
 class _Actor:
@@ -30,74 +34,139 @@ class _Actor:
         return self._worker(pair)
 
 
-def run_on_ray(
-    work: Work,
-    pairs: Sequence[Pair],
-    *,
-    address: str | None = None,
-    workers: int | None = None,
-    gpus_per_worker: float = 0,
-    device: str = "auto",
-) -> Iterator[dict[str, Any]]:
-    """Fill photos on a Ray cluster; gives each one's line of the report as it is done.
+class RayWorkers:
+    """Workers of a Ray cluster; a context in which photos can be filled.
 
-    Where a worker dies, Ray starts it again and gives it its photo again. This package and the paths of photos, masks
-    and results must be there on every machine of the cluster.
+    Where a worker dies, Ray starts it again and gives it its photo again, a few times. This package must be there on
+    every machine of the cluster, and the paths of photos, masks and results too.
 
     Args:
-        work: what to do.
-        pairs: the photos.
+        work: what to do, with absolute paths.
+        device: of each worker, as `pick_devices` takes it.
         address: of a running cluster, `auto` for the one this machine belongs to; None starts one here.
         workers: actors; by default as many as GPUs allow, or one for each machine where `gpus_per_worker` is 0.
         gpus_per_worker: GPUs that each takes; a fraction shares one.
-        device: of each worker, as `pick_devices` takes it.
 
     Raises:
-        InputError: Ray is not installed or the cluster cannot be reached.
-        ModelError: the workers cannot load the model.
+        InputError: on entering, where Ray is not installed, the cluster cannot be reached or has not enough GPUs.
+        ModelError: on entering, where the workers cannot load the model.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise InputError('--ray: Ray is not installed; pip install "refiner[ray]".')
-    import ray  # noqa: PLC0415  an extra, and slow to import
 
-    try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--ray: no cluster at {address or 'this machine'} ({_first_line(error)}).") from error
-    try:
-        cluster: Any = ray  # whose functions are not all typed
-        resources = cluster.cluster_resources()
-        if workers is None:
-            by_gpu = int(resources.get("GPU", 0) / gpus_per_worker) if gpus_per_worker else 0
-            workers = by_gpu or len(cluster.nodes())
-        workers = max(min(workers, len(pairs)), 1)
-        cpus = max(int(resources.get("CPU", 1)) // workers, 1)
-        remote: Any = ray.remote(num_cpus=cpus, num_gpus=gpus_per_worker, max_restarts=-1, max_task_retries=-1)(_Actor)
-        actors = [remote.remote(work, device) for _ in range(workers)]
+    def __init__(
+        self,
+        work: Work,
+        device: str,
+        *,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float = 0,
+    ) -> None:
+        self._work, self._device = work, device
+        self._address, self._workers, self._gpus = address, workers, gpus_per_worker
+
+    def __enter__(self) -> Callable[[Sequence[Pair]], Iterator[dict[str, Any]]]:
+        if importlib.util.find_spec("ray") is None:
+            raise InputError('--ray: Ray is not installed; pip install "refiner[ray]".')
+        import ray  # noqa: PLC0415  an extra, and slow to import
+
         try:
-            ray.get([actor.ready.remote() for actor in actors])
-        except ray.exceptions.RayError as error:
-            raise ModelError(f"--ray: the workers cannot start ({_cause(error)}).") from error
-        yield from _share_out(actors, pairs)
-    finally:
+            # A cluster that runs already has its dashboard or has none.
+            dashboard: Any = {} if self._address else {"include_dashboard": False}
+            ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **dashboard)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"--ray: no cluster at {self._address or 'this machine'} ({_first_line(error)})."
+            ) from error
+        try:
+            actors = self._actors(ray)
+        except BaseException:
+            ray.shutdown()
+            raise
+        return lambda pairs: _share_out(actors, pairs, self._work)
+
+    def __exit__(self, *_: object) -> None:
+        import ray  # noqa: PLC0415  as above
+
         ray.shutdown()
 
+    def _actors(self, ray: Any) -> list[Any]:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        count, cpus = shares(nodes, self._workers, self._gpus)
+        remote = ray.remote(num_cpus=cpus, num_gpus=self._gpus, max_restarts=_RETRIES, max_task_retries=_RETRIES)(
+            _Actor
+        )
+        actors = [remote.remote(self._work, self._device) for _ in range(count)]
+        waiting = [actor.ready.remote() for actor in actors]
+        try:
+            ready, late = ray.wait(waiting, num_returns=len(waiting), timeout=_START_SECONDS)
+            ray.get(ready)
+        except ray.exceptions.RayError as error:
+            raise ModelError(f"--ray: the workers cannot start ({_last_line(error)}).") from error
+        if late:
+            raise InputError(
+                f"--ray: {len(late)} of {count} workers did not start within {_START_SECONDS} s; is the cluster busy? "
+                "Give fewer --workers."
+            )
+        return actors
 
-def _share_out(actors: list[Any], pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
+
+def shares(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: float) -> tuple[int, int]:
+    """How many workers there are to be, and how many CPUs each takes so that all of them find a place.
+
+    Args:
+        nodes: resources of each machine, `CPU` and `GPU`.
+        workers: asked for; None for as many as GPUs allow, or one for each machine where they take none.
+        gpus: that each takes.
+
+    Raises:
+        InputError: there are not enough GPUs.
+    """
+    by_gpu = sum(int(node.get("GPU", 0) / gpus + 1e-9) for node in nodes) if gpus else 0
+    if gpus and (by_gpu == 0 or (workers or 0) > by_gpu):
+        raise InputError(f"--gpus-per-worker {gpus:g}: the cluster has GPUs for {by_gpu} workers.")
+    count = workers or by_gpu or len(nodes)
+    most = max(int(node.get("CPU", 0)) for node in nodes)
+    for cpus in range(most, 1, -1):
+        if sum(int(node.get("CPU", 0)) // cpus for node in nodes) >= count:
+            return count, cpus
+    return min(count, max(sum(int(node.get("CPU", 0)) for node in nodes), 1)), 1
+
+
+def _share_out(actors: list[Any], pairs: Sequence[Pair], work: Work) -> Iterator[dict[str, Any]]:
     """Give each actor a photo, and the next one when it is done."""
     import ray  # noqa: PLC0415  as above
 
     waiting = list(reversed(pairs))
-    running: dict[Any, Any] = {}
-    for actor in actors:
+    running: dict[Any, tuple[Any, Pair]] = {}
+
+    def give(actor: Any) -> None:
         if waiting:
-            running[actor.fill.remote(waiting.pop())] = actor
+            pair = waiting.pop()
+            running[actor.fill.remote(pair)] = actor, pair
+
+    for actor in actors:
+        give(actor)
     while running:
         (done,), _ = ray.wait(list(running), num_returns=1)
-        actor = running.pop(done)
-        yield ray.get(done)
-        if waiting:
-            running[actor.fill.remote(waiting.pop())] = actor
+        actor, pair = running.pop(done)
+        try:
+            yield ray.get(done)
+        except ray.exceptions.RayActorError as error:  # it died on this photo each time: others can take the rest
+            yield {**_failed(pair, work), "error": f"its worker died ({_last_line(error)})."}
+            continue
+        give(actor)
+    for pair in waiting:
+        yield {**_failed(pair, work), "error": "no worker is left."}
+
+
+def _failed(pair: Pair, work: Work) -> dict[str, Any]:
+    return {
+        "image": str(pair.image),
+        "mask": None if pair.mask is None else str(pair.mask),
+        "output": str(work.target(pair).relative_to(work.out)),
+        "status": "failed",
+        "seconds": 0.0,
+    }
 
 
 def _first_line(error: BaseException) -> str:
@@ -105,7 +174,7 @@ def _first_line(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _cause(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     """The last line of what a worker raised, which names it."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1].strip().rstrip(".") if lines else type(error).__name__

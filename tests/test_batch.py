@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from refiner.cli.app import app
+from refiner.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden" / "lama-tiny"
 QUICK = ["--model", str(GOLDEN), "--min-side", "32", "--steps", "3", "--device", "cpu"]
@@ -97,8 +99,6 @@ def test_a_report_is_not_written_over_unasked(photos, undisturbed) -> None:
 
 
 def test_resume_does_what_is_missing_and_tries_failures_again(photos, undisturbed, tmp_path) -> None:
-    import shutil
-
     out = tmp_path / "out"
     shutil.copytree(undisturbed[0], out)
     (out / "e.png").unlink()
@@ -111,6 +111,48 @@ def test_resume_does_what_is_missing_and_tries_failures_again(photos, undisturbe
     assert (out / "a.png").stat().st_mtime_ns == kept
     assert files(out) == files(undisturbed[0])
     assert told(out) == told(undisturbed[0])
+
+
+def test_resume_keeps_what_others_did(photos, undisturbed, tmp_path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed[0], out)
+    result = batch(photos, out, *QUICK, "--resume", "--glob", "b*")
+    assert result.exit_code == 0
+    assert told(out) == told(undisturbed[0])
+
+
+def test_nothing_is_replaced_unasked_nor_lost_to_a_typo(photos, undisturbed, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"mine")
+    result = batch(photos, out, *QUICK)
+    assert "a.png: exists already" in str(result.exception)
+    assert files(out) == {"a.png": b"mine"}
+    shutil.rmtree(out)
+    shutil.copytree(undisturbed[0], out)
+    result = batch(photos, out, "--model", "typo", "--overwrite")
+    assert "unknown model" in str(result.exception)
+    assert told(out) == told(undisturbed[0])
+    fresh = tmp_path / "fresh"
+    assert "unknown model" in str(batch(photos, fresh, "--model", "typo").exception)
+    assert not (fresh / "report.jsonl").exists()  # so that the command can be corrected
+
+
+def test_quality_goes_to_the_formats_that_have_it(photos, tmp_path) -> None:
+    result = batch(photos, tmp_path / "out", *QUICK, "--quality", "40", "--glob", "[ab].*")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "b.jpg").stat().st_size < (photos / "b.jpg").stat().st_size
+
+
+def test_cpus_are_shared_so_that_every_worker_finds_a_place() -> None:
+    shares = pytest.importorskip("refiner.cluster").shares
+    assert shares([{"CPU": 8.0}, {"CPU": 8.0}], 3, 0) == (3, 4)
+    assert shares([{"CPU": 4.0}, {"CPU": 16.0}], None, 0) == (2, 8)
+    assert shares([{"CPU": 2.0}], 5, 0) == (2, 1)
+    assert shares([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}], None, 0.6) == (2, 8)
+    assert shares([{"CPU": 8.0, "GPU": 2.0}], None, 0.5) == (4, 2)
+    with pytest.raises(InputError, match="GPUs for 0 workers"):
+        shares([{"CPU": 8.0}], None, 1)
 
 
 def test_dry_run_shows_and_makes_nothing(photos, tmp_path) -> None:

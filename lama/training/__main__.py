@@ -11,11 +11,12 @@ from lama.checkpoint import load_generator
 from lama.training.config import TrainingConfig, load_config
 from lama.training.data import PhotoSet, hold_out, keep_photos
 from lama.training.perceptual import load_perceptual
-from lama.training.run import Run, export
+from lama.training.run import Run, export, is_file_target
 from lama.training.trainer import Trainer
 from lama.weights import LAMA_SMALL
 from refiner.devices import pick_device
 from refiner.errors import InputError, RefinerError
+from refiner.files import check_target
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +59,7 @@ def _say(line: str) -> None:
     type=click.FloatRange(0, min_open=True),
     help="Learning rate for refinement to note in the exported file.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace what --export names.")
 def main(
     config_path: Path | None,
     data: Path | None,
@@ -72,10 +74,13 @@ def main(
     target: Path | None,
     half: bool,
     refine_lr: float | None,
+    overwrite: bool,
 ) -> None:
     """Train a LaMa generator on a folder of photos."""
     try:
         finished = True
+        if target is not None:
+            _check_export(target, overwrite=overwrite, refine_lr=refine_lr)
         if data is not None:
             if config_path is None:
                 raise InputError("--config: must be given to train; see configs/training.")
@@ -91,6 +96,17 @@ def main(
         raise SystemExit(_fail(str(error), 2)) from error
     if not finished:
         raise SystemExit(_fail(f"stopped; go on with --resume --out {out}", _INTERRUPTED))
+
+
+def _check_export(target: Path, *, overwrite: bool, refine_lr: float | None) -> None:
+    """Refuse before hours of training what could not be written after them."""
+    if is_file_target(target):
+        check_target(target, overwrite=overwrite)
+        return
+    if target.is_file() or (target.is_dir() and any(target.iterdir()) and not overwrite):
+        raise InputError(f"{target}: exists already; give a name in .safetensors, an empty folder, or --overwrite.")
+    if refine_lr is not None:
+        raise InputError(f"--refine-lr: {target} has no place for it; export to a name in .safetensors.")
 
 
 def _prepare(
@@ -111,13 +127,14 @@ def _prepare(
         perceptual = load_perceptual(perceptual_weights)
     elif config.losses.perceptual > 0:
         _say("perceptual loss: left out, since --perceptual-weights is not given")
-    trainer = Trainer(config, device, perceptual=perceptual, init=None if init is None else _initial(init, config))
+    generator, header = (None, None) if init is None else _initial(init, config)
+    trainer = Trainer(config, device, perceptual=perceptual, init=generator)
     photos = _photos(data, config, out)
     others = _photos(held_out, config, out) if held_out is not None else None
     if others is None:
         photos, others = hold_out(photos, config.data.held_out)
     _say(f"{len(photos)} photos to train on, {len(others)} held out; on {device}")
-    run = Run(config, trainer, photos, others, out, _say)
+    run = Run(config, trainer, photos, others, out, _say, header=header)
     if resume:
         run.resume()
     return run
@@ -133,12 +150,12 @@ def _photos(folder: Path, config: TrainingConfig, out: Path) -> PhotoSet:
     )
 
 
-def _initial(weights: Path, config: TrainingConfig) -> Generator:
+def _initial(weights: Path, config: TrainingConfig) -> tuple[Generator, dict[str, str]]:
     path = LAMA_SMALL.locate() if str(weights) == LAMA_SMALL.name else weights
-    generator, _ = load_generator(path)
+    generator, header = load_generator(path)
     if generator.config != config.generator:
         raise InputError(f"{weights}: is a {generator.config}, the configuration asks for a {config.generator}.")
-    return generator
+    return generator, header
 
 
 def _fail(line: str, code: int) -> int:

@@ -107,7 +107,7 @@ def keep_photos(
     Raises:
         InputError: there are no photos, none can be used, or the cache cannot be written.
     """
-    paths = find_photos(folder, apart=cache.parent)  # the training's own pictures are there
+    paths = find_photos(folder, apart=cache.parent / "sheets")  # the training's own pictures
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = hashlib.sha256(json.dumps([stats, side, least]).encode()).hexdigest()[:16]
     file, index = cache / f"photos-{key}.rgb", cache / f"photos-{key}.json"

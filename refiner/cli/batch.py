@@ -15,7 +15,7 @@ from refiner.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from refiner.batch import Work
+    from refiner.batch import ReportFile, Work
     from refiner.cli.refine_options import Choices
     from refiner.masks import MaskOptions
     from refiner.pairs import Pair
@@ -69,7 +69,7 @@ def batch(
     The mask of NAME.jpg is NAME_mask.png beside it, or NAME_mask000.png, NAME_mask001.png and so on. Exits with 1 where
     a photo failed.
     """
-    from refiner.batch import ReportFile, Work, check_targets  # noqa: PLC0415  so that help comes at once
+    from refiner.batch import LocalWorkers, ReportFile, Work, check_targets  # noqa: PLC0415  so that help comes at once
     from refiner.image_writing import format_of, takes_quality  # noqa: PLC0415
     from refiner.pairs import find_pairs  # noqa: PLC0415
 
@@ -84,7 +84,12 @@ def batch(
         format_of(Path(f"--format x{ending}"))
     if quality is not None and ending is not None and not takes_quality(Path(f"x{ending}")):
         raise InputError(f"--quality: {ending} has none; leave it out, or use --format jpg.")
-    work = Work(out, choices.model, choices.weights, choices.settings(), options, quality, ending)
+    # Absolute, since a cluster's workers have other folders.
+    source, out = source.absolute(), out.absolute()
+    masks, one_mask = (None if path is None else path.absolute() for path in (masks, one_mask))
+    model = str(Path(choices.model).absolute()) if Path(choices.model).exists() else choices.model
+    weights = None if choices.weights is None else choices.weights.absolute()
+    work = Work(out, model, weights, choices.settings(), options, quality, ending)
     pairing = find_pairs(
         source, masks=masks, one_mask=one_mask, from_alpha=options.from_alpha, glob=glob, recursive=recursive
     )
@@ -93,40 +98,24 @@ def batch(
     if dry_run:
         _show(work, pairs, left_out)
         return
-    report = ReportFile(work, pairs)
-    report.start(resume=resume, overwrite=overwrite)
+    report = ReportFile(work, pairs, resume=resume, overwrite=overwrite)
     todo = [pair for pair in pairs if not report.has(str(work.target(pair).relative_to(out)))]
-    rows = (
-        _on_cluster(work, todo, choices.device, ray_address, workers, gpus_per_worker)
-        if on_ray
-        else _here(work, todo, choices.device)
-    )
-    _follow(rows, todo, report, quiet=quiet)
+    if todo:
+        workers_here = LocalWorkers(work, choices.device)
+        if on_ray:
+            from refiner.cluster import RayWorkers  # noqa: PLC0415  an extra
+
+            workers_there = RayWorkers(
+                work, choices.device, address=ray_address, workers=workers, gpus_per_worker=gpus_per_worker
+            )
+        with workers_there if on_ray else workers_here as fill:
+            report.start()
+            _follow(fill(todo), todo, report, quiet=quiet)
     report.finish()
     _conclude(report.rows, left_out, len(pairs) - len(todo), quiet=quiet)
 
 
-def _here(work: Work, pairs: Sequence[Pair], device: str) -> Iterator[dict[str, Any]]:
-    from refiner.batch import Worker  # noqa: PLC0415
-    from refiner.devices import pick_devices  # noqa: PLC0415
-
-    if not pairs:
-        return
-    worker = Worker(work, pick_devices(device))
-    for pair in pairs:
-        yield worker(pair)
-
-
-def _on_cluster(
-    work: Work, pairs: Sequence[Pair], device: str, address: str | None, workers: int | None, gpus: float
-) -> Iterator[dict[str, Any]]:
-    from refiner.cluster import run_on_ray  # noqa: PLC0415
-
-    if pairs:
-        yield from run_on_ray(work, pairs, address=address, workers=workers, gpus_per_worker=gpus, device=device)
-
-
-def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: Any, *, quiet: bool) -> None:
+def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: ReportFile, *, quiet: bool) -> None:
     """Put each row into the report as it comes, and show how far it is, by the photos' sizes."""
     from tqdm import tqdm  # noqa: PLC0415
 

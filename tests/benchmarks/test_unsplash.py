@@ -88,6 +88,8 @@ def test_what_is_there_is_not_brought_again(server, tmp_path) -> None:
     download_all(photos[:1], tmp_path, 32, lambda: None)
     download_all(photos, tmp_path, 32, lambda: None)
     assert server[1] == {"a": 1, "b": 1}
+    download_all(photos, tmp_path, 48, lambda: None)  # at another size it is
+    assert server[1] == {"a": 2, "b": 2}
 
 
 def write_list(path, photos) -> None:

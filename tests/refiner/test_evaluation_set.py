@@ -50,6 +50,16 @@ def test_a_seed_gives_the_same_files_whatever_lies_beside(photos, tmp_path) -> N
     assert content(tmp_path / "d") != content(tmp_path / "c")
 
 
+def test_doubles_and_closed_folders_are_told(photos, tmp_path) -> None:
+    (photos / "tall.png").write_bytes((photos / "wide.png").read_bytes())
+    made, left_out = draw_set(photos, tmp_path / "out", kind="thin", size=64)
+    assert made == 3
+    assert dict(left_out)[photos / "tall.png"] == "has the name of tall.jpg"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be made"):
+        draw_set(photos, tmp_path / "file", kind="thin", size=64)
+
+
 def test_command_line(photos, tmp_path) -> None:
     run = CliRunner()
     arguments = ["masks", str(photos), str(tmp_path / "out"), "--kind", "thin,thick", "--size", "64"]

@@ -43,6 +43,17 @@ def test_masks_of_all_kinds(tmp_path, picture, hole) -> None:
     assert not read_mask(Image.new("L", (8, 6)), picture).mask.any()
 
 
+def test_labels_of_16_bits_count_from_1(picture, hole) -> None:
+    assert np.array_equal(read_mask(hole.astype(np.uint16), picture).mask, hole)
+    assert np.array_equal(read_mask(Image.fromarray(hole.astype(np.uint16)), picture).mask, hole)
+
+
+def test_what_is_transparent_is_not_hole_either_way(picture, hole) -> None:
+    layer = np.zeros((6, 8, 4), dtype=np.uint8)
+    layer[hole] = (0, 0, 0, 255)  # black strokes on nothing
+    assert np.array_equal(read_mask(layer, picture, MaskOptions(invert=True)).mask, hole)
+
+
 def test_threshold_and_inversion(picture) -> None:
     values = np.arange(48, dtype=np.uint8).reshape(6, 8)
     assert np.array_equal(read_mask(values, picture, MaskOptions(threshold=20)).mask, values > 20)

@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,6 +37,24 @@ def test_a_sequence_is_cut_at_an_index_or_a_name(at, first, scene) -> None:
 def test_cuts_that_leave_nothing_are_refused(at) -> None:
     with pytest.raises(ModelError, match="split at"):
         split_sequential(layers(), at)
+
+
+def test_a_layer_used_twice_runs_twice(scene) -> None:
+    relu = nn.ReLU()
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(4, 8, 1), relu, nn.Conv2d(8, 8, 1), relu, nn.Conv2d(8, 3, 1))
+    model = split_sequential(network, 3)
+    assert [name for name, _ in model.layers] == ["0", "1", "2", "3", "4"]
+    assert model.at == 3
+    image, mask = scene
+    torch.testing.assert_close(model.rear(model.front(image, mask)), model.whole(image, mask))
+
+
+def test_a_single_nested_sequence_is_cut_anywhere() -> None:
+    body = nn.Sequential(nn.Conv2d(4, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    model = split_sequential(nn.Sequential(OrderedDict(body=body)), "body.2")
+    assert [model.moved_to(at).layers[at][0] for at in (1, 2)] == ["body.1", "body.2"]
+    assert model.moved_to(1).at == 1
 
 
 def test_an_own_sequence_is_not_opened() -> None:

@@ -42,6 +42,7 @@ def test_bad_files_are_told_and_do_not_stop_the_rest(folder, tmp_path):
     (folder / "empty.png").write_bytes(b"")
     Image.new("RGB", (500, 10)).save(folder / "flat.png")
     Image.new("L", (64, 64), 255).save(folder / "a_mask.png")
+    Image.new("L", (64, 64), 255).save(folder / "a_mask000.png")
     skipped = []
     assert len(keep(folder, tmp_path, skipped)) == 3
     assert [name for name, _ in skipped] == ["broken.jpg", "empty.png", "flat.png"]
@@ -63,6 +64,22 @@ def test_no_photos_is_one_clear_line(tmp_path, make):
     make(tmp_path / "none")
     with pytest.raises(InputError, match="none"):
         keep(tmp_path / "none", tmp_path)
+
+
+def test_16_bit_photos_keep_their_tones(tmp_path):
+    (tmp_path / "photos").mkdir()
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "photos" / "deep.png")
+    values = keep(tmp_path / "photos", tmp_path).photo(0)
+    assert values.mean() == pytest.approx(127.5, abs=2)
+
+
+def test_the_trainings_own_pictures_are_not_photos(folder, tmp_path):
+    sheets = folder / "run" / "sheets"
+    sheets.mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(sheets / "0000000.png")
+    found = keep_photos(folder, folder / "run" / "cache", side=48, least=32, on_skip=print)
+    assert len(found) == 3
 
 
 def test_only_bad_photos_is_one_clear_line(tmp_path):

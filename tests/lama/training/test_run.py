@@ -67,10 +67,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def make(config, folder, out, **options):
+def make(config, folder, out, header=None, **options):
     photos = keep_photos(folder, out / "cache", side=config.data.working_side, least=config.data.crop, on_skip=print)
     train, held = hold_out(photos, config.data.held_out)
-    return Run(config, Trainer(config, CPU, **options), train, held, out, lambda _: None, log_every=1)
+    trainer = Trainer(config, CPU, **options)
+    return Run(config, trainer, train, held, out, lambda _: None, header=header, log_every=1)
 
 
 def rows(path):
@@ -195,6 +196,8 @@ def test_training_lowers_the_error_on_held_out_crops(folder, tmp_path):
         torch.testing.assert_close(generator(x), run.trainer.average.eval()(x), atol=5e-3, rtol=0)
     export(tmp_path, tmp_path / "folder", half=False)
     public, _ = load_generator(tmp_path / "folder")
+    described = yaml.safe_load((tmp_path / "folder" / "config.yaml").read_text())["generator"]
+    assert described["resnet_conv_kwargs"]["ratio_gin"] == 0.75
     with torch.no_grad():
         torch.testing.assert_close(public(x), run.trainer.average(x))
 
@@ -232,6 +235,36 @@ def test_another_configuration_does_not_resume(folder, tmp_path):
     with pytest.raises(InputError, match="another losses"):
         make(tiny(losses=LossConfig()), folder, tmp_path).resume()
     make(tiny(steps=99), folder, tmp_path).resume()  # only longer
+    data = dataclasses.replace(tiny().data, workers=1)
+    make(tiny(data=data), folder, tmp_path).resume()  # prepared otherwise, but the same
+    with pytest.raises(InputError, match="another perceptual loss"):
+        make(tiny(), folder, tmp_path, perceptual=Features()).resume()
+    photos = keep_photos(folder, tmp_path / "cache", side=96, least=64, on_skip=print)
+    fewer = Run(tiny(), Trainer(tiny(), CPU), photos.only([0, 1, 2]), photos.only([3]), tmp_path, print)
+    with pytest.raises(InputError, match="another held-out photos, photos"):
+        fewer.resume()
+
+
+def test_what_is_known_of_refinement_is_exported_again(folder, tmp_path):
+    first = make(tiny(), folder, tmp_path / "a", header={"learning_rate": "0.03"})
+    first.train(steps=1)
+    resumed = make(tiny(), folder, tmp_path / "a")
+    resumed.resume()
+    resumed.save()
+    export(tmp_path / "a", tmp_path / "m.safetensors", half=True)
+    assert load_generator(tmp_path / "m.safetensors")[1]["learning_rate"] == "0.03"
+
+
+def test_exports_are_refused_before_the_training(folder, tmp_path, config_file):
+    common = ["--config", config_file, "--data", folder, "--out", tmp_path / "out", "--device", "cpu"]
+    (tmp_path / "m.safetensors").write_bytes(b"mine")
+    (tmp_path / "m.ckpt").write_bytes(b"mine")
+    for target, *more in (("m.safetensors",), ("m.ckpt",), ("folder", "--refine-lr", "0.1")):
+        result = call(*common, "--export", tmp_path / target, *more)
+        assert result.exit_code == 2
+        assert target in result.output
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "m.safetensors").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
@@ -260,6 +293,8 @@ def test_configurations_are_valid_and_of_their_size(name):
         ({"losses": {"adversial": 1}}, "unknown key adversial"),
         ({"precision": "half"}, "precision"),
         ({"steps": "many"}, "steps: expected a whole number"),
+        ({"generator": {"ngf": 16}}, "generator: expected ngf"),
+        ({"generator": {"n_downsampling": 0}}, "generator: expected ngf"),
         ({"optimizer": {"ema": 1.0}}, r"optimizer\.ema"),
     ],
 )
@@ -290,7 +325,9 @@ def test_command_trains_exports_and_refuses_to_start_over(folder, tmp_path, conf
     common = ["--config", config_file, "--data", folder, "--out", out, "--device", "cpu"]
     result = call(*common, "--steps", 2, "--export", tmp_path / "m.safetensors")
     assert result.exit_code == 0, result.output
-    assert load_generator(tmp_path / "m.safetensors")[0].config == tiny().generator
+    generator, header = load_generator(tmp_path / "m.safetensors")
+    assert generator.config == tiny().generator
+    assert "learning_rate" not in header
     again = call(*common)
     assert again.exit_code == 2
     assert "--resume" in again.output
