@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from lama.weights import CHECKPOINTS
+
+# Benchmarks are not installed: they are found in the source tree, after all that is.
+sys.path.append(str(Path(__file__).parents[1]))
 
 GOLDEN = Path(__file__).parent / "golden" / "lama-tiny"
 
