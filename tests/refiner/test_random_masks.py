@@ -3,6 +3,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from refiner.errors import SettingsError
 from refiner.random_masks import Boxes, MaskKind, Strokes, load_mask_kind
@@ -51,6 +52,18 @@ def test_kinds_grow_from_thin_to_thick():
 
     thin, medium, thick = (widest(name) for name in KINDS)
     assert thin < 0.6 * medium < 0.6 * thick
+
+
+@pytest.mark.parametrize(
+    ("name", "area", "parts", "radius"),
+    [("thin", 0.301, 6.8, 24.6), ("medium", 0.265, 2.8, 66.5), ("thick", 0.256, 1.4, 109)],
+)
+def test_holes_are_like_those_of_the_public_generator(name, area, parts, radius):
+    """Share of the picture, number of pieces and largest distance to the rim: means over 150 of its holes at 512 px."""
+    holes = [load_mask_kind(name).draw(512, 512, np.random.default_rng(seed)) > 0 for seed in range(60)]
+    assert np.mean([hole.mean() for hole in holes]) == pytest.approx(area, rel=0.25)
+    assert np.mean([ndimage.label(hole)[1] for hole in holes]) == pytest.approx(parts, rel=0.25)
+    assert np.mean([ndimage.distance_transform_edt(hole).max() for hole in holes]) == pytest.approx(radius, rel=0.25)
 
 
 def test_stroke_width_and_length_are_those_asked_for():
