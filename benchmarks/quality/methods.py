@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from refiner.pyramid import build_pyramid, scale_count
 if TYPE_CHECKING:
     from refiner import Inpainter
 
+_WITHOUT_REFINEMENT = ("min_side", "max_scales", "precision")  # settings that the other ways heed too
 _WAYS = ("plain", "upsampled", "refined")
 
 
@@ -66,8 +67,10 @@ class Method:
                 models[key].to(device)
         self.name, self._way, self._settings, self._device = name, way, settings, device
         self._model: Inpainter = models[key]
-        # Another model by the same name, or other settings, are another thing to measure.
-        self.identity = f"{key} {_fingerprint(self._model)} {way} {settings}"
+        # Another model by the same name, or other settings that count, are another thing to measure.
+        defaults: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.name not in _WITHOUT_REFINEMENT}
+        counting = settings if way == "refined" else replace(settings, **defaults)
+        self.identity = f"{key} {_fingerprint(self._model)} {way} {counting}"
 
     def __call__(self, image: Tensor, hole: Tensor) -> Filled:
         """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says.
