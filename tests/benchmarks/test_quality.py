@@ -161,7 +161,7 @@ def test_command_writes_a_report_that_stands_alone(pairs, tmp_path) -> None:
     assert len(made) == 12
     assert quality(*common).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "cache").rglob("*.png")} == made
-    preset.write_text(PRESET.replace("3", "2"))  # other settings are measured anew, for refinement alone
+    preset.write_text(PRESET.replace("steps: 3", "steps: 2"))  # other settings are measured anew, for refinement alone
     assert quality(*common).exit_code == 0
     assert len(list((out / "cache").rglob("*.png"))) == 16
 
