@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 
 import cv2
 import numpy as np
@@ -142,7 +143,8 @@ def test_feathering_blends_inside_the_hole_alone() -> None:
 # --- metadata -----------------------------------------------------------------------------------------------------
 
 
-def a_profile() -> bytes:
+@cache
+def a_profile() -> bytes:  # which holds the second it was made in
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 
