@@ -193,7 +193,9 @@ def _refine_window(
     outcome = optimize_features(
         rear=lambda features: predict(model, features, padded),
         features=features,
-        objective=Objective.at_scale(padded, padded_hole, reference, hole),
+        objective=Objective.at_scale(
+            padded, padded_hole, reference, hole, erosion=settings.erosion, guide_weight=settings.guide_weight
+        ),
         steps=settings.steps,
         lr=settings.lr or learning_rate(model),
         keep=settings.keep,

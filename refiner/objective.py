@@ -14,8 +14,6 @@ from torch.nn import functional
 
 from refiner.pyramid import halve_hole_inward, halve_image
 
-_ELLIPSE_SIDE = 15
-
 
 @dataclass(frozen=True)
 class Objective:
@@ -27,6 +25,7 @@ class Objective:
         reference: the previous scale's composite; (N,3,h//2,w//2), where h, w is the size before padding.
         trusted: true where the reference is compared with: its hole, eroded; (N,1,h//2,w//2).
         size: h, w.
+        guide_weight: factor on the second term, the distance from the reference.
     """
 
     image: Tensor
@@ -34,16 +33,30 @@ class Objective:
     reference: Tensor
     trusted: Tensor
     size: tuple[int, int]
+    guide_weight: float = 1.0
 
     @classmethod
-    def at_scale(cls, image: Tensor, hole: Tensor, reference: Tensor, unpadded_hole: Tensor) -> Objective:
-        """Build the objective from padded image and hole, the previous composite, and the hole unpadded."""
+    def at_scale(
+        cls,
+        image: Tensor,
+        hole: Tensor,
+        reference: Tensor,
+        unpadded_hole: Tensor,
+        *,
+        erosion: int,
+        guide_weight: float = 1.0,
+    ) -> Objective:
+        """Build the objective from padded image and hole, the previous composite, and the hole unpadded.
+
+        `erosion` is the side of the ellipse that erodes it, see `erode`.
+        """
         return cls(
             image=image,
             known=~hole,
             reference=reference,
-            trusted=erode(halve_hole_inward(unpadded_hole)),
+            trusted=erode(halve_hole_inward(unpadded_hole), erosion),
             size=(unpadded_hole.shape[-2], unpadded_hole.shape[-1]),
+            guide_weight=guide_weight,
         )
 
     def __call__(self, prediction: Tensor) -> Tensor:
@@ -53,17 +66,18 @@ class Objective:
         """
         height, width = self.size
         halved = halve_image(prediction[..., :height, :width])
-        return _masked_l1(prediction, self.image, self.known) + _masked_l1(halved, self.reference, self.trusted)
+        guided = _masked_l1(halved, self.reference, self.trusted)
+        return _masked_l1(prediction, self.image, self.known) + self.guide_weight * guided
 
 
-def erode(hole: Tensor) -> Tensor:
-    """Erode a hole by OpenCV's 15 x 15 ellipse; beyond the picture counts as hole.
+def erode(hole: Tensor, side: int) -> Tensor:
+    """Erode a hole by OpenCV's ellipse of `side` x `side`, an odd number; beyond the picture counts as hole.
 
     Counting the known pixels under the ellipse is exact in float32, and needs a convolution where a
     morphology library unfolds 225 copies of the picture.
     """
-    ellipse = _ellipse(_ELLIPSE_SIDE).to(hole.device)
-    known_under_ellipse = functional.conv2d((~hole).float(), ellipse[None, None], padding=_ELLIPSE_SIDE // 2)
+    ellipse = _ellipse(side).to(hole.device)
+    known_under_ellipse = functional.conv2d((~hole).float(), ellipse[None, None], padding=side // 2)
     return known_under_ellipse < 0.5  # noqa: PLR2004  half a pixel: none
 
 

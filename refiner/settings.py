@@ -27,6 +27,9 @@ class Settings:
         max_scales: most scales the pyramid may have; None for as many as the picture needs.
         steps: predictions at each refined scale, one more than there are updates by Adam.
         lr: Adam's learning rate on the features. None takes the model's own.
+        erosion: side in pixels, an odd number, of the ellipse that erodes the hole at half the scale's size; inside
+            what is left the prediction is held to the previous scale's result. 1 does not erode.
+        guide_weight: factor on that term of the loss, against the photo's known pixels; 0 leaves it out.
         pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
             result; None never shrinks.
         keep: which prediction of a scale is its result: `best` the one of lowest loss, which is the
@@ -52,6 +55,8 @@ class Settings:
     max_scales: int | None = None
     steps: int = 15
     lr: float | None = None
+    erosion: int = 15
+    guide_weight: float = 1.0
     pixel_budget: int | None = None
     keep: Keep = "best"
     windows: Windows = "auto"
@@ -69,6 +74,10 @@ class Settings:
             _require(name, value, value is None or _is_int(value, least), f"a whole number from {least} or null")
         _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
         _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0 or null")
+        odd = _is_int(self.erosion, 1) and self.erosion % 2 == 1
+        _require("erosion", self.erosion, odd, "an odd whole number from 1")
+        weight = self.guide_weight
+        _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0")
         _require("context", self.context, _is_positive(self.context), "a number above 0")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
         rates = self.leaf_rates
@@ -111,7 +120,7 @@ def _as_meant(key: object, value: object) -> object:
     """What YAML reads otherwise than a person writes it: a bare `off`, `1e-3`, and plain bytes."""
     if key == "windows" and value is False:
         return "off"
-    if key in ("lr", "context") and isinstance(value, str):
+    if key in ("lr", "guide_weight", "context") and isinstance(value, str):
         try:
             return float(value)
         except ValueError:
@@ -136,7 +145,11 @@ def _is_positive(value: object) -> bool:
 
 
 def _is_rate(name: object, value: object) -> bool:
-    return isinstance(name, str) and (_is_positive(value) or (value == 0 and not isinstance(value, bool)))
+    return isinstance(name, str) and (_is_positive(value) or _is_zero(value))
+
+
+def _is_zero(value: object) -> bool:
+    return value == 0 and not isinstance(value, bool)
 
 
 def _require(name: str, value: object, valid: bool, expected: str) -> None:

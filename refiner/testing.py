@@ -436,7 +436,7 @@ def _try_cut(subject: _Subject, steps: int) -> Cut:
     with FrozenGradients():
         guide = torch.where(small_hole, subject.predict(small, small_hole.to(image.dtype)), small)
         features = widened(model.front(image, hole), image.dtype)
-    objective = Objective.at_scale(image, hole > 0, guide, hole > 0)
+    objective = Objective.at_scale(image, hole > 0, guide, hole > 0, erosion=Settings().erosion)
     pixels = image.shape[2] * image.shape[3]
 
     with torch.enable_grad(), FrozenGradients():

@@ -37,7 +37,11 @@ _METRICS = (
 @click.argument("pairs", metavar="PAIRS", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report.")
 @click.option(
-    "--methods", default="plain,upsampled,refined", show_default=True, help="With MODEL/ before it, of another."
+    "--methods",
+    default="plain,upsampled,refined",
+    show_default=True,
+    metavar="[MODEL/]WAY[@PRESET],...",
+    help="Ways to fill: the model alone, its fill at training size enlarged, refined.",
 )
 @click.option("--model", default="lama-small", show_default=True, help="Of the methods that name none.")
 @click.option("--preset", default="default", show_default=True, help="Settings of the refinement.")

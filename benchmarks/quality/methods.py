@@ -15,6 +15,7 @@ from refiner import Settings, load_model, refine
 from refiner.errors import InputError
 from refiner.inpainter import native_side
 from refiner.pyramid import build_pyramid, scale_count
+from refiner.settings import load_preset
 
 if TYPE_CHECKING:
     from refiner import Inpainter
@@ -43,7 +44,7 @@ class Method:
 
     Args:
         name: `plain`, the model at full size; `upsampled`, the model at its training size, enlarged; `refined`. With
-            `MODEL/` before it, another model than `default_model`.
+            `MODEL/` before it, another model than `default_model`; with `@PRESET` after it, the settings of a preset.
         default_model: name or path.
         settings: of the refinement.
         device: where to compute.
@@ -52,14 +53,18 @@ class Method:
     Raises:
         InputError: there is no such way.
         ModelError: there is no such model.
+        SettingsError: there is no such preset.
     """
 
     def __init__(
         self, name: str, default_model: str, settings: Settings, device: torch.device, models: dict[str, Any]
     ) -> None:
-        model, slash, way = name.rpartition("/")
+        used, _, preset = name.partition("@")
+        model, slash, way = used.rpartition("/")
         if way not in _WAYS:
-            raise InputError(f"method {name!r}: expected {', '.join(_WAYS)}, or MODEL/ before one of them.")
+            raise InputError(f"method {name!r}: expected [MODEL/]WAY[@PRESET], where WAY is {', '.join(_WAYS)}.")
+        if preset:
+            settings = load_preset(preset)
         key = model if slash else default_model
         if key not in models:
             models[key] = load_model(key)

@@ -164,6 +164,12 @@ def test_command_writes_a_report_that_stands_alone(pairs, tmp_path) -> None:
     preset.write_text(PRESET.replace("steps: 3", "steps: 2"))  # other settings are measured anew, for refinement alone
     assert quality(*common).exit_code == 0
     assert len(list((out / "cache").rglob("*.png"))) == 16
+    # Two sets of settings side by side.
+    other = tmp_path / "other.yaml"
+    other.write_text(PRESET + "erosion: 3\n")
+    assert quality(*common, "--methods", f"refined,refined@{other}").exit_code == 0
+    assert len(list((out / "cache").rglob("*.png"))) == 20
+    assert f"| thick | refined@{other} | " in (out / "report.md").read_text().split("Differences")[1]
 
 
 def test_results_change_nothing_but_the_hole(pairs) -> None:
@@ -186,7 +192,12 @@ def test_results_change_nothing_but_the_hole(pairs) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--methods", "magic"], "magic"), (["--model", "nonsense"], "nonsense"), (["--preset", "nonsense"], "nonsense")],
+    [
+        (["--methods", "magic"], "magic"),
+        (["--methods", "refined@nowhere"], "nowhere"),
+        (["--model", "nonsense"], "nonsense"),
+        (["--preset", "nonsense"], "nonsense"),
+    ],
 )
 def test_bad_input_is_one_line(pairs, tmp_path, arguments, words) -> None:
     result = quality(pairs, "--out", tmp_path / "out", *arguments)

@@ -9,25 +9,38 @@ from kornia.morphology import erosion
 from refiner.objective import Objective, _ellipse, erode
 from refiner.pyramid import halve_hole_inward, halve_image
 
-OPENCV_ELLIPSE_15 = [1, 9, 11, 13, 13, 15, 15, 15, 15, 15, 13, 13, 11, 9, 1]  # pixels set in each row
+OPENCV_ELLIPSES = [  # pixels set in each row
+    [1],
+    [1, 3, 1],
+    [1, 5, 5, 5, 1],
+    [1, 5, 7, 7, 7, 5, 1],
+    [1, 9, 11, 13, 13, 15, 15, 15, 15, 15, 13, 13, 11, 9, 1],
+]
 
 
-def test_ellipse_is_opencvs() -> None:
-    ellipse = _ellipse(15)
-    assert ellipse.sum(dim=1).int().tolist() == OPENCV_ELLIPSE_15
+@pytest.mark.parametrize("rows", OPENCV_ELLIPSES)
+def test_ellipse_is_opencvs(rows) -> None:
+    ellipse = _ellipse(len(rows))
+    assert ellipse.sum(dim=1).int().tolist() == rows
     assert torch.equal(ellipse, ellipse.flip(1))
 
 
 @settings(max_examples=25, deadline=None)
-@given(height=st.integers(1, 50), width=st.integers(1, 50), known=st.floats(0, 0.03), seed=st.integers(0, 99))
-def test_erosion_is_kornias(height, width, known, seed) -> None:
+@given(
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    known=st.floats(0, 0.03),
+    side=st.sampled_from([1, 3, 7, 15]),
+    seed=st.integers(0, 99),
+)
+def test_erosion_is_kornias(height, width, known, side, seed) -> None:
     hole = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(seed)) >= known
-    expected = erosion(hole.float(), _ellipse(15)) >= 1 - 1e-8
-    assert torch.equal(erode(hole), expected)
+    expected = erosion(hole.float(), _ellipse(side)) >= 1 - 1e-8
+    assert torch.equal(erode(hole, side), expected)
 
 
-def _objective(hole: torch.Tensor, image: torch.Tensor, reference: torch.Tensor) -> Objective:
-    return Objective.at_scale(image, hole, reference, hole)
+def _objective(hole: torch.Tensor, image: torch.Tensor, reference: torch.Tensor, **options) -> Objective:
+    return Objective.at_scale(image, hole, reference, hole, **({"erosion": 15} | options))
 
 
 @pytest.fixture
@@ -44,7 +57,7 @@ def parts():
 def test_loss_is_the_sum_of_two_means(parts) -> None:
     hole, image, reference, prediction = parts
     losses = _objective(hole, image, reference)(prediction)
-    trusted = erode(halve_hole_inward(hole))
+    trusted = erode(halve_hole_inward(hole), 15)
     assert 0 < trusted.sum() < halve_hole_inward(hole).sum()
     for i in range(2):
         known_term = (prediction - image)[i].abs()[(~hole[i]).expand(3, -1, -1)].mean()
@@ -55,7 +68,8 @@ def test_loss_is_the_sum_of_two_means(parts) -> None:
 
 def test_padding_counts_as_known_but_not_in_the_guide(parts) -> None:
     hole, image, reference, prediction = parts
-    padded = Objective(image, ~hole, reference[..., :28, :30], erode(halve_hole_inward(hole[..., :56, :60])), (56, 60))
+    trusted = erode(halve_hole_inward(hole[..., :56, :60]), 15)
+    padded = Objective(image, ~hole, reference[..., :28, :30], trusted, (56, 60))
     before = padded(prediction)
     changed = prediction.clone()
     changed[..., 63, 71] += 1.0  # known padding in both pictures
@@ -75,6 +89,16 @@ def test_an_empty_term_is_left_out(parts) -> None:
     (gradient,) = torch.autograd.grad(known_only.sum(), prediction)
     assert gradient.isfinite().all()
     assert not gradient[thin.expand_as(image)].any()
+
+
+def test_the_guide_is_weighted_and_its_region_eroded_as_told(parts) -> None:
+    hole, image, reference, prediction = parts
+    whole = halve_hole_inward(hole)
+    known_term = _objective(hole, image, reference, guide_weight=0)(prediction)
+    weighted = _objective(hole, image, reference, erosion=1, guide_weight=2.5)(prediction)
+    for i in range(2):
+        guide_term = (halve_image(prediction) - reference)[i].abs()[whole[i].expand(3, -1, -1)].mean()
+        torch.testing.assert_close(weighted[i], known_term[i] + 2.5 * guide_term)
 
 
 def test_pictures_of_a_batch_do_not_mix(parts) -> None:
