@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.quality.scores import BETTER_IF_HIGHER
 from refiner.files import write_atomic
 from refiner.image_reading import read_picture
 from refiner.masks import read_mask
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SHOWN = 320  # side of the gallery's overviews and crops, in pixels
-_RANKED_BY = "texture 0"
+_RANKED_BY = "texture 0"  # lower is better
 _STYLE = (
     "body{font:15px sans-serif;max-width:1200px;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
     "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:right;font-size:13px}"
@@ -120,7 +119,6 @@ def _gallery(records: Sequence[dict[str, Any]], method: str) -> list[str]:
     """Best, median and worst case of each kind, by the texture distance against the first method."""
     parts = []
     methods = list(dict.fromkeys(r["method"] for r in records))
-    sign = -1 if _RANKED_BY in BETTER_IF_HIGHER else 1
     for kind in sorted({r["kind"] for r in records}):
         by_name: dict[str, dict[str, dict[str, Any]]] = {}
         for record in records:
@@ -130,7 +128,7 @@ def _gallery(records: Sequence[dict[str, Any]], method: str) -> list[str]:
 
         def gain(case: dict[str, dict[str, Any]]) -> float:
             first = methods[0] if methods[0] != method else methods[-1]
-            return sign * float(case[method]["scores"][_RANKED_BY] - case[first]["scores"][_RANKED_BY])
+            return float(case[method]["scores"][_RANKED_BY] - case[first]["scores"][_RANKED_BY])
 
         cases.sort(key=gain)
         if not cases:

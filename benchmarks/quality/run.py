@@ -106,10 +106,10 @@ class Bench:
             data = json.dumps(record).encode()
             write_atomic({image_path: encode(shown, image_path), path.with_name(f"{path.name}.json"): data})
         record |= {"image": str(case.pair.image), "mask": str(case.pair.mask)}  # wherever the pairs lie now
-        self._add_learned(record, path, target)
+        self._add_learned(record, path, case, target)
         return record
 
-    def _add_learned(self, record: dict[str, Any], path: Path, target: torch.Tensor) -> None:
+    def _add_learned(self, record: dict[str, Any], path: Path, case: Case, target: torch.Tensor) -> None:
         """Add what needs pretrained networks, to records made before they were there too."""
         changed = False
         record["scores"].pop("lpips", None)  # of another network, perhaps
@@ -121,11 +121,14 @@ class Bench:
                 changed = True
             record["scores"]["lpips"] = known[self._perceptual.name]
         if self._inception is not None:
-            features = path.with_name(f"{path.name}-{self._inception.name}.npz")
-            record["features"] = str(features)
-        if self._inception is not None and not features.is_file():
-            fake = self._inception(read_picture(record["picture"]).rgb())
-            np.savez(features, fake=fake, real=self._inception(target))
+            fake = path.with_name(f"{path.name}-{self._inception.name}.npy")
+            # Those of the photo serve every method.
+            real = fake.with_name(f"{case.pair.output}-{_digest('photo', case.pair)}-{self._inception.name}.npy")
+            if not fake.is_file():
+                np.save(fake, self._inception(read_picture(record["picture"]).rgb()))
+            if not real.is_file():
+                np.save(real, self._inception(target))
+            record["features"] = {"fake": str(fake), "real": str(real)}
         if changed:
             write_atomic({path.with_name(f"{path.name}.json"): json.dumps(record).encode()})
 

@@ -11,16 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from refiner.errors import InputError
+from refiner.errors import InputError, first_line
 from refiner.metrics import TEXTURE_LEVELS, hole_l1, hole_psnr, hole_ssim, texture_distance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-BETTER_IF_HIGHER = frozenset({"psnr", "ssim"})
 PER_IMAGE = ("l1", "psnr", "ssim", *(f"texture {level}" for level in range(TEXTURE_LEVELS)), "lpips")
 _SUBSETS, _SUBSET_SIZE = 50, 100  # of KID, as torchmetrics draws them
 
@@ -56,7 +54,7 @@ class Perceptual:
         try:
             self._metric = LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True).to(device)
         except (OSError, RuntimeError, ModuleNotFoundError) as error:
-            raise InputError(f"LPIPS: its weights cannot be had ({_first_line(error)}).") from error
+            raise InputError(f"LPIPS: its weights cannot be had ({first_line(error)}).") from error
 
     def __call__(self, filled: Tensor, target: Tensor) -> float:
         """LPIPS between pictures (1,3,H,W) in [0,1]."""
@@ -89,7 +87,7 @@ class Inception:
                 device
             )
         except (OSError, RuntimeError, ModuleNotFoundError) as error:
-            raise InputError(f"FID: its network's weights cannot be had ({_first_line(error)}).") from error
+            raise InputError(f"FID: its network's weights cannot be had ({first_line(error)}).") from error
 
     def __call__(self, image: Tensor) -> NDArray[np.float32]:
         """Features (2048,) of a picture (1,3,H,W) in [0,1]."""
@@ -143,13 +141,3 @@ def _require(*packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f'{", ".join(missing)}: not installed; pip install "refiner[metrics]".')
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def stacked(features: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Features of several pictures as rows."""
-    return np.stack(list(features))

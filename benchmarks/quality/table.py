@@ -102,8 +102,7 @@ def as_markdown(rows: Sequence[Row], differences: Sequence[Difference], missing:
 
 
 def _distribution(chosen: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
-    loaded = [np.load(r["features"]) for r in chosen]
-    fake, real = (np.stack([file[name] for file in loaded]) for name in ("fake", "real"))
+    fake, real = (np.stack([np.load(r["features"][name]) for r in chosen]) for name in ("fake", "real"))
     # Without an interval: pictures drawn twice, as a bootstrap draws them, would bias both distances.
     values = {"fid": frechet_distance(fake, real), "kid": kernel_distance(fake, real)}
     return {name: Estimate(value, np.nan, np.nan) for name, value in values.items()}
