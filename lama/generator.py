@@ -100,7 +100,7 @@ class Generator(nn.Module):
 
     def front(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Masked picture and mask (N,4,H,W) to features: local and global, at 1/8 of the side."""
-        branches = LocalBranch()(self.model[0](x))
+        branches: tuple[Tensor, Tensor | None] = (self.model[0](x), None)
         for layer in list(self.model)[1 : self.split]:
             branches = layer(branches)
         local, glob = branches
