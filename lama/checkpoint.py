@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from lama.generator import Generator, GeneratorConfig
 from lama.regular import RegularConfig, RegularGenerator
-from refiner.errors import ModelError
+from refiner.errors import ModelError, first_line
 from refiner.files import write_atomic
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 raw = _read_pickle(file)
     except _DAMAGE as error:
         raise ModelError(
-            f"{file}: not a readable weights file ({_first_line(error)}); expected safetensors, "
+            f"{file}: not a readable weights file ({first_line(error)}); expected safetensors, "
             "a TorchScript .pt or a pickled checkpoint of tensors."
         ) from error
     return _generator_tensors(raw), metadata
@@ -204,8 +204,3 @@ def _not_a_lama(path: Path, *, missing: list[str], unexpected: list[str]) -> Mod
         if names
     ]
     return ModelError(f"{path}: not a LaMa generator: {'; '.join(found)}.")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

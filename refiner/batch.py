@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path  # noqa: TC003  dataclass fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from refiner.devices import pick_devices
 from refiner.errors import InputError, RefinerError
 from refiner.files import make_folder, write_atomic
-from refiner.image_reading import read_picture
-from refiner.image_writing import check_fits, default_ending, encode, format_of, reductions, takes_quality
-from refiner.masks import MaskOptions, read_mask
+from refiner.image_writing import check_fits, default_ending, reductions, takes_quality
+from refiner.masks import MaskOptions
 from refiner.peak import Peak
-from refiner.photo import fill
+from refiner.photo import as_file, fill, read_photo
 from refiner.registry import load_model
 from refiner.settings import Settings
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from refiner.inpainter import Inpainter
     from refiner.pairs import Pair
     from refiner.result import Result
+
+    Fill: TypeAlias = Callable[[Sequence[Pair]], Iterator[dict[str, Any]]]  # photos to their lines of the report
 
 REPORT = "report.jsonl"
 
@@ -58,6 +60,15 @@ class Work:
         ending = self.ending or default_ending(pair.image)
         return self.out / f"{pair.output}{ending}"
 
+    def name(self, pair: Pair) -> str:
+        """The result's path within `out`, by which the report knows it."""
+        return str(self.target(pair).relative_to(self.out))
+
+    def row(self, pair: Pair, **outcome: Any) -> dict[str, Any]:
+        """A pair's line of the report."""
+        mask = None if pair.mask is None else str(pair.mask)
+        return {"image": str(pair.image), "mask": mask, "output": self.name(pair), **outcome}
+
 
 class Worker:
     """Fills one photo after the other; loads the model once.
@@ -76,17 +87,11 @@ class Worker:
 
     def __call__(self, pair: Pair) -> dict[str, Any]:
         """Fill one photo and write the result; gives its line of the report. Only an interrupt gets through."""
-        target = self._work.target(pair)
-        row: dict[str, Any] = {
-            "image": str(pair.image),
-            "mask": None if pair.mask is None else str(pair.mask),
-            "output": str(target.relative_to(self._work.out)),
-            "status": "ok",
-        }
+        row = self._work.row(pair, status="ok")
         start = time.perf_counter()
         try:
             with Peak(self._devices[0]) as peak:
-                row |= self._fill(pair, target)
+                row |= self._fill(pair)
             row["peak_memory"] = peak.bytes
         except RefinerError as error:
             row |= {"status": "failed", "error": str(error)}
@@ -95,19 +100,14 @@ class Worker:
         row["seconds"] = round(time.perf_counter() - start, 3)
         return row
 
-    def _fill(self, pair: Pair, target: Path) -> dict[str, Any]:
-        work = self._work
-        picture = read_picture(pair.image)
-        hole = read_mask(pair.mask, picture, work.mask_options)
-        if work.mask_options.from_alpha:
-            picture = replace(picture, alpha=None)
+    def _fill(self, pair: Pair) -> dict[str, Any]:
+        work, target = self._work, self._work.target(pair)
+        picture, hole = read_photo(pair.image, pair.mask, work.mask_options)
         check_fits(target, picture.mode, picture.size)
         filled, result = fill(self._model, picture, hole, work.settings, self._devices)
         target.parent.mkdir(parents=True, exist_ok=True)
         quality = work.quality if takes_quality(target) else None  # a folder may hold both kinds
-        unchanged = not hole.mask.any() and format_of(target) == picture.format and quality is None
-        data = pair.image.read_bytes() if unchanged else encode(filled, target, quality=quality)
-        write_atomic({target: data})
+        write_atomic({target: as_file(filled, hole, pair.image, target, quality)})
         notes = [*([hole.warning] if hole.warning else []), *reductions(picture, target, quality)]
         return {
             "size": list(filled.size[::-1]),
@@ -119,7 +119,8 @@ class Worker:
         }
 
 
-class LocalWorkers:
+@contextmanager
+def local_worker(work: Work, device: str) -> Iterator[Fill]:
     """One worker in this process; a context in which photos can be filled.
 
     Args:
@@ -127,18 +128,10 @@ class LocalWorkers:
         device: where to compute, as `pick_devices` takes it.
 
     Raises:
-        ModelError: on entering, where the model cannot be had.
+        ModelError: the model cannot be had.
     """
-
-    def __init__(self, work: Work, device: str) -> None:
-        self._work, self._device = work, device
-
-    def __enter__(self) -> Callable[[Sequence[Pair]], Iterator[dict[str, Any]]]:
-        worker = Worker(self._work, pick_devices(self._device))
-        return lambda pairs: map(worker, pairs)
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    worker = Worker(work, pick_devices(device))
+    yield lambda pairs: map(worker, pairs)
 
 
 class ReportFile:
@@ -156,7 +149,7 @@ class ReportFile:
 
     def __init__(self, work: Work, pairs: Sequence[Pair], *, resume: bool, overwrite: bool) -> None:
         self._path = work.out / REPORT
-        own = {str(work.target(pair).relative_to(work.out)) for pair in pairs}
+        own = {work.name(pair) for pair in pairs}
         self._others: list[dict[str, Any]] = []  # lines of photos that are not in this batch
         self._rows: dict[str, dict[str, Any]] = {}
         if resume:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from refiner.batch import Worker
 from refiner.devices import pick_devices
-from refiner.errors import InputError, ModelError
+from refiner.errors import InputError, ModelError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from refiner.batch import Work
+    from refiner.batch import Fill, Work
     from refiner.pairs import Pair
 
 
@@ -34,7 +35,15 @@ class _Actor:
         return self._worker(pair)
 
 
-class RayWorkers:
+@contextmanager
+def ray_workers(
+    work: Work,
+    device: str,
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float = 0,
+) -> Iterator[Fill]:
     """Workers of a Ray cluster; a context in which photos can be filled.
 
     Where a worker dies, Ray starts it again and gives it its photo again, a few times. This package must be there on
@@ -48,66 +57,48 @@ class RayWorkers:
         gpus_per_worker: GPUs that each takes; a fraction shares one.
 
     Raises:
-        InputError: on entering, where Ray is not installed, the cluster cannot be reached or has not enough GPUs.
-        ModelError: on entering, where the workers cannot load the model.
+        InputError: Ray is not installed, the cluster cannot be reached or has not enough GPUs.
+        ModelError: the workers cannot load the model.
     """
+    if importlib.util.find_spec("ray") is None:
+        raise InputError('--ray: Ray is not installed; pip install "refiner[ray]".')
+    import ray  # noqa: PLC0415  an extra, and slow to import
 
-    def __init__(
-        self,
-        work: Work,
-        device: str,
-        *,
-        address: str | None = None,
-        workers: int | None = None,
-        gpus_per_worker: float = 0,
-    ) -> None:
-        self._work, self._device = work, device
-        self._address, self._workers, self._gpus = address, workers, gpus_per_worker
-
-    def __enter__(self) -> Callable[[Sequence[Pair]], Iterator[dict[str, Any]]]:
-        if importlib.util.find_spec("ray") is None:
-            raise InputError('--ray: Ray is not installed; pip install "refiner[ray]".')
-        import ray  # noqa: PLC0415  an extra, and slow to import
-
-        try:
-            # A cluster that runs already has its dashboard or has none.
-            dashboard: Any = {} if self._address else {"include_dashboard": False}
-            ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **dashboard)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"--ray: no cluster at {self._address or 'this machine'} ({_first_line(error)})."
-            ) from error
-        try:
-            actors = self._actors(ray)
-        except BaseException:
-            ray.shutdown()
-            raise
-        return lambda pairs: _share_out(actors, pairs, self._work)
-
-    def __exit__(self, *_: object) -> None:
-        import ray  # noqa: PLC0415  as above
-
-        ray.shutdown()
-
-    def _actors(self, ray: Any) -> list[Any]:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        count, cpus = shares(nodes, self._workers, self._gpus)
-        remote = ray.remote(num_cpus=cpus, num_gpus=self._gpus, max_restarts=_RETRIES, max_task_retries=_RETRIES)(
+    try:
+        # A cluster that runs already has its dashboard or has none.
+        dashboard: Any = {} if address else {"include_dashboard": False}
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **dashboard)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--ray: no cluster at {address or 'this machine'} ({first_line(error)}).") from error
+    try:
+        listed: Any = ray.nodes  # has no types
+        nodes = [node["Resources"] for node in listed() if node["Alive"]]
+        count, cpus = shares(nodes, workers, gpus_per_worker)
+        kind = ray.remote(num_cpus=cpus, num_gpus=gpus_per_worker, max_restarts=_RETRIES, max_task_retries=_RETRIES)(
             _Actor
         )
-        actors = [remote.remote(self._work, self._device) for _ in range(count)]
-        waiting = [actor.ready.remote() for actor in actors]
-        try:
-            ready, late = ray.wait(waiting, num_returns=len(waiting), timeout=_START_SECONDS)
-            ray.get(ready)
-        except ray.exceptions.RayError as error:
-            raise ModelError(f"--ray: the workers cannot start ({_last_line(error)}).") from error
-        if late:
-            raise InputError(
-                f"--ray: {len(late)} of {count} workers did not start within {_START_SECONDS} s; is the cluster busy? "
-                "Give fewer --workers."
-            )
-        return actors
+        actors = _started([kind.remote(work, device) for _ in range(count)])
+        yield lambda pairs: _share_out(actors, pairs, work)
+    finally:
+        ray.shutdown()
+
+
+def _started(actors: list[Any]) -> list[Any]:
+    """Wait for actors to have their models."""
+    import ray  # noqa: PLC0415  as above
+
+    waiting = [actor.ready.remote() for actor in actors]
+    try:
+        ready, late = ray.wait(waiting, num_returns=len(waiting), timeout=_START_SECONDS)
+        ray.get(ready)
+    except ray.exceptions.RayError as error:
+        raise ModelError(f"--ray: the workers cannot start ({_last_line(error)}).") from error
+    if late:
+        raise InputError(
+            f"--ray: {len(late)} of {len(actors)} workers did not start within {_START_SECONDS} s; is the cluster "
+            "busy? Give fewer --workers."
+        )
+    return actors
 
 
 def shares(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: float) -> tuple[int, int]:
@@ -152,26 +143,15 @@ def _share_out(actors: list[Any], pairs: Sequence[Pair], work: Work) -> Iterator
         try:
             yield ray.get(done)
         except ray.exceptions.RayActorError as error:  # it died on this photo each time: others can take the rest
-            yield {**_failed(pair, work), "error": f"its worker died ({_last_line(error)})."}
+            yield _failed(work, pair, f"its worker died ({_last_line(error)}).")
             continue
         give(actor)
     for pair in waiting:
-        yield {**_failed(pair, work), "error": "no worker is left."}
+        yield _failed(work, pair, "no worker is left.")
 
 
-def _failed(pair: Pair, work: Work) -> dict[str, Any]:
-    return {
-        "image": str(pair.image),
-        "mask": None if pair.mask is None else str(pair.mask),
-        "output": str(work.target(pair).relative_to(work.out)),
-        "status": "failed",
-        "seconds": 0.0,
-    }
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+def _failed(work: Work, pair: Pair, error: str) -> dict[str, Any]:
+    return work.row(pair, status="failed", seconds=0.0, error=error)
 
 
 def _last_line(error: BaseException) -> str:

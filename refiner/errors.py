@@ -21,3 +21,9 @@ class ModelError(RefinerError):
 
 class BudgetError(RefinerError):
     """The work does not fit into the memory there is, whichever way it is cut."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, to stand in brackets within one of ours; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -16,6 +16,7 @@ from refiner.files import make_folder, write_atomic
 from refiner.image_reading import read_picture
 from refiner.image_writing import encode
 from refiner.images import Picture
+from refiner.pairs import MASK_NAME, image_files
 from refiner.random_masks import load_mask_kind
 
 if TYPE_CHECKING:
@@ -44,17 +45,12 @@ def draw_set(
         SettingsError: the kind is not known.
     """
     shape = load_mask_kind(kind)
-    Image.init()
-    endings = {*Image.registered_extensions(), ".heic", ".avif"}
-    paths = sorted(
-        path
-        for path in images.iterdir()
-        if path.suffix.lower() in endings and path.is_file() and "_mask" not in path.stem
-    )
+    files, left_out = image_files(images)
+    paths = [path for path in files if not MASK_NAME.fullmatch(path.stem)]
     if not paths:
         raise InputError(f"{images}: has no photos.")
     make_folder(out)
-    made, left_out = 0, []
+    made = 0
     taken: dict[str, Path] = {}
     for path in paths:
         if path.stem in taken:

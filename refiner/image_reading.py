@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from refiner.errors import InputError
+from refiner.errors import InputError, first_line
 from refiner.images import Picture
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _opened(source: str | Path | Image.Image, role: str) -> tuple[Image.Image, s
     if isinstance(source, Image.Image):
         return source, role, None
     path = Path(source)
-    _register_plugins()
+    register_plugins()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes that are large but well, and of odd metadata
@@ -157,7 +157,7 @@ def _opened(source: str | Path | Image.Image, role: str) -> tuple[Image.Image, s
     except FileNotFoundError:
         raise InputError(f"{path}: no such {role} file; check the path.") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, expected an {role} file.") from None
+        raise InputError(f"{path}: is a folder, expected the {role} file.") from None
     except PermissionError:
         raise InputError(f"{path}: cannot be read; its permissions forbid it.") from None
     except UnidentifiedImageError:
@@ -188,9 +188,7 @@ def _decoded(image: Image.Image, name: str, role: str) -> Image.Image:
 
 
 def _damaged(name: object, error: BaseException, role: str) -> InputError:
-    lines = str(error).strip().splitlines()
-    reason = lines[0].rstrip(".") if lines else type(error).__name__
-    return InputError(f"{name}: is damaged or cut short ({reason}); expected a whole {role} file.")
+    return InputError(f"{name}: is damaged or cut short ({first_line(error)}); expected a whole {role} file.")
 
 
 def _from_pil(image: Image.Image, name: str) -> tuple[Values, Values | None]:
@@ -318,7 +316,7 @@ def _jpeg_settings(image: Image.Image) -> dict[str, Any]:
 _registered: list[bool] = []
 
 
-def _register_plugins() -> None:
+def register_plugins() -> None:
     """Have Pillow open HEIF, where pillow-heif is installed."""
     if _registered:
         return

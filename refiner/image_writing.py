@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from refiner.colour import cmyk_to_rgb
 from refiner.errors import InputError
-from refiner.image_reading import _register_plugins
+from refiner.image_reading import register_plugins
 from refiner.images import Picture
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def format_of(path: Path) -> str:
         InputError: the name's ending is not that of an image format that can be written here.
     """
     Image.init()
-    _register_plugins()
+    register_plugins()
     known = Image.registered_extensions().get(path.suffix.lower())
     known = "JPEG" if known == "MPO" else known
     if known not in _FORMATS or known not in Image.SAVE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from refiner.colour import cmyk_to_rgb, rgb_to_cmyk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[Any]  # of 8 or 16 bits
@@ -112,8 +112,6 @@ class Picture:
         Raises:
             InputError: the format is not known or cannot hold the picture, or the file cannot be written.
         """
-        from pathlib import Path  # noqa: PLC0415  only here
-
         from refiner.files import write_atomic  # noqa: PLC0415  what writes knows this module
         from refiner.image_writing import encode  # noqa: PLC0415
 

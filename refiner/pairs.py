@@ -76,7 +76,7 @@ def find_pairs(
             raise InputError(f"{folder}: expected a folder.")
     if one_mask is not None and not one_mask.is_file():
         raise InputError(f"{one_mask}: no such mask file; check the path.")
-    files, left_out = _image_files(source, recursive=recursive)
+    files, left_out = image_files(source, recursive=recursive)
     beside = masks is None and one_mask is None and not from_alpha
     by_image = _masks_by_image(source if beside else masks, plain_names=not beside, recursive=recursive)
     own_masks = {path for group in by_image.values() for path, _ in group} if beside else {one_mask}
@@ -125,7 +125,7 @@ def _masks_by_image(
     by_image: dict[tuple[str, str], list[tuple[Path, str]]] = {}
     if folder is None:
         return by_image
-    for path in _image_files(folder, recursive=recursive)[0]:
+    for path in image_files(folder, recursive=recursive)[0]:
         where = path.parent.relative_to(folder).as_posix()
         match = MASK_NAME.fullmatch(path.stem)
         if match:
@@ -135,8 +135,8 @@ def _masks_by_image(
     return by_image
 
 
-def _image_files(folder: Path, *, recursive: bool) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Files with an image's ending, in order, and what looks like one and is not."""
+def image_files(folder: Path, *, recursive: bool = False) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """A folder's files with an image's ending, in order, and what looks like one and is not, with the reason."""
     Image.init()
     endings = {*Image.registered_extensions(), ".heic", ".heif", ".avif"}
     files: list[Path] = []

@@ -12,6 +12,7 @@ from refiner.budget import Plan, is_out_of_memory
 from refiner.devices import pick_devices
 from refiner.errors import BudgetError, InputError
 from refiner.image_reading import Source, read_picture
+from refiner.image_writing import encode, format_of
 from refiner.masks import Hole, MaskOptions, read_mask
 from refiner.multiscale import refine
 from refiner.placement import spread
@@ -20,6 +21,7 @@ from refiner.settings import Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from refiner.images import Picture
     from refiner.inpainter import Inpainter
@@ -60,16 +62,13 @@ def inpaint(
     options = mask_options or MaskOptions()
     if mask is None and not options.from_alpha:
         raise InputError("mask: must be given, unless mask_options takes it from the photo's alpha.")
-    picture = read_picture(image)
-    hole = read_mask(mask, picture, options)
+    picture, hole = read_photo(image, mask, options)
     if isinstance(settings, str):
         settings = load_preset(settings)
     network = load_model(model) if isinstance(model, str) else model
     if hole.warning is not None:
         warnings.warn(hole.warning, stacklevel=2)
     filled, result = fill(network, picture, hole, settings, pick_devices(device), progress)
-    if options.from_alpha:
-        filled = replace(filled, alpha=None)
     if result.shrunk_from is not None:
         (before_height, before_width), (height, width) = picture.size, filled.size
         warnings.warn(
@@ -78,6 +77,28 @@ def inpaint(
             stacklevel=2,
         )
     return filled
+
+
+def read_photo(image: Source, mask: Source | None, options: MaskOptions) -> tuple[Picture, Hole]:
+    """A photo and its hole. Where its alpha is the hole, the photo comes without it: what was transparent is filled.
+
+    Raises:
+        InputError: see `read_picture` and `read_mask`.
+    """
+    picture = read_picture(image)
+    hole = read_mask(mask, picture, options)
+    return (replace(picture, alpha=None) if options.from_alpha else picture), hole
+
+
+def as_file(filled: Picture, hole: Hole, original: Path, target: Path, quality: int | None) -> bytes:
+    """The result as a file; a photo with nothing to remove stays the very file where the format allows.
+
+    Raises:
+        InputError: the format cannot hold the picture.
+    """
+    if not hole.mask.any() and format_of(target) == filled.format and quality is None:
+        return original.read_bytes()
+    return encode(filled, target, quality=quality)
 
 
 def fill(

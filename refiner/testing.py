@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from refiner import pyramid
 from refiner.budget import can_rehearse
-from refiner.errors import InputError, RefinerError
+from refiner.errors import InputError, RefinerError, first_line
 from refiner.frozen import FrozenGradients, Survey, saved_bytes
 from refiner.inpainter import Features, Inpainter, frozen, leaf_names, leaf_rates, learning_rate, padded_size, widened
 from refiner.multiscale import refine
@@ -116,7 +116,7 @@ def check(model: Inpainter) -> Report:
             try:
                 status, message = run(_Subject(model))
             except Exception as error:  # noqa: BLE001  any network may fail in any way; that is what is asked here
-                status, message = "failed", _first_line(error)
+                status, message = "failed", _reason(error)
             findings.append(Finding(name, status, message))
             if needed and status == "failed":
                 findings.append(Finding("the rest", "note", f"not checked, as it needs the check of {name}."))
@@ -231,7 +231,7 @@ def _trouble(subject: _Subject, height: int, width: int) -> str | None:
     try:
         prediction = subject.predict(image, hole)
     except Exception as error:  # noqa: BLE001  see `check`
-        return f"{where}, it fails ({_first_line(error)})"
+        return f"{where}, it fails ({_reason(error)})"
     if not isinstance(prediction, Tensor) or prediction.shape != image.shape:
         shape = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
         return f"{where}, rear gives {shape} where the picture is {tuple(image.shape)}"
@@ -358,7 +358,7 @@ def _precision(subject: _Subject) -> tuple[Status, str]:
             rounded = subject.model.rear(features).to(subject.dtype)
     except Exception as error:  # noqa: BLE001  see `check`
         return "failed", (
-            f"convolutions in bfloat16 do not fit the rest ({_first_line(error)}): write operations on several tensors "
+            f"convolutions in bfloat16 do not fit the rest ({_reason(error)}): write operations on several tensors "
             "so that dtypes may differ, as + and * allow, or refine with --precision float32."
         )
     return "ok", f"convolutions in bfloat16 change the prediction by up to {(exact - rounded).abs().max().item():.1g}"
@@ -472,10 +472,6 @@ def _list(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (
-        (lines[0] if lines else "no message")
-        if isinstance(error, RefinerError)
-        else (f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}")
-    )
+def _reason(error: Exception) -> str:
+    """An error of ours as it is; of others, their type too."""
+    return first_line(error) if isinstance(error, RefinerError) else f"{type(error).__name__}: {first_line(error)}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from refiner.errors import ModelError
+from refiner.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,8 +99,8 @@ def load_perceptual(path: Path) -> DilatedResNet50:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         missing, unexpected = network.load_state_dict(tensors, strict=False)
     except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path}: not readable as the perceptual network's weights ({first}).") from error
+        reason = first_line(error)
+        raise ModelError(f"{path}: not readable as the perceptual network's weights ({reason}).") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     unexpected = [name for name in unexpected if not name.startswith("fc.")]
     if missing or unexpected:

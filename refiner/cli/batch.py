@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def batch(
     The mask of NAME.jpg is NAME_mask.png beside it, or NAME_mask000.png, NAME_mask001.png and so on. Exits with 1 where
     a photo failed.
     """
-    from refiner.batch import LocalWorkers, ReportFile, Work, check_targets  # noqa: PLC0415  so that help comes at once
+    from refiner.batch import ReportFile, Work, check_targets, local_worker  # noqa: PLC0415  so that help comes at once
     from refiner.image_writing import format_of, takes_quality  # noqa: PLC0415
     from refiner.pairs import find_pairs  # noqa: PLC0415
 
@@ -99,16 +100,14 @@ def batch(
         _show(work, pairs, left_out)
         return
     report = ReportFile(work, pairs, resume=resume, overwrite=overwrite)
-    todo = [pair for pair in pairs if not report.has(str(work.target(pair).relative_to(out)))]
+    todo = [pair for pair in pairs if not report.has(work.name(pair))]
     if todo:
-        workers_here = LocalWorkers(work, choices.device)
+        start = local_worker
         if on_ray:
-            from refiner.cluster import RayWorkers  # noqa: PLC0415  an extra
+            from refiner.cluster import ray_workers  # noqa: PLC0415  an extra
 
-            workers_there = RayWorkers(
-                work, choices.device, address=ray_address, workers=workers, gpus_per_worker=gpus_per_worker
-            )
-        with workers_there if on_ray else workers_here as fill:
+            start = partial(ray_workers, address=ray_address, workers=workers, gpus_per_worker=gpus_per_worker)
+        with start(work, choices.device) as fill:
             report.start()
             _follow(fill(todo), todo, report, quiet=quiet)
     report.finish()
@@ -119,13 +118,14 @@ def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: Report
     """Put each row into the report as it comes, and show how far it is, by the photos' sizes."""
     from tqdm import tqdm  # noqa: PLC0415
 
-    sizes = {str(pair.image): _megapixels(pair.image) for pair in todo}
+    shown = not quiet and sys.stderr.isatty()
+    sizes = {str(pair.image): _megapixels(pair.image) if shown else 0.0 for pair in todo}
     with tqdm(
         total=round(sum(sizes[str(pair.image)] for pair in todo), 1),
         unit="MP",
         desc=f"{len(todo)} photos",
         bar_format="{desc}: {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left{postfix}",
-        disable=quiet or not sys.stderr.isatty(),
+        disable=not shown,
     ) as bar:
         for row in rows:
             report.add(row)
@@ -133,7 +133,7 @@ def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: Report
             bar.update(sizes.get(row["image"], 0.0))
             if row["status"] != "ok":
                 bar.write(f"{row['image']}: {row['error']}", file=sys.stderr)
-            elif not quiet and bar.disable:
+            elif not quiet and not shown:
                 click.echo(f"{row['output']}: {row['seconds']:.1f} s", err=True)
 
 

@@ -57,10 +57,9 @@ def inpaint(
     idle = choices.idle() + [option for option, path in beside if path is not None and not choices.refine]
     if idle:
         raise InputError(f"{', '.join(idle)}: without effect together with --no-refine; leave out one or the other.")
-    for path, role in ((image, "an image"), (mask, "a mask")):
+    for path, role in ((image, "image"), (mask, "mask")):
         if path is not None and not path.is_file():
-            noun = role.split()[1]
-            reason = f"is a folder, expected {role} file" if path.is_dir() else f"no such {noun} file"
+            reason = f"is a folder, expected the {role} file" if path.is_dir() else f"no such {role} file"
             raise InputError(f"{path}: {reason}; check the path.")
     targets = job.Targets(
         output=output or image.with_name(f"{image.stem}_refined{default_ending(image)}"),

@@ -16,12 +16,10 @@ from refiner.cli.console import ProgressBars, closing_line
 from refiner.devices import give_back_freed_memory
 from refiner.errors import InputError
 from refiner.files import check_target, write_atomic
-from refiner.image_reading import read_picture
 from refiner.image_writing import check_fits, encode, format_of, reductions, takes_quality
 from refiner.images import Picture, from_rgb
 from refiner.inpainter import Inpainter, learning_rate, native_side
-from refiner.masks import Hole, MaskOptions, read_mask
-from refiner.photo import fill
+from refiner.photo import as_file, fill, read_photo
 from refiner.registry import load_model
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from refiner.budget import Plan
+    from refiner.masks import Hole, MaskOptions
     from refiner.result import Result
     from refiner.settings import Settings
 
@@ -100,12 +99,9 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
         if not quiet:
             click.echo(line, err=True)
 
-    picture = read_picture(request.image)
-    hole = read_mask(request.mask, picture, request.mask_options)
+    picture, hole = read_photo(request.image, request.mask, request.mask_options)
     if hole.warning is not None:
         say(f"Warning: {hole.warning}")
-    if request.mask_options.from_alpha:
-        picture = replace(picture, alpha=None)  # what was transparent is filled
     targets.check_fit(picture)
     model = load_model(request.model, weights=request.weights)
 
@@ -117,7 +113,7 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
     with ProgressBars(quiet=quiet) as bars:
         filled, result = fill(model, picture, hole, request.settings, request.devices, bars, say_plan)
 
-    written: dict[Path, bytes] = {targets.output: _encoded(request, targets, picture, filled, hole)}
+    written: dict[Path, bytes] = {targets.output: as_file(filled, hole, request.image, targets.output, targets.quality)}
     if targets.compare is not None:
         plain, _ = fill(model, picture, hole, replace(request.settings, refine=False), request.devices)
         written[targets.compare] = encode(_side_by_side(picture, hole, plain, filled), targets.compare)
@@ -163,13 +159,6 @@ def _how_it_went(
 
 def _names(devices: tuple[torch.device, ...]) -> str:
     return ",".join(str(device) for device in devices)
-
-
-def _encoded(request: Request, targets: Targets, picture: Picture, filled: Picture, hole: Hole) -> bytes:
-    """The result as a file; a photo with nothing to remove stays the very file where the format allows."""
-    if not hole.mask.any() and format_of(targets.output) == picture.format and targets.quality is None:
-        return request.image.read_bytes()
-    return encode(filled, targets.output, quality=targets.quality)
 
 
 def _side_by_side(picture: Picture, hole: Hole, plain: Picture, refined: Picture) -> Picture:

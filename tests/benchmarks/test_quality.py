@@ -13,7 +13,7 @@ from scipy import linalg
 
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.methods import Method
-from benchmarks.quality.run import find_cases
+from benchmarks.quality.run import Bench, find_cases, measure_all
 from benchmarks.quality.scores import Perceptual, frechet_distance, kernel_distance, score
 from benchmarks.quality.statistics import bootstrap, difference_of, mean_of
 from benchmarks.quality.table import as_markdown, compare, summarise
@@ -188,6 +188,29 @@ def test_results_change_nothing_but_the_hole(pairs) -> None:
     assert not torch.equal(results["plain"], results["upsampled"])
     assert not torch.equal(results["plain"], results["refined"])
     assert len(models) == 1
+
+
+def test_features_of_a_photo_are_computed_once(pairs, tmp_path) -> None:
+    seen = []
+
+    class Features:
+        name = "mean"
+
+        def __call__(self, image):
+            seen.append(image)
+            return image.mean(dim=(0, 2, 3)).numpy()
+
+    settings = Settings(min_side=32, steps=2, precision="float32")
+    models = {}
+    methods = [Method(f"{GOLDEN}/{way}", "none", settings, torch.device("cpu"), models) for way in ("plain", "refined")]
+    cases = [case for case in find_cases(pairs) if case.kind == "thick"]
+    for _ in range(2):  # the second time, all are there
+        records = measure_all(Bench(tmp_path / "out", None, Features()), cases, methods, lambda _record: None)
+        assert len(seen) == len(cases) * (len(methods) + 1)
+    row = next(row for row in summarise(records) if row.method.endswith("plain"))
+    photos = np.stack([read_picture(case.pair.image).rgb().mean(dim=(0, 2, 3)).numpy() for case in cases])
+    fills = np.stack([read_picture(r["picture"]).rgb().mean(dim=(0, 2, 3)).numpy() for r in records[::2]])
+    assert row.values["fid"].value == pytest.approx(frechet_distance(fills, photos))
 
 
 @pytest.mark.parametrize(
