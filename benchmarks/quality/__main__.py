@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from tqdm import tqdm
@@ -21,10 +21,6 @@ from refiner.devices import pick_device
 from refiner.errors import InputError, RefinerError
 from refiner.files import write_atomic
 from refiner.settings import load_preset
-
-if TYPE_CHECKING:
-    import torch
-
 
 _METRICS = (
     "Metrics are of the hole alone but LPIPS, FID and KID, which are of the whole picture. Texture distances are "
@@ -76,6 +72,7 @@ def main(
         given: dict[str, Any] = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
         settings = replace(load_preset(preset), **given)
         where = pick_device(device)
+        found = machine(where)  # now: the code may be another at the end
         cases = find_cases(pairs)
         models: dict[str, Any] = {}
         chosen = [Method(name.strip(), model, settings, where, models) for name in methods.split(",")]
@@ -91,9 +88,9 @@ def main(
     main_method = next((method.name for method in chosen if method.name.endswith("refined")), chosen[-1].name)
     rows, differences = summarise(records), compare(records, main_method)
     tables = as_markdown(rows, differences, missing)
-    notes = _notes(where, model, settings, len(cases), len({case.photo for case in cases}))
+    notes = _notes(found, model, settings, len(cases), len({case.photo for case in cases}))
     write_report(out, title, tables, notes, records, main_method)
-    content = {"machine": machine(where), "records": [_portable(record) for record in records]}
+    content = {"machine": found, "records": [_portable(record) for record in records]}
     write_atomic({out / "records.json": (json.dumps(content, indent=1) + "\n").encode()})
     click.echo(tables)
     click.echo(out / "report.html")
@@ -108,8 +105,7 @@ def _had(missing: list[str], make: Any) -> Any:
         return None
 
 
-def _notes(device: torch.device, model: str, settings: object, pictures: int, photos: int) -> list[str]:
-    found = machine(device)
+def _notes(found: dict[str, Any], model: str, settings: object, pictures: int, photos: int) -> list[str]:
     return [
         f"{pictures} pictures from {photos} photos; model {model}; {settings}.",
         f"Machine: {found['cpu']}, {found['cores']} cores; PyTorch {found['torch']}; commit {found['commit']}.",

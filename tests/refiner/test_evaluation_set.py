@@ -50,6 +50,13 @@ def test_a_seed_gives_the_same_files_whatever_lies_beside(photos, tmp_path) -> N
     assert content(tmp_path / "d") != content(tmp_path / "c")
 
 
+def test_only_masks_by_lamas_names_are_taken_for_masks(photos, tmp_path) -> None:
+    (photos / "wide.png").rename(photos / "wide_masked.png")
+    made, _ = draw_set(photos, tmp_path / "out", kind="thin", size=64)
+    assert made == 3
+    assert (tmp_path / "out" / "wide_masked_crop000.png").is_file()
+
+
 def test_doubles_and_closed_folders_are_told(photos, tmp_path) -> None:
     (photos / "tall.png").write_bytes((photos / "wide.png").read_bytes())
     made, left_out = draw_set(photos, tmp_path / "out", kind="thin", size=64)

@@ -69,6 +69,16 @@ def test_scales_report_what_happened(toy, scene) -> None:
     assert not result.stopped
 
 
+@pytest.mark.parametrize("change", [{"erosion": 1}, {"guide_weight": 0}, {"guide_weight": 3}])
+def test_erosion_and_the_guides_weight_reach_the_loss(toy, scene, change) -> None:
+    image, mask = scene
+    settings = replace(QUICK, max_scales=2, erosion=3)  # the hole is small
+    plain, changed = (refine(toy, image, mask, s).scales[1].losses[0] for s in (settings, replace(settings, **change)))
+    assert plain != changed
+    if "guide_weight" in change:
+        assert (plain < changed) == (change["guide_weight"] > 1)
+
+
 def test_the_smallest_scale_follows_from_the_model(toy, scene) -> None:
     assert len(refine(toy, *scene, Settings(steps=1)).scales) == 2  # 67 px against its native 32
     toy.native_side = 16
