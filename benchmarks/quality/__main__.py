@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,19 @@ from tqdm import tqdm
 from benchmarks.measure import machine
 from benchmarks.quality.methods import Method
 from benchmarks.quality.report import write_report
-from benchmarks.quality.run import Bench, find_cases, measure_all
+from benchmarks.quality.run import Bench, Case, find_cases, measure_all
 from benchmarks.quality.scores import Inception, Perceptual
-from benchmarks.quality.table import as_markdown, compare, summarise
+from benchmarks.quality.statistics import LEAST_PHOTOS
+from benchmarks.quality.table import LEAST_PICTURES, as_markdown, compare, summarise
 from refiner.devices import pick_device
 from refiner.errors import InputError, RefinerError
-from refiner.files import write_atomic
+from refiner.files import check_target, make_folder, write_atomic
 from refiner.settings import load_preset
 
 _METRICS = (
     "Metrics are of the hole alone but LPIPS, FID and KID, which are of the whole picture. Texture distances are "
     "sliced Wasserstein distances of 7x7 patches in the hole at each level of a Laplacian pyramid, the finest first. "
-    "In brackets: 95 % intervals by bootstrap over photos; FID and KID have none."
+    "In brackets: 95 % intervals by studentised bootstrap over photos; FID and KID have none."
 )
 
 
@@ -69,31 +72,59 @@ def main(
 ) -> None:
     """Measure how well methods fill the holes of PAIRS, a folder as `refiner masks` makes it, and write a report."""
     try:
+        for name in ("report.md", "report.html", "records.json"):
+            make_folder(out)
+            check_target(out / name, overwrite=True)
         given: dict[str, Any] = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
         settings = replace(load_preset(preset), **given)
         where = pick_device(device)
         found = machine(where)  # now: the code may be another at the end
-        cases = find_cases(pairs)
+        cases = find_cases(pairs, lambda reason: click.echo(f"left out: {reason}", err=True))
         models: dict[str, Any] = {}
-        chosen = [Method(name.strip(), model, settings, where, models) for name in methods.split(",")]
+        names = [name.strip() for name in methods.split(",")]
+        if len(set(names)) < len(names):
+            raise InputError(f"--methods {methods}: names one twice; give each once.")
+        chosen = [Method(name, model, settings, where, models, given) for name in names]
         missing: list[str] = []
         perceptual = None if lpips_net == "off" else _had(missing, lambda: Perceptual(lpips_net, where))
-        inception = _had(missing, lambda: Inception(inception_weights, where)) if fid else None
-        bench = Bench(out, perceptual, inception)
+        if inception_weights is not None and not inception_weights.is_file():
+            raise InputError(f"--inception: {inception_weights} is not a file; check the path.")
+        inception = None
+        if fid and max(Counter(case.kind for case in cases).values()) < LEAST_PICTURES:
+            missing.append(f"FID and KID: they need {LEAST_PICTURES} pictures of a kind to mean anything.")
+        elif fid and inception_weights is not None:
+            inception = Inception(inception_weights, where)
+        elif fid:
+            inception = _had(missing, lambda: Inception(None, where))
+        bench = Bench(out, perceptual, inception, found["commit"])
         with tqdm(total=len(cases) * len(chosen), unit="fill", disable=not sys.stderr.isatty()) as bar:
             records = measure_all(bench, cases, chosen, lambda _record: bar.update())
+        notes = _notes(found, chosen, cases, records)
+        click.echo(_report(out, title, notes, found, chosen, records, missing))
+        click.echo(out / "report.html")
     except RefinerError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(2) from error
+
+
+def _report(
+    out: Path,
+    title: str,
+    notes: list[str],
+    found: dict[str, Any],
+    chosen: list[Method],
+    records: list[dict[str, Any]],
+    missing: list[str],
+) -> str:
+    """Write the report and all numbers; gives the tables."""
     main_method = next((method.name for method in chosen if method.name.endswith("refined")), chosen[-1].name)
     rows, differences = summarise(records), compare(records, main_method)
     tables = as_markdown(rows, differences, missing)
-    notes = _notes(found, model, settings, len(cases), len({case.photo for case in cases}))
     write_report(out, title, tables, notes, records, main_method)
-    content = {"machine": found, "records": [_portable(record) for record in records]}
+    methods = {method.name: method.described for method in chosen}
+    content = {"machine": found, "methods": methods, "records": [_portable(record) for record in records]}
     write_atomic({out / "records.json": (json.dumps(content, indent=1) + "\n").encode()})
-    click.echo(tables)
-    click.echo(out / "report.html")
+    return tables
 
 
 def _had(missing: list[str], make: Any) -> Any:
@@ -105,16 +136,33 @@ def _had(missing: list[str], make: Any) -> Any:
         return None
 
 
-def _notes(found: dict[str, Any], model: str, settings: object, pictures: int, photos: int) -> list[str]:
-    return [
-        f"{pictures} pictures from {photos} photos; model {model}; {settings}.",
-        f"Machine: {found['cpu']}, {found['cores']} cores; PyTorch {found['torch']}; commit {found['commit']}.",
+def _notes(found: dict[str, Any], chosen: list[Method], cases: list[Case], records: list[dict[str, Any]]) -> list[str]:
+    """What was measured, and how."""
+    photos = len({case.photo for case in cases})
+    commits = sorted({str(record.get("commit")) for record in records})
+    unrefined = {r["name"] for r in records if r["method"].partition("@")[0].endswith("refined") and not r["losses"]}
+    notes = [
+        f"{len(cases)} pictures from {photos} photos.",
+        f"Machine: {found['cpu']}, {found['cores']} cores; PyTorch {found['torch']}; commit {', '.join(commits)}.",
+        *(f"{method.name}: {_described(method.described)}." for method in chosen),
         _METRICS,
     ]
+    if photos < LEAST_PHOTOS:
+        notes.append(f"No intervals: they need {LEAST_PHOTOS} photos; more crops of one do not tell how photos differ.")
+    if unrefined:
+        notes.append(f"Nothing was refined in {len(unrefined)} pictures, which are too small for two scales.")
+    return notes
+
+
+def _described(described: dict[str, Any]) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in described["settings"].items() if value is not None)
+    return f"model {described['model']} (weights {described['weights'] or 'unknown'}), {described['way']}, {settings}"
 
 
 def _portable(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without this machine's paths."""
+    """A record without the paths of its files, in plain JSON, which knows no infinity."""
+    scores = {name: value if math.isfinite(value) else None for name, value in record["scores"].items()}
+    record = record | {"scores": scores}
     return {name: value for name, value in record.items() if name not in ("picture", "image", "mask", "features")}
 
 

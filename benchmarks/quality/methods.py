@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from refiner import Settings, load_model, refine
+from refiner import Settings, __version__, load_model, refine
 from refiner.errors import InputError
-from refiner.inpainter import native_side
+from refiner.inpainter import learning_rate, native_side
 from refiner.pyramid import build_pyramid, scale_count
 from refiner.settings import load_preset
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from refiner import Inpainter
 
-_WITHOUT_REFINEMENT = ("min_side", "max_scales", "precision")  # settings that the other ways heed too
+# Settings that the other ways heed too.
+_HEEDED = {"plain": ("precision", "match_color"), "upsampled": ("precision", "match_color", "min_side", "max_scales")}
 _WAYS = ("plain", "upsampled", "refined")
 
 
@@ -49,6 +53,11 @@ class Method:
         settings: of the refinement.
         device: where to compute.
         models: those loaded before, by name.
+        given: settings that go over those of any preset.
+
+    Attributes:
+        name: as given.
+        described: model, its weights' digest, way, and the settings that count, each with its value in force.
 
     Raises:
         InputError: there is no such way.
@@ -57,14 +66,20 @@ class Method:
     """
 
     def __init__(
-        self, name: str, default_model: str, settings: Settings, device: torch.device, models: dict[str, Any]
+        self,
+        name: str,
+        default_model: str,
+        settings: Settings,
+        device: torch.device,
+        models: dict[str, Any],
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         used, _, preset = name.partition("@")
         model, slash, way = used.rpartition("/")
         if way not in _WAYS:
             raise InputError(f"method {name!r}: expected [MODEL/]WAY[@PRESET], where WAY is {', '.join(_WAYS)}.")
         if preset:
-            settings = load_preset(preset)
+            settings = replace(load_preset(preset), **(given or {}))
         key = model if slash else default_model
         if key not in models:
             models[key] = load_model(key)
@@ -72,19 +87,32 @@ class Method:
                 models[key].to(device)
         self.name, self._way, self._settings, self._device = name, way, settings, device
         self._model: Inpainter = models[key]
-        # Another model by the same name, or other settings that count, are another thing to measure.
-        defaults: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.name not in _WITHOUT_REFINEMENT}
-        counting = settings if way == "refined" else replace(settings, **defaults)
-        self.identity = f"{key} {_fingerprint(self._model)} {way} {counting}"
+        self.described = {
+            "model": key,
+            "weights": _fingerprint(self._model),
+            "way": way,
+            "settings": _in_force(settings, self._model, way),
+        }
+
+    @property
+    def identity(self) -> str:
+        """What decides the result: another model by the same name, or other settings, are another thing to measure."""
+        return json.dumps({**self.described, "device": self._device.type, "refiner": __version__})
 
     def __call__(self, image: Tensor, hole: Tensor) -> Filled:
         """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says.
 
         Raises:
-            InputError: the hole is empty.
+            InputError: the hole is empty, or the settings would shrink the picture.
         """
         if not hole.any():
-            raise InputError("a mask is black all over: there is nothing to fill and to measure.")
+            raise InputError("the mask is black all over: there is nothing to fill and to measure.")
+        budget = self._settings.pixel_budget
+        if self._way == "refined" and budget is not None and image.shape[2] * image.shape[3] > budget:
+            raise InputError(
+                f"{self.name} would shrink the picture to its pixel_budget of {budget}, and the result could not be "
+                "compared; use a preset with `pixel_budget: null`."
+            )
         image, hole = image.to(self._device), hole.to(self._device)
         start = time.perf_counter()
         losses: tuple[float, ...] = ()
@@ -106,6 +134,16 @@ class Method:
                 filled = functional.interpolate(filled, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
                 filled = torch.where(hole, filled, image)
         return Filled(filled.cpu(), losses, time.perf_counter() - start)
+
+
+def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
+    """The settings that a way heeds, with what the model says where they leave it to the model."""
+    found = asdict(settings) | {
+        "min_side": settings.min_side or native_side(model),
+        "lr": settings.lr or learning_rate(model),
+        "leaf_rates": settings.leaf_rates if settings.leaf_rates is not None else getattr(model, "leaf_rates", None),
+    }
+    return {name: value for name, value in found.items() if way == "refined" or name in _HEEDED[way]}
 
 
 def _fingerprint(model: object) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,18 +14,24 @@ import torch
 
 from benchmarks.quality.scores import score
 from refiner.errors import InputError
-from refiner.files import write_atomic
+from refiner.files import make_folder, write_atomic
 from refiner.image_reading import read_picture
 from refiner.image_writing import encode
 from refiner.images import from_rgb
 from refiner.masks import read_mask
-from refiner.pairs import Pair, find_pairs
+from refiner.pairs import Pair, find_pairs, image_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from benchmarks.quality.methods import Method
     from benchmarks.quality.scores import Inception, Perceptual
+
+
+_CROP = re.compile(r"_crop\d+$")
 
 
 @dataclass(frozen=True)
@@ -42,21 +49,31 @@ class Case:
     photo: str
 
 
-def find_cases(folder: Path) -> list[Case]:
+def find_cases(folder: Path, on_skip: Callable[[str], object] = lambda _reason: None) -> list[Case]:
     """Pictures with holes, of the kinds that the folders in `folder` name; of one kind where it has none.
+
+    Args:
+        folder: as `refiner masks` makes it.
+        on_skip: told of what is left out, in a line.
 
     Raises:
         InputError: there are none.
     """
+    folder = folder.resolve()
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder, as `refiner masks` makes it.")
     cases = []
     for kind in [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]:
-        try:
-            pairs = find_pairs(kind).pairs
-        except InputError:
+        if not image_files(kind)[0]:
             continue  # a folder of something else, such as the report
-        cases += [Case(kind.name, pair, pair.image.stem.split("_crop")[0]) for pair in pairs]
+        try:
+            pairing = find_pairs(kind)
+        except InputError as error:
+            on_skip(str(error))
+            continue
+        for path, reason in pairing.left_out:
+            on_skip(f"{path}: {reason}")
+        cases += [Case(kind.name, pair, _CROP.sub("", pair.image.stem)) for pair in pairing.pairs]
     if not cases:
         raise InputError(f"{folder}: has no pairs of pictures and masks, as `refiner masks` makes them.")
     return sorted(cases, key=lambda case: (case.kind, case.pair.output))
@@ -69,14 +86,25 @@ class Bench:
         out: folder for `cache/`.
         perceptual: computes LPIPS, where it can be had.
         inception: computes features for FID and KID, where it can be had.
+        commit: of the code, which records are marked with.
+
+    Raises:
+        InputError: the folder cannot be made.
     """
 
-    def __init__(self, out: Path, perceptual: Perceptual | None, inception: Inception | None) -> None:
-        self._cache = out / "cache"
+    def __init__(
+        self, out: Path, perceptual: Perceptual | None, inception: Inception | None, commit: str | None = None
+    ) -> None:
+        self._cache, self._commit = out / "cache", commit
+        make_folder(self._cache)
         self._perceptual, self._inception = perceptual, inception
 
     def measure(self, case: Case, method: Method) -> dict[str, Any]:
-        """Scores of a method on a case, and where its picture is."""
+        """Scores of a method on a case, and where its picture is.
+
+        Raises:
+            InputError: the files cannot be read or used, or the cache cannot be written.
+        """
         picture = read_picture(case.pair.image)
         hole = read_mask(case.pair.mask, picture)
         target = picture.rgb()
@@ -84,8 +112,12 @@ class Bench:
         key = _digest(method.identity, case.pair)
         path = self._cache / case.kind / f"{case.pair.output}-{method.name.replace('/', '_')}-{key}"
         record = _load(path.with_name(f"{path.name}.json"))
+        image_path = path.with_name(f"{path.name}.png")
         if record is None:
-            filled = method(target, mask)
+            try:
+                filled = method(target, mask)
+            except InputError as error:
+                raise InputError(f"{case.pair.mask}: {error}") from error
             shown = from_rgb(filled.image)
             record = {
                 "kind": case.kind,
@@ -97,15 +129,13 @@ class Bench:
                 "seconds": filled.seconds,
                 # The file that a user would get is measured, rounded to 8 bits as it is.
                 "scores": score(shown.rgb(), target, mask),
-                "picture": str(path.with_name(f"{path.name}.png")),
-                "image": str(case.pair.image),
-                "mask": str(case.pair.mask),
+                "commit": self._commit,
             }
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image_path = Path(record["picture"])
+            make_folder(path.parent)
             data = json.dumps(record).encode()
             write_atomic({image_path: encode(shown, image_path), path.with_name(f"{path.name}.json"): data})
-        record |= {"image": str(case.pair.image), "mask": str(case.pair.mask)}  # wherever the pairs lie now
+        # Wherever pairs and cache lie now.
+        record |= {"picture": str(image_path), "image": str(case.pair.image), "mask": str(case.pair.mask)}
         self._add_learned(record, path, case, target)
         return record
 
@@ -125,9 +155,9 @@ class Bench:
             # Those of the photo serve every method.
             real = fake.with_name(f"{case.pair.output}-{_digest('photo', case.pair)}-{self._inception.name}.npy")
             if not fake.is_file():
-                np.save(fake, self._inception(read_picture(record["picture"]).rgb()))
+                _save(fake, self._inception(read_picture(record["picture"]).rgb()))
             if not real.is_file():
-                np.save(real, self._inception(target))
+                _save(real, self._inception(target))
             record["features"] = {"fake": str(fake), "real": str(real)}
         if changed:
             write_atomic({path.with_name(f"{path.name}.json"): json.dumps(record).encode()})
@@ -152,7 +182,13 @@ def _digest(identity: str, pair: Pair) -> str:
 
 
 def _load(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
+    if not path.is_file() or not path.with_suffix(".png").is_file():
         return None
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record if Path(record["picture"]).is_file() else None
+    return record
+
+
+def _save(path: Path, features: NDArray[Any]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, features)
+    write_atomic({path: buffer.getvalue()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ class Inception:
         device: where to compute.
 
     Raises:
-        InputError: torchmetrics or torch-fidelity is not installed, or the weights cannot be had.
+        InputError: torchmetrics or torch-fidelity is not installed, or the weights cannot be had or read.
     """
 
     def __init__(self, weights: Path | None, device: torch.device) -> None:
@@ -80,13 +81,13 @@ class Inception:
         from torchmetrics.image.fid import NoTrainInceptionV3  # noqa: PLC0415
 
         self._device = device
-        self.name = "inception" if weights is None else hashlib.sha256(weights.name.encode()).hexdigest()[:8]
+        self.name = "inception" if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
         path = None if weights is None else str(weights)
         try:
             self._network = NoTrainInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=path).to(
                 device
             )
-        except (OSError, RuntimeError, ModuleNotFoundError) as error:
+        except (OSError, RuntimeError, ModuleNotFoundError, pickle.UnpicklingError) as error:
             raise InputError(f"FID: its network's weights cannot be had ({first_line(error)}).") from error
 
     def __call__(self, image: Tensor) -> NDArray[np.float32]:
@@ -120,7 +121,11 @@ def frechet_distance(fake: NDArray[Any], real: NDArray[Any]) -> float:
 
 
 def kernel_distance(fake: NDArray[Any], real: NDArray[Any], *, seed: int = 0) -> float:
-    """Squared maximum mean discrepancy of two sets of features under KID's cubic kernel, averaged over subsets."""
+    """KID of two sets of features: the squared maximum mean discrepancy under a cubic kernel, averaged over subsets.
+
+    Fills and photos come in pairs, and a picture is nearer to its own photo than to others: that lowers the value by an
+    amount that falls with the number of pictures. Compare values of as many pictures alone.
+    """
     _require("torchmetrics")
     from torchmetrics.image.kid import KernelInceptionDistance  # noqa: PLC0415
 

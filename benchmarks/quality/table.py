@@ -13,6 +13,7 @@ from benchmarks.quality.statistics import Estimate, difference_of, mean_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+LEAST_PICTURES = 100  # for FID and KID: fewer measure their own bias
 _DIGITS = {"psnr": 2, "fid": 1}
 
 
@@ -45,7 +46,7 @@ def summarise(records: Sequence[dict[str, Any]]) -> list[Row]:
         chosen = _chosen(records, kind, method)
         photos = [r["photo"] for r in chosen]
         values = {name: mean_of([r["scores"][name] for r in chosen], photos) for name in _shared(chosen)}
-        if all("features" in r for r in chosen) and len(chosen) > 1:
+        if all("features" in r for r in chosen) and len(chosen) >= LEAST_PICTURES:
             values |= _distribution(chosen)
         rows.append(Row(kind, method, len(chosen), values))
     return rows
@@ -85,10 +86,11 @@ def as_markdown(rows: Sequence[Row], differences: Sequence[Difference], missing:
     ]
     if differences:
         names = _names([difference.values for difference in differences])
-        heading = f"Differences picture by picture, `{differences[0].method}` less the other"
+        known = any(not np.isnan(value.low) for d in differences for value in d.values.values())
+        bold = "; bold where the 95 % interval excludes 0" if known else ""
         lines += [
             "",
-            f"{heading}; bold where the 95 % interval excludes 0:",
+            f"Differences picture by picture, `{differences[0].method}` less the other{bold}:",
             "",
             "| " + " | ".join(["hole", "against", *names]) + " |",
             "|" + "---|" * (len(names) + 2),
@@ -105,7 +107,7 @@ def _distribution(chosen: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
     fake, real = (np.stack([np.load(r["features"][name]) for r in chosen]) for name in ("fake", "real"))
     # Without an interval: pictures drawn twice, as a bootstrap draws them, would bias both distances.
     values = {"fid": frechet_distance(fake, real), "kid": kernel_distance(fake, real)}
-    return {name: Estimate(value, np.nan, np.nan) for name, value in values.items()}
+    return {name: Estimate(value) for name, value in values.items()}
 
 
 def _chosen(records: Sequence[dict[str, Any]], kind: str, method: str) -> list[dict[str, Any]]:

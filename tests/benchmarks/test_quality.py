@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy import linalg
 
+from benchmarks.quality import table
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.methods import Method
 from benchmarks.quality.run import Bench, find_cases, measure_all
 from benchmarks.quality.scores import Perceptual, frechet_distance, kernel_distance, score
-from benchmarks.quality.statistics import bootstrap, difference_of, mean_of
+from benchmarks.quality.statistics import difference_of, mean_of
 from benchmarks.quality.table import as_markdown, compare, summarise
 from refiner import Settings
 from refiner.errors import InputError
@@ -80,21 +81,40 @@ def test_lpips_is_torchmetrics_where_it_can_be_had() -> None:
 
 def test_bootstrap_draws_photos_not_pictures() -> None:
     # Ten pictures of each of two photos: the mean moves between the photos' values.
-    groups = ["a"] * 10 + ["b"] * 10
-    estimate = mean_of([0.0] * 10 + [1.0] * 10, groups)
+    groups = [name for name in "abcdef" for _ in range(10)]
+    estimate = mean_of([float(name in "ace") for name in groups], groups)
     assert estimate.value == 0.5
-    assert (estimate.low, estimate.high) == (0, 1)
-    single = mean_of([0.0, 1.0] * 10, [str(i) for i in range(20)])
-    assert 0.2 < single.low < 0.5 < single.high < 0.8
+    single = mean_of([0.0, 1.0] * 30, [str(i) for i in range(60)])
+    assert 0.3 < single.low < 0.5 < single.high < 0.7
+    assert estimate.high - estimate.low > 2 * (single.high - single.low)
 
 
-def test_interval_covers_as_often_as_it_says() -> None:
+@pytest.mark.parametrize("photos", [5, 12, 40])
+def test_interval_covers_as_often_as_it_says(photos) -> None:
+    groups = [str(i // 2) for i in range(2 * photos)]  # two crops of each photo, which are alike
     covered = 0
-    for seed in range(60):
-        values = np.random.default_rng(seed).normal(size=40)
-        estimate = bootstrap([str(i) for i in range(40)], lambda i, v=values: float(v[i].mean()), resamples=300)
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        values = np.repeat(rng.normal(size=photos), 2) + rng.normal(0, 0.1, 2 * photos)
+        estimate = mean_of(values, groups)
         covered += estimate.low <= 0 <= estimate.high
-    assert covered >= 51  # 95 % of 60 is 57
+    assert 366 <= covered <= 394  # 95 % of 400 is 380; three standard deviations
+
+
+def test_few_photos_have_no_interval() -> None:
+    for photos in (1, 4):
+        estimate = mean_of([0.1, 0.2, 0.3, 0.4], [str(i % photos) for i in range(4)])
+        assert estimate.value == pytest.approx(0.25)
+        assert np.isnan([estimate.low, estimate.high]).all()
+        assert not estimate.excludes_zero
+
+
+def test_infinite_values_have_no_interval() -> None:
+    groups = list("abcdef")
+    estimate = mean_of([np.inf, 20, 21, 22, 23, 24], groups)
+    assert estimate.value == np.inf
+    assert np.isnan(estimate.low)
+    assert difference_of([np.inf, 20, 21, 22, 23, 24], [np.inf, 20, 21, 22, 23, 24], groups).value == 0
 
 
 def test_paired_differences_see_what_means_do_not() -> None:
@@ -111,9 +131,9 @@ def record(name, method, l1, photo="p"):
 
 
 def test_tables() -> None:
-    records = [record(f"n{i}", m, v + i / 100, str(i)) for i in range(4) for m, v in (("plain", 0.3), ("refined", 0.2))]
+    records = [record(f"n{i}", m, v + i / 100, str(i)) for i in range(5) for m, v in (("plain", 0.3), ("refined", 0.2))]
     text = as_markdown(summarise(records), compare(records, "refined"), ["LPIPS: no weights."])
-    assert "| thick | plain | 4 | 0.3150 (" in text
+    assert "| thick | plain | 5 | 0.3200 (" in text
     assert "| thick | plain | **-0.1000 (-0.1000 to -0.1000)** | +0.00 (+0.00 to +0.00) |" in text
     assert "Not measured: LPIPS: no weights." in text
 
@@ -164,12 +184,58 @@ def test_command_writes_a_report_that_stands_alone(pairs, tmp_path) -> None:
     preset.write_text(PRESET.replace("steps: 3", "steps: 2"))  # other settings are measured anew, for refinement alone
     assert quality(*common).exit_code == 0
     assert len(list((out / "cache").rglob("*.png"))) == 16
-    # Two sets of settings side by side.
-    other = tmp_path / "other.yaml"
-    other.write_text(PRESET + "erosion: 3\n")
-    assert quality(*common, "--methods", f"refined,refined@{other}").exit_code == 0
-    assert len(list((out / "cache").rglob("*.png"))) == 20
-    assert f"| thick | refined@{other} | " in (out / "report.md").read_text().split("Differences")[1]
+    # Elsewhere, nothing is computed anew either.
+    moved = tmp_path / "moved"
+    out.rename(moved)
+    common[2] = moved
+    made = {path: path.stat().st_mtime_ns for path in (moved / "cache").rglob("*.png")}
+    assert quality(*common).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in (moved / "cache").rglob("*.png")} == made
+
+
+def test_settings_are_compared_side_by_side(pairs, tmp_path) -> None:
+    out = tmp_path / "out"
+    presets = [tmp_path / "one.yaml", tmp_path / "other.yaml"]
+    presets[0].write_text(PRESET)
+    presets[1].write_text(PRESET + "erosion: 3\nmatch_color: true\n")
+    methods = [f"{way}@{preset}" for way in ("refined", "plain") for preset in presets]
+    common = [pairs, "--out", out, "--model", GOLDEN, "--device", "cpu", "--methods", ",".join(methods)]
+    assert quality(*common, "--steps", "2").exit_code == 0
+    told = json.loads((out / "records.json").read_text())
+    assert [told["methods"][name]["settings"].get("erosion") for name in methods] == [15, 3, None, None]
+    assert [told["methods"][name]["settings"]["match_color"] for name in methods] == [False, True, False, True]
+    assert told["methods"][methods[0]]["settings"]["lr"] == 0.002  # the model's own
+    assert {len(record["losses"]) for record in told["records"][:2]} == {2}  # --steps goes over each preset's
+    scores = {(r["name"], r["method"]): r["scores"]["l1"] for r in told["records"] if r["kind"] == "thick"}
+    for name in {name for name, _ in scores}:
+        assert len({scores[name, method] for method in methods}) == 4
+    text = (out / "report.md").read_text()
+    assert f"| thick | {methods[1]} | " in text.split("Differences")[1]
+    assert "No intervals: they need 5 photos" in text
+
+
+def test_what_is_left_out_is_told(pairs, tmp_path) -> None:
+    thin = pairs / "thin"
+    for mask in thin.glob("*_mask*"):
+        mask.rename(mask.with_name(mask.name.replace("_mask", "-hole")))
+    (pairs / "thick" / "alone.png").write_bytes(next((pairs / "thick").glob("0_crop000.png")).read_bytes())
+    preset = tmp_path / "large.yaml"
+    preset.write_text("min_side: 512\n")
+    common = ["--out", tmp_path / "out", "--model", GOLDEN, "--preset", preset, "--device", "cpu"]
+    result = quality(pairs, *common)
+    assert result.exit_code == 0
+    assert f"left out: {thin}: nothing to do" in result.output
+    assert "alone.png: has no mask" in result.output
+    assert "Nothing was refined in 2 pictures" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_photos_with_crop_in_their_names_are_photos_of_their_own(tmp_path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(photos / f"x_cropped_{number}.png")
+    draw_set(photos, tmp_path / "pairs", kind="thick", size=64, crops=2)
+    assert {case.photo for case in find_cases(tmp_path / "pairs")} == {f"x_cropped_{number}" for number in range(3)}
 
 
 def test_results_change_nothing_but_the_hole(pairs) -> None:
@@ -190,7 +256,8 @@ def test_results_change_nothing_but_the_hole(pairs) -> None:
     assert len(models) == 1
 
 
-def test_features_of_a_photo_are_computed_once(pairs, tmp_path) -> None:
+def test_features_of_a_photo_are_computed_once(pairs, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(table, "LEAST_PICTURES", 2)
     seen = []
 
     class Features:
@@ -217,6 +284,7 @@ def test_features_of_a_photo_are_computed_once(pairs, tmp_path) -> None:
     ("arguments", "words"),
     [
         (["--methods", "magic"], "magic"),
+        (["--methods", "plain,plain"], "names one twice"),
         (["--methods", "refined@nowhere"], "nowhere"),
         (["--model", "nonsense"], "nonsense"),
         (["--preset", "nonsense"], "nonsense"),
@@ -226,4 +294,28 @@ def test_bad_input_is_one_line(pairs, tmp_path, arguments, words) -> None:
     result = quality(pairs, "--out", tmp_path / "out", *arguments)
     assert result.exit_code == 2
     assert words in result.output
-    assert quality(tmp_path / "nowhere", "--out", tmp_path / "out").exit_code == 2
+    assert len(result.output.splitlines()) == 1
+
+
+def test_bad_files_are_one_line(pairs, tmp_path) -> None:
+    file, taken, preset = tmp_path / "file", tmp_path / "taken", tmp_path / "small.yaml"
+    file.write_text("x")
+    (taken / "report.html").mkdir(parents=True)
+    preset.write_text(PRESET + "pixel_budget: 4096\n")
+    empty = tmp_path / "black" / "a_mask.png"
+    empty.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(empty.with_name("a.png"))
+    Image.new("L", (64, 64)).save(empty)
+    model = ["--model", GOLDEN, "--device", "cpu"]
+    out = ["--out", tmp_path / "out"]
+    for arguments, words in (
+        ([tmp_path / "nowhere", *out], "nowhere: expected a folder"),
+        ([pairs, "--out", file], "file: the folder cannot be made"),
+        ([pairs, "--out", taken], "report.html: is a folder"),
+        ([pairs, *out, *model, "--preset", preset], "pixel_budget of 4096"),
+        ([pairs, *out, *model, "--inception", tmp_path / "no.pth"], "no.pth is not a file"),
+        ([empty.parent, *out, *model], f"{empty}: the mask is black all over"),
+    ):
+        result = quality(*arguments)
+        assert (result.exit_code, len(result.output.splitlines())) == (2, 1), result.output
+        assert words in result.output
