@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path  # noqa: TC003  dataclass fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from refiner.budget import memory_for
 from refiner.devices import pick_devices
 from refiner.errors import InputError, RefinerError
 from refiner.files import make_folder, write_atomic
@@ -76,13 +77,17 @@ class Worker:
     Args:
         work: what to do.
         devices: where to compute.
+        share: of the free memory that is this worker's, where others work on the same machine.
 
     Raises:
         ModelError: the model cannot be had.
     """
 
-    def __init__(self, work: Work, devices: tuple[torch.device, ...]) -> None:
+    def __init__(self, work: Work, devices: tuple[torch.device, ...], *, share: float = 1) -> None:
         self._work, self._devices = work, devices
+        self._settings = work.settings
+        if share < 1 and work.settings.memory is None:
+            self._settings = replace(work.settings, memory=str(memory_for(devices, share)))
         self._model: Inpainter = load_model(work.model, weights=work.weights)
 
     def __call__(self, pair: Pair) -> dict[str, Any]:
@@ -104,7 +109,7 @@ class Worker:
         work, target = self._work, self._work.target(pair)
         picture, hole = read_photo(pair.image, pair.mask, work.mask_options)
         check_fits(target, picture.mode, picture.size)
-        filled, result = fill(self._model, picture, hole, work.settings, self._devices)
+        filled, result = fill(self._model, picture, hole, self._settings, self._devices)
         target.parent.mkdir(parents=True, exist_ok=True)
         quality = work.quality if takes_quality(target) else None  # a folder may hold both kinds
         write_atomic({target: as_file(filled, hole, pair.image, target, quality)})
@@ -144,7 +149,8 @@ class ReportFile:
         overwrite: start over where there is a report, and replace results.
 
     Raises:
-        InputError: there is a report, or a result, and neither is asked for.
+        InputError: there is a report, or a result, and neither is asked for; or results to go on from were made with
+            another model or other settings.
     """
 
     def __init__(self, work: Work, pairs: Sequence[Pair], *, resume: bool, overwrite: bool) -> None:
@@ -152,17 +158,21 @@ class ReportFile:
         own = {work.name(pair) for pair in pairs}
         self._others: list[dict[str, Any]] = []  # lines of photos that are not in this batch
         self._rows: dict[str, dict[str, Any]] = {}
-        if resume:
+        if resume and self._path.is_file():
             for row in _read_rows(self._path):
                 if row["output"] not in own:
                     self._others.append(row)
                 elif row.get("status") == "ok" and (work.out / row["output"]).is_file():
+                    _check_alike(row, work)
                     self._rows[row["output"]] = row
         elif not overwrite:
             there = [self._path, *(work.out / name for name in sorted(own))]
             existing = next((path for path in there if path.exists()), None)
             if existing is not None:
-                raise InputError(f"{existing}: exists already; add --resume to go on, or --overwrite to start over.")
+                how = "add --resume to go on, or --overwrite to start over"
+                if resume:
+                    how = f"no {REPORT} tells of it; add --overwrite in place of --resume to replace it"
+                raise InputError(f"{existing}: exists already; {how}.")
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -239,9 +249,28 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and "output" in row:
+        if isinstance(row, dict) and isinstance(row.get("output"), str):
             rows.append(row)
     return rows
+
+
+def _check_alike(row: dict[str, Any], work: Work) -> None:
+    """Refuse to put results of another model or of other settings beside those to come."""
+    now = _comparable(work.model, asdict(work.settings))
+    before = _comparable(row.get("model"), row.get("settings"))
+    differing = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
+    if differing:
+        name = differing[0]
+        raise InputError(
+            f"{work.out / row['output']}: was made with {name} {before.get(name)}, not {now.get(name)}; go on with the "
+            "same, or add --overwrite in place of --resume."
+        )
+
+
+def _comparable(model: object, settings: object) -> dict[str, Any]:
+    """What decides a result: the model and the settings but for the memory, as JSON holds them."""
+    known: dict[str, Any] = json.loads(json.dumps(settings)) if isinstance(settings, dict) else {}
+    return {"model": model, **{name: value for name, value in known.items() if name != "memory"}}
 
 
 def _scales(result: Result) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from refiner.units import format_bytes, parse_bytes
 from refiner.windows import Window, find_windows, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from refiner.settings import Settings
 
@@ -112,8 +112,7 @@ class Planner:
         if settings.memory is not None:
             budget = parse_bytes(settings.memory)
         else:
-            devices = placed_on(model) or (image.device,)  # what is kept is shared about evenly
-            budget = int(min(free_bytes(device) for device in devices) * len(devices) * _SHARE_OF_FREE)
+            budget = memory_for(placed_on(model) or (image.device,))
         self._model = model
         self._device = image.device
         self._on_plan = on_plan
@@ -213,6 +212,12 @@ def scale_windows(model: Inpainter, hole: Tensor, settings: Settings, context: f
     windows = find_windows(hole, context=context, least=native_side(model), multiple=model.multiple)
     worth_it = sum(window.area for window in windows) < _WORTH_IT * everything.area
     return tuple(windows) if windows and worth_it else (everything,)
+
+
+def memory_for(devices: Sequence[torch.device], share: float = 1) -> int:
+    """Bytes that work on the devices may take: most of what is free, or a share of that for one of several workers."""
+    # What is kept is shared about evenly by the devices.
+    return int(min(free_bytes(device) for device in devices) * len(devices) * _SHARE_OF_FREE * share)
 
 
 def free_bytes(device: torch.device) -> int:

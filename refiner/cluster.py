@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ _START_SECONDS = 600
 class _Actor:
     """A `Worker` in a process of its own; the device is picked where it runs."""
 
-    def __init__(self, work: Work, device: str) -> None:
-        self._worker = Worker(work, pick_devices(device))
+    def __init__(self, work: Work, device: str, share: float) -> None:
+        self._worker = Worker(work, pick_devices(device), share=share)
 
     def ready(self) -> bool:
         return True
@@ -77,7 +78,8 @@ def ray_workers(
         kind = ray.remote(num_cpus=cpus, num_gpus=gpus_per_worker, max_restarts=_RETRIES, max_task_retries=_RETRIES)(
             _Actor
         )
-        actors = _started([kind.remote(work, device) for _ in range(count)])
+        share = min(gpus_per_worker or 1 / math.ceil(count / len(nodes)), 1)
+        actors = _started([kind.remote(work, device, share) for _ in range(count)])
         yield lambda pairs: _share_out(actors, pairs, work)
     finally:
         ray.shutdown()
@@ -142,9 +144,10 @@ def _share_out(actors: list[Any], pairs: Sequence[Pair], work: Work) -> Iterator
         actor, pair = running.pop(done)
         try:
             yield ray.get(done)
-        except ray.exceptions.RayActorError as error:  # it died on this photo each time: others can take the rest
+        except ray.exceptions.RayError as error:
             yield _failed(work, pair, f"its worker died ({_last_line(error)}).")
-            continue
+            if isinstance(error, ray.exceptions.RayActorError):
+                continue  # it died on this photo each time, and stays dead: others can take the rest
         give(actor)
     for pair in waiting:
         yield _failed(work, pair, "no worker is left.")

@@ -47,7 +47,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     """
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: not readable as YAML; expected lines of `key: value`.") from error
     if values is None:
         return {}

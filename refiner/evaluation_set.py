@@ -20,6 +20,7 @@ from refiner.pairs import MASK_NAME, image_files
 from refiner.random_masks import load_mask_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
 
@@ -41,7 +42,7 @@ def draw_set(
         How many pictures were made, and the files left out with the reason.
 
     Raises:
-        InputError: there are no photos, or files exist already.
+        InputError: there are no photos, files exist already, or pictures of another draw lie in the folder.
         SettingsError: the kind is not known.
     """
     shape = load_mask_kind(kind)
@@ -50,6 +51,7 @@ def draw_set(
     if not paths:
         raise InputError(f"{images}: has no photos.")
     make_folder(out)
+    _refuse_strays(out, {f"{path.stem}_crop{number:03d}" for path in paths for number in range(crops)})
     made = 0
     taken: dict[str, Path] = {}
     for path in paths:
@@ -79,6 +81,14 @@ def draw_set(
             write_atomic({target: encode(Picture(values), target) for target, values in targets.items()})
             made += 1
     return made, left_out
+
+
+def _refuse_strays(out: Path, names: Container[str]) -> None:
+    """Refuse a folder with pictures that this draw does not replace: they would be measured among its own."""
+    for path in image_files(out)[0]:
+        match = MASK_NAME.fullmatch(path.stem)
+        if (match["name"] if match else path.stem) not in names:
+            raise InputError(f"{path}: is of another draw; choose another folder, or remove it.")
 
 
 def _scaled(picture: Picture, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

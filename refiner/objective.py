@@ -60,7 +60,7 @@ class Objective:
         )
 
     def __call__(self, prediction: Tensor) -> Tensor:
-        """Loss of each picture in the batch, (N,): its two mean absolute errors, added.
+        """Loss of each picture in the batch, (N,): its two mean absolute errors, the second weighted, added.
 
         A term with no pixels to compare is left out; gradients are those of the terms that remain.
         """

@@ -54,6 +54,7 @@ def find_pairs(
     from_alpha: bool = False,
     glob: str = "*",
     recursive: bool = False,
+    apart: Path | None = None,
 ) -> Pairing:
     """Pair a folder's images with masks.
 
@@ -67,6 +68,7 @@ def find_pairs(
         from_alpha: holes are in the images' alpha.
         glob: pattern that an image's file name must fit.
         recursive: search folders below `source` too.
+        apart: folder that is left out of the search, such as that of the results.
 
     Raises:
         InputError: a folder is not there, or no pair is found.
@@ -76,9 +78,11 @@ def find_pairs(
             raise InputError(f"{folder}: expected a folder.")
     if one_mask is not None and not one_mask.is_file():
         raise InputError(f"{one_mask}: no such mask file; check the path.")
-    files, left_out = image_files(source, recursive=recursive)
+    if not glob:
+        raise InputError("--glob: expected a pattern, such as '*.jpg', got nothing.")
+    files, left_out = image_files(source, recursive=recursive, apart=apart)
     beside = masks is None and one_mask is None and not from_alpha
-    by_image = _masks_by_image(source if beside else masks, plain_names=not beside, recursive=recursive)
+    by_image = _masks_by_image(source if beside else masks, plain_names=not beside, recursive=recursive, apart=apart)
     own_masks = {path for group in by_image.values() for path, _ in group} if beside else {one_mask}
 
     pairs: list[Pair] = []
@@ -119,13 +123,13 @@ def _output(where: str, stem: str, number: str) -> str:
 
 
 def _masks_by_image(
-    folder: Path | None, *, plain_names: bool, recursive: bool
+    folder: Path | None, *, plain_names: bool, recursive: bool, apart: Path | None
 ) -> dict[tuple[str, str], list[tuple[Path, str]]]:
     """Masks, with the number that tells several apart, by folder and name of their image."""
     by_image: dict[tuple[str, str], list[tuple[Path, str]]] = {}
     if folder is None:
         return by_image
-    for path in image_files(folder, recursive=recursive)[0]:
+    for path in image_files(folder, recursive=recursive, apart=apart)[0]:
         where = path.parent.relative_to(folder).as_posix()
         match = MASK_NAME.fullmatch(path.stem)
         if match:
@@ -135,14 +139,17 @@ def _masks_by_image(
     return by_image
 
 
-def image_files(folder: Path, *, recursive: bool = False) -> tuple[list[Path], list[tuple[Path, str]]]:
+def image_files(
+    folder: Path, *, recursive: bool = False, apart: Path | None = None
+) -> tuple[list[Path], list[tuple[Path, str]]]:
     """A folder's files with an image's ending, in order, and what looks like one and is not, with the reason."""
     Image.init()
     endings = {*Image.registered_extensions(), ".heic", ".heif", ".avif"}
     files: list[Path] = []
     left_out: list[tuple[Path, str]] = []
+    below = apart is not None and folder in apart.parents  # a folder within it is searched all the same
     for path in _entries(folder, recursive=recursive):
-        if path.suffix.lower() not in endings:
+        if path.suffix.lower() not in endings or (below and apart in path.parents):
             continue
         if path.is_file():
             files.append(path)

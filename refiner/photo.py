@@ -62,6 +62,8 @@ def inpaint(
     options = mask_options or MaskOptions()
     if mask is None and not options.from_alpha:
         raise InputError("mask: must be given, unless mask_options takes it from the photo's alpha.")
+    if mask is not None and options.from_alpha:
+        raise InputError("mask: is not used where mask_options takes it from the photo's alpha; leave one of them out.")
     picture, hole = read_photo(image, mask, options)
     if isinstance(settings, str):
         settings = load_preset(settings)

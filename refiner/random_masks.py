@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MAX_SEGMENTS = 5
 _MIN_LENGTH, _MIN_WIDTH = 10, 5  # what is drawn is added to these
 _TRIES = 1000
+_MOST = 100_000  # of anything counted in pixels or strokes
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,23 @@ class MaskKind:
     max_area: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not 0 < self.max_area <= 1 or self.boxes_weight < 0:
-            raise SettingsError("size, max_area and boxes_weight: expected positive numbers, max_area at most 1.")
+        if self.size < 1 or not 0 < self.max_area <= 1:
+            raise SettingsError("size and max_area: expected positive numbers, max_area at most 1.")
+        if (self.boxes is None) != (self.boxes_weight == 0) or not 0 <= self.boxes_weight < math.inf:
+            raise SettingsError("boxes_weight: expected a number above 0 together with boxes, and none without.")
         for part in (self.strokes, self.boxes):
-            if part is not None and not 1 <= part.min_times <= part.max_times:
+            if part is None:
+                continue
+            if not 1 <= part.min_times <= part.max_times:
                 raise SettingsError("min_times and max_times: expected whole numbers from 1, in this order.")
+            if max(vars(part).values()) > _MOST:
+                raise SettingsError(f"times, widths, lengths and sizes: expected at most {_MOST}.")
         if self.strokes.max_width < 1 or self.strokes.max_length < 1 or self.strokes.max_angle < 1:
             raise SettingsError("max_width, max_length and max_angle: expected whole numbers from 1.")
-        if self.boxes is not None and not 1 <= self.boxes.min_size < self.boxes.max_size:
-            raise SettingsError("min_size and max_size: expected whole numbers from 1, the latter larger.")
+        if self.boxes is not None and not (1 <= self.boxes.min_size < self.boxes.max_size and self.boxes.margin >= 0):
+            raise SettingsError(
+                "min_size, max_size and margin: expected whole numbers from 1, the second larger, and margin from 0."
+            )
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Draw one hole.

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from refiner.errors import ModelError
+from refiner.errors import ModelError, RefinerError, first_line
 from refiner.inpainter import Inpainter
 
 if TYPE_CHECKING:
@@ -113,7 +113,12 @@ def _made(offered: Any, name: str, weights: Path | None) -> Inpainter:
     """The inpainter that was offered, or that the callable offered makes."""
     model = offered
     if callable(offered) and (isinstance(offered, type) or not isinstance(offered, Inpainter)):
-        model = offered(weights) if weights is not None else offered()
+        try:
+            model = offered(weights) if weights is not None else offered()
+        except RefinerError:
+            raise
+        except Exception as error:  # user code can fail in any way
+            raise ModelError(f"{name}: could not be made ({type(error).__name__}: {first_line(error)}).") from error
     elif weights is not None:
         raise ModelError(f"{name}: is a model itself and takes no separate weights.")
     if not isinstance(model, Inpainter):

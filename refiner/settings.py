@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -14,6 +13,8 @@ from refiner.units import parse_bytes
 Keep = Literal["best", "last"]
 Windows = Literal["auto", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
+_MAX_EROSION = 255  # its cost grows with the square
+_MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,16 @@ class Settings:
             value = getattr(self, name)
             _require(name, value, value is None or _is_int(value, least), f"a whole number from {least} or null")
         _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
-        _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0 or null")
-        odd = _is_int(self.erosion, 1) and self.erosion % 2 == 1
-        _require("erosion", self.erosion, odd, "an odd whole number from 1")
+        _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0, up to 1e6, or null")
+        odd = _is_int(self.erosion, 1) and self.erosion % 2 == 1 and self.erosion <= _MAX_EROSION
+        _require("erosion", self.erosion, odd, f"an odd whole number from 1 to {_MAX_EROSION}")
         weight = self.guide_weight
-        _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0")
-        _require("context", self.context, _is_positive(self.context), "a number above 0")
+        _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
+        _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
         rates = self.leaf_rates
         valid = rates is None or (isinstance(rates, Mapping) and all(_is_rate(*item) for item in rates.items()))
-        _require("leaf_rates", rates, valid, "names and numbers from 0, or null")
+        _require("leaf_rates", rates, valid, "names and numbers from 0 to 1e6, or null")
         for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
@@ -140,8 +141,7 @@ def _is_int(value: object, least: int) -> bool:
 
 
 def _is_positive(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0  # type: ignore[arg-type,operator]
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MAX_NUMBER
 
 
 def _is_rate(name: object, value: object) -> bool:

@@ -50,4 +50,7 @@ def main() -> None:
     except RefinerError as error:
         click.echo(f"Error: {error}", err=True)
         code = BAD_INPUT
+    except OSError as error:  # of the system rather than of one file's content: a name too long, a disk gone
+        click.echo(f"Error: {error.filename or 'system'}: {error.strerror or error}.", err=True)
+        code = BAD_INPUT
     sys.exit(code)

@@ -80,6 +80,8 @@ def batch(
         raise InputError("--ray-address, --workers and --gpus-per-worker: without effect without --ray.")
     if choices.idle():
         raise InputError(f"{', '.join(choices.idle())}: without effect together with --no-refine.")
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite: one goes on, the other starts over; give one of them.")
     if ending is not None:
         ending = f".{ending.removeprefix('.')}"
         format_of(Path(f"--format x{ending}"))
@@ -92,15 +94,15 @@ def batch(
     weights = None if choices.weights is None else choices.weights.absolute()
     work = Work(out, model, weights, choices.settings(), options, quality, ending)
     pairing = find_pairs(
-        source, masks=masks, one_mask=one_mask, from_alpha=options.from_alpha, glob=glob, recursive=recursive
+        source, masks=masks, one_mask=one_mask, from_alpha=options.from_alpha, glob=glob, recursive=recursive, apart=out
     )
     pairs, doubled = check_targets(work, pairing.pairs)
     left_out = [*pairing.left_out, *doubled]
-    if dry_run:
-        _show(work, pairs, left_out)
-        return
     report = ReportFile(work, pairs, resume=resume, overwrite=overwrite)
     todo = [pair for pair in pairs if not report.has(work.name(pair))]
+    if dry_run:
+        _show(work, todo, left_out, len(pairs) - len(todo))
+        return
     if todo:
         start = local_worker
         if on_ray:
@@ -145,13 +147,14 @@ def _megapixels(path: Path) -> float:
     return height * width / 1e6
 
 
-def _show(work: Work, pairs: Sequence[Pair], left_out: Sequence[tuple[Path, str]]) -> None:
+def _show(work: Work, todo: Sequence[Pair], left_out: Sequence[tuple[Path, str]], skipped: int) -> None:
     """What would be done."""
-    for pair in pairs:
+    for pair in todo:
         click.echo(f"{pair.image} + {pair.mask or 'its alpha'} -> {work.target(pair)}")
     for path, reason in left_out:
         click.echo(f"left out: {path}: {reason}")
-    click.echo(f"{len(pairs)} to make, {len(left_out)} files left out.", err=True)
+    before = f"{skipped} done before, " if skipped else ""
+    click.echo(f"{len(todo)} to make, {before}{len(left_out)} files left out.", err=True)
 
 
 def _conclude(rows: list[dict[str, Any]], left_out: Sequence[tuple[Path, str]], skipped: int, *, quiet: bool) -> None:

@@ -64,9 +64,11 @@ class Targets:
         files = [path for path in (self.output, self.compare, self.report) if path is not None]
         for path in files:
             check_target(path, overwrite=overwrite)
-        resolved = [path.resolve() for path in files]
+        named = [*files, *([] if self.scales is None else [self.scales])]
+        resolved = [path.resolve() for path in named]
         if len(set(resolved)) < len(resolved):
-            raise InputError(f"{files[-1]}: named for two outputs; give each its own file.")
+            twice = next(path for path in reversed(named) if resolved.count(path.resolve()) > 1)
+            raise InputError(f"{twice}: named for two outputs; give each its own file.")
         for name in {self.output, self.compare or self.output}:
             format_of(name)
         if self.quality is not None and not takes_quality(self.output):

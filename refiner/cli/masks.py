@@ -30,15 +30,22 @@ def masks(images: Path, out: Path, *, kind: str, size: int, crops: int, seed: in
     NAME_crop000_mask000.png; several kinds get a folder each.
     """
     from refiner.evaluation_set import draw_set  # noqa: PLC0415  so that help comes at once
+    from refiner.random_masks import load_mask_kind  # noqa: PLC0415
 
     if not images.is_dir():
         raise InputError(f"{images}: expected a folder of photos.")
-    kinds = [name.strip() for name in kind.split(",")]
-    total = 0
+    kinds = [name.strip() for name in kind.split(",") if name.strip()]
     for name in kinds:
-        folder = out if len(kinds) == 1 else out / Path(name).stem
+        load_mask_kind(name)  # before any is drawn
+    folders = [out if len(kinds) == 1 else out / Path(name).stem for name in kinds]
+    if not kinds or len(set(folders)) < len(folders):
+        raise InputError(f"--kind {kind}: expected names that differ, since each gives its folder the name.")
+    total = 0
+    for name, folder in zip(kinds, folders, strict=True):
         made, left_out = draw_set(images, folder, kind=name, size=size, crops=crops, seed=seed, overwrite=overwrite)
         for path, reason in left_out:
             click.echo(f"left out: {path}: {reason}", err=True)
         total += made
+    if not total:
+        raise InputError(f"{images}: none of its files is a photo that can be read.")
     click.echo(f"{total} pictures with holes in {out}", err=True)

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from refiner.cli.app import app
-from refiner.errors import InputError
+from refiner.errors import InputError, SettingsError
 from refiner.evaluation_set import draw_set
 from refiner.pairs import find_pairs
 
@@ -78,7 +78,25 @@ def test_command_line(photos, tmp_path) -> None:
     assert isinstance(again.exception, InputError)
     assert "--overwrite" in str(again.exception)
     assert run.invoke(app, [*arguments, "--overwrite"]).exit_code == 0
-    for wrong, words in ((["--kind", "fat"], "fat"), ([], "expected a folder")):
-        source = str(photos) if wrong else str(tmp_path / "no")
-        failed = run.invoke(app, ["masks", source, str(tmp_path / "x"), *wrong])
+    unreadable = tmp_path / "unreadable"
+    unreadable.mkdir()
+    (unreadable / "a.png").write_bytes(b"x")
+    same = tmp_path / "thin.yaml"
+    same.write_text("size: 512\nstrokes: {min_times: 1, max_times: 2, max_width: 9, max_length: 50}")
+    for source, kind, words in (
+        (photos, "thin,fat", "fat"),
+        (photos, f"thin,{same}", "names that differ"),
+        (photos, ",", "names that differ"),
+        (tmp_path / "no", "thin", "expected a folder"),
+        (unreadable, "thin", "none of its files"),
+    ):
+        failed = run.invoke(app, ["masks", str(source), str(tmp_path / "x"), "--kind", kind])
+        assert isinstance(failed.exception, InputError | SettingsError)
         assert words in str(failed.exception)
+        assert not list(tmp_path.glob("x/**/*.png"))
+
+
+def test_pictures_of_another_draw_are_not_mixed_in(photos, tmp_path) -> None:
+    draw_set(photos, tmp_path / "out", kind="thin", size=64, crops=2)
+    with pytest.raises(InputError, match=r"tall_crop001.*of another draw"):
+        draw_set(photos, tmp_path / "out", kind="thin", size=96, crops=1, overwrite=True)

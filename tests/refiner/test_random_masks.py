@@ -110,5 +110,15 @@ def test_unknown_kinds_and_bad_values_are_named(tmp_path):
     (tmp_path / "k.yaml").write_text("size: 512\nstrokes: {min_times: 3, max_times: 1, max_width: 2, max_length: 2}")
     with pytest.raises(SettingsError, match=r"k\.yaml.*in this order"):
         load_mask_kind(str(tmp_path / "k.yaml"))
-    with pytest.raises(SettingsError, match="max_area"):
-        dataclasses.replace(load_mask_kind("thin"), max_area=2)
+    medium = load_mask_kind("medium")
+    for change, words in (
+        ({"max_area": 2}, "max_area"),
+        ({"boxes": None}, "boxes_weight"),
+        ({"boxes_weight": 0.0}, "boxes_weight"),
+        ({"boxes_weight": float("nan")}, "boxes_weight"),
+        ({"boxes_weight": float("inf")}, "boxes_weight"),
+        ({"boxes": dataclasses.replace(medium.boxes, margin=-1)}, "margin"),
+        ({"strokes": dataclasses.replace(medium.strokes, max_times=10**30)}, "at most 100000"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            dataclasses.replace(medium, **change)
