@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SHOWN = 320  # side of the gallery's overviews and crops, in pixels
+_LABEL = 24  # characters of a name in a plot
 _RANKED_BY = "texture 0"  # lower is better
 _STYLE = (
     "body{font:15px sans-serif;max-width:1200px;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
@@ -92,7 +93,9 @@ def _plots(records: Sequence[dict[str, Any]]) -> list[str]:
         axes = figure.subplots()
         for method in methods:
             chosen = [r for r in records if r["method"] == method]
-            axes.scatter([r["hole"] for r in chosen], [r["scores"][name] for r in chosen], s=9, label=method, alpha=0.7)
+            axes.scatter(
+                [r["hole"] for r in chosen], [r["scores"][name] for r in chosen], s=9, label=_label(method), alpha=0.7
+            )
         axes.set_xlabel("hole, share of the picture")
         axes.set_ylabel(name)
         axes.legend(fontsize=7)
@@ -107,6 +110,11 @@ def _plots(records: Sequence[dict[str, Any]]) -> list[str]:
         axes.set_ylabel("loss, relative to the first")
         figures.append(_figure(figure, "loss curves"))
     return figures
+
+
+def _label(method: str) -> str:
+    """A name that leaves room for the plot; paths tell most at their end."""
+    return method if len(method) <= _LABEL else f"...{method[-_LABEL:]}"
 
 
 def _figure(figure: Any, name: str) -> str:

@@ -110,7 +110,7 @@ class Bench:
         target = picture.rgb()
         mask = torch.from_numpy(hole.mask)[None, None]
         key = _digest(method.identity, case.pair)
-        path = self._cache / case.kind / f"{case.pair.output}-{method.name.replace('/', '_')}-{key}"
+        path = self._cache / case.kind / f"{case.pair.output}-{method.described['way']}-{key}"
         record = _load(path.with_name(f"{path.name}.json"))
         image_path = path.with_name(f"{path.name}.png")
         if record is None:
@@ -120,10 +120,6 @@ class Bench:
                 raise InputError(f"{case.pair.mask}: {error}") from error
             shown = from_rgb(filled.image)
             record = {
-                "kind": case.kind,
-                "name": case.pair.output,
-                "photo": case.photo,
-                "method": method.name,
                 "hole": float(hole.mask.mean()),
                 "losses": filled.losses,
                 "seconds": filled.seconds,
@@ -134,7 +130,8 @@ class Bench:
             make_folder(path.parent)
             data = json.dumps(record).encode()
             write_atomic({image_path: encode(shown, image_path), path.with_name(f"{path.name}.json"): data})
-        # Wherever pairs and cache lie now.
+        # What it is called and where it lies may be otherwise now.
+        record |= {"kind": case.kind, "name": case.pair.output, "photo": case.photo, "method": method.name}
         record |= {"picture": str(image_path), "image": str(case.pair.image), "mask": str(case.pair.mask)}
         self._add_learned(record, path, case, target)
         return record

@@ -214,6 +214,18 @@ def test_settings_are_compared_side_by_side(pairs, tmp_path) -> None:
     assert "No intervals: they need 5 photos" in text
 
 
+def test_equal_settings_by_two_names_are_filled_once_and_told_apart(pairs, tmp_path) -> None:
+    preset = tmp_path / ("x" * 150) / ("y" * 120 + ".yaml")  # too long for a part of a file's name
+    preset.parent.mkdir()
+    preset.write_text(PRESET)
+    methods = f"refined,refined@{preset}"
+    common = [pairs, "--out", tmp_path / "out", "--model", GOLDEN, "--device", "cpu", "--preset", preset]
+    assert quality(*common, "--methods", methods).exit_code == 0
+    assert len(list((tmp_path / "out" / "cache").rglob("*.png"))) == 4
+    records = json.loads((tmp_path / "out" / "records.json").read_text())["records"]
+    assert {record["method"] for record in records} == set(methods.split(","))
+
+
 def test_what_is_left_out_is_told(pairs, tmp_path) -> None:
     thin = pairs / "thin"
     for mask in thin.glob("*_mask*"):
