@@ -82,6 +82,8 @@ class FrozenGradients(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         handler = _HANDLERS.get(func)
+        if handler is not None and "input" in kwargs:
+            args, kwargs = (kwargs["input"], *args), {key: kwargs[key] for key in kwargs if key != "input"}
         result = handler(self, *args, **kwargs) if handler is not None else NotImplemented
         if result is not NotImplemented:
             return result
@@ -93,6 +95,8 @@ class FrozenGradients(TorchFunctionMode):
         """A weight in the precision of convolutions, cast once."""
         if self._conv_dtype is None or weight.dtype == self._conv_dtype:
             return weight
+        if not isinstance(weight, torch.nn.Parameter):  # computed anew for each prediction, as by weight_norm
+            return weight.detach().to(self._conv_dtype)
         if id(weight) not in self._casts:
             cast = torch.nn.Parameter(weight.detach().to(self._conv_dtype), requires_grad=False)
             self._casts[id(weight)] = weight, cast  # holds the weight too: the id of a freed one is used again
@@ -111,8 +115,13 @@ class FrozenGradients(TorchFunctionMode):
         """`conv2d`."""
         if padding == "valid":
             padding = 0
-        if isinstance(padding, str):
-            return NotImplemented
+        if padding == "same":
+            if _learns(weight, bias) or _pair(stride) != (1, 1):
+                return NotImplemented
+            total = [d * (k - 1) for d, k in zip(_pair(dilation), weight.shape[2:], strict=True)]
+            padding = [side // 2 for side in total]
+            if any(side % 2 for side in total):  # then one more at the far end
+                x = functional.pad(x, (0, total[1] % 2, 0, total[0] % 2))
         return self._convolve(x, weight, bias, ConvShape(_pair(stride), _pair(padding), _pair(dilation), groups))
 
     def conv_transpose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from fractions import Fraction
 
 import pytest
@@ -81,6 +82,7 @@ LAYERS = {
     "grouped conv": nn.Conv2d(4, 6, (3, 5), groups=2, padding=(0, 2)),
     "valid conv": nn.Conv2d(4, 6, 3, padding="valid"),
     "same conv": nn.Conv2d(4, 6, 3, padding="same"),
+    "same conv of even sides": nn.Conv2d(4, 6, (4, 2), dilation=(1, 3), padding="same"),
     "reflecting conv": nn.Conv2d(4, 6, 5, padding=2, padding_mode="reflect"),
     "replicating conv": nn.Conv2d(4, 6, 5, padding=2, padding_mode="replicate"),
     "circular conv": nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
@@ -98,6 +100,7 @@ LAYERS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # PyTorch's own, of even sides
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_agree_with_autograd(name, channels_last) -> None:
@@ -116,12 +119,28 @@ def test_functions_and_methods_are_seen_as_modules_are() -> None:
         x = torch.relu(functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), weight))
         x = functional.relu(torch.conv2d(x, weight, padding=1), inplace=True)
         x = functional.conv2d(x, weight).relu() + functional.conv2d(x, weight).relu_()
-        return torch.relu_(functional.leaky_relu(functional.conv2d(x, weight), 0.1) * 2)
+        x = functional.leaky_relu(input=functional.conv2d(input=x, weight=weight), negative_slope=0.1)
+        return torch.relu_(torch.fft.rfft2(input=x, norm="ortho").abs() * 2)
 
     x = torch.randn(1, 4, 12, 12, dtype=torch.float64)
     check(network, x)
     with FrozenGradients():
-        assert saved_bytes(network, x) < 4 * x.numel() + weight.numel() * 8
+        assert saved_bytes(network, x) < 24 * x.numel() + weight.numel() * 8
+
+
+def test_same_convolutions_are_computed_in_half_precision_too() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 3, (2, 4), padding="same"))
+    network.requires_grad_(requires_grad=False)
+    x = torch.rand(1, 3, 20, 16)
+    with FrozenGradients(torch.bfloat16):
+        assert network(x).dtype == torch.bfloat16
+
+
+def test_casts_are_kept_for_parameters_alone() -> None:
+    mode, parameter = FrozenGradients(torch.bfloat16), nn.Parameter(torch.rand(2, 2))
+    assert mode.cast(parameter) is mode.cast(parameter)
+    computed = weakref.ref(mode.cast(parameter.detach() * 2))  # as by weight_norm, anew for each prediction
+    assert computed() is None
 
 
 @settings(max_examples=25, deadline=None)
