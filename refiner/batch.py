@@ -16,7 +16,7 @@ from refiner.files import make_folder, write_atomic
 from refiner.image_writing import check_fits, default_ending, reductions, takes_quality
 from refiner.masks import MaskOptions
 from refiner.peak import Peak
-from refiner.photo import as_file, fill, read_photo
+from refiner.photo import as_file, fill, read_photo, stays_as_it_is
 from refiner.registry import load_model
 from refiner.settings import Settings
 
@@ -108,12 +108,13 @@ class Worker:
     def _fill(self, pair: Pair) -> dict[str, Any]:
         work, target = self._work, self._work.target(pair)
         picture, hole = read_photo(pair.image, pair.mask, work.mask_options)
-        check_fits(target, picture.mode, picture.size)
+        check_fits(target, picture.mode, picture.size, picture.metadata)
         filled, result = fill(self._model, picture, hole, self._settings, self._devices)
         target.parent.mkdir(parents=True, exist_ok=True)
         quality = work.quality if takes_quality(target) else None  # a folder may hold both kinds
         write_atomic({target: as_file(filled, hole, pair.image, target, quality)})
-        notes = [*([hole.warning] if hole.warning else []), *reductions(picture, target, quality)]
+        notes = [hole.warning] if hole.warning else []
+        notes += [] if stays_as_it_is(filled, hole, target, quality) else reductions(picture, target, quality)
         return {
             "size": list(filled.size[::-1]),
             "scales": _scales(result),

@@ -86,13 +86,20 @@ def read_plain(source: Source, role: str) -> tuple[Image.Image, str]:
         if source.dtype == np.bool_:
             source = source.astype(np.uint8) * 255
         colour, alpha = _from_array(source, role)
-        if colour.dtype == np.uint16:  # labels: any of them counts
-            colour = np.ceil(colour / 257).astype(np.uint8)
-            alpha = None if alpha is None else np.ceil(alpha / 257).astype(np.uint8)
-        return Picture(colour, alpha).to_pil(), role
+        return _lifted(colour, alpha).to_pil(), role
     image, name, path = _opened(source, role)
     with image if path is not None else nullcontext():
+        file = path or _own_file(image)
+        if file is not None and _is_deep(image):
+            colour, alpha = _decode_deep(file, image, grey=False)
+            return _lifted(colour, alpha).to_pil(), name
         return _decoded(image, name, role), name
+
+
+def _lifted(colour: Values, alpha: Values | None) -> Picture:
+    """In 8 bits, where any value above 0 stays above 0: labels in a mask count, however small."""
+    planes = [None if plane is None else np.ceil(plane / 257).astype(np.uint8) for plane in (colour, alpha)]
+    return Picture(colour, alpha) if colour.dtype == np.uint8 else Picture(planes[0], planes[1])  # type: ignore[arg-type]
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -119,8 +126,8 @@ def is_sideways(turned: Image.Transpose | None) -> bool:
 
 
 def _picture(image: Image.Image, name: str, path: Path | None) -> Picture:
-    layout = str(getattr(image, "tile", ""))  # asked first: reading EXIF may decode, which forgets it
-    deep = ";16" in layout and not image.mode.startswith("I")  # Pillow would reduce it to 8 without a word
+    # Asked first: reading EXIF may decode, which forgets it.
+    layout, deep, bits, file = str(getattr(image, "tile", "")), _is_deep(image), _bits(image), path or _own_file(image)
     turned = orientation(image)
     metadata = {key: image.info[key] for key in _CARRIED if image.info.get(key)}
     exif = _portable_exif(image)
@@ -128,15 +135,58 @@ def _picture(image: Image.Image, name: str, path: Path | None) -> Picture:
         metadata["exif"] = exif
     if image.format in ("JPEG", "MPO"):
         metadata |= _jpeg_settings(image)
-    if path is not None and deep:
-        colour, alpha = _decode_deep(path, image, grey="LA;16" in layout)
+    if file is not None and deep:
+        colour, alpha = _decode_deep(file, image, grey="LA;16" in layout)
         to_turn = None if image.format == "TIFF" else turned  # OpenCV turns TIFF itself
     else:
         decoded = _decoded(image, name, "image")
         to_turn = orientation(decoded)  # none where Pillow turned it itself, as it does TIFF
         colour, alpha = _from_pil(decoded, name)
     colour, alpha = _turn(colour, to_turn), None if alpha is None else _turn(alpha, to_turn)
-    return Picture(colour, alpha, name, "JPEG" if image.format == "MPO" else image.format, metadata, turned)
+    stored = bits if bits > 8 * colour.itemsize else None
+    return Picture(colour, alpha, name, "JPEG" if image.format == "MPO" else image.format, metadata, turned, stored)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a file holds 16-bit colour that OpenCV reads, and Pillow would reduce to 8 bits without a word."""
+    tiles = getattr(image, "tile", None) or []
+    if image.mode.startswith("I"):
+        return False
+    # Of other maximal values in a PPM, OpenCV leaves the range as it is, and Pillow stretches it to 8 bits.
+    return ";16" in str(tiles) or (image.format == "PPM" and f", {_16_BITS})" in str(tiles))
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits a channel that a file holds, before it is decoded; 8 where it does not tell."""
+    tiles = getattr(image, "tile", None) or []
+    if ";16" in str(tiles):
+        return 16
+    if image.format == "PPM" and tiles:
+        values = [value for value in (tiles[0].args or ()) if isinstance(value, int)]
+        return max([8, *(value.bit_length() for value in values)])
+    if image.format == "JPEG2000":
+        return _jpeg2000_bits(image)
+    found = image.info.get("bit_depth")  # pillow-heif's
+    return found if isinstance(found, int) else 8
+
+
+def _jpeg2000_bits(image: Image.Image) -> int:
+    """From the codestream's header, where the first component's depth stands 40 bytes behind its marker."""
+    file: Any = getattr(image, "fp", None)
+    if file is None:
+        return 8
+    position = file.tell()
+    file.seek(0)
+    head = file.read(1 << 16)
+    file.seek(position)
+    start = head.find(b"\xff\x4f\xff\x51")
+    return (head[start + 42] & 0x7F) + 1 if 0 <= start < len(head) - 42 else 8
+
+
+def _own_file(image: Image.Image) -> Path | None:
+    """The file that a PIL image is still to be decoded from; None where it is decoded, or has none."""
+    name = getattr(image, "filename", None)
+    return Path(name) if name and getattr(image, "tile", None) and Path(name).is_file() else None
 
 
 def _opened(source: str | Path | Image.Image, role: str) -> tuple[Image.Image, str, Path | None]:

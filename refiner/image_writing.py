@@ -21,9 +21,13 @@ from refiner.image_reading import register_plugins
 from refiner.images import Picture
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _DEFAULT_QUALITY = 95
+_JPEG_EXIF = 65533  # bytes of one segment
+_METADATA = {"icc_profile": "colour profile", "exif": "EXIF data", "dpi": "resolution"}
+_WITHOUT_GREY = ("WEBP", "AVIF", "HEIF")
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,17 @@ def takes_quality(path: Path) -> bool:
     return _FORMATS[format_of(path)].quality
 
 
-def check_fits(path: Path, mode: str, size: tuple[int, int]) -> None:
+def check_fits(path: Path, mode: str, size: tuple[int, int], metadata: Mapping[str, Any] | None = None) -> None:
     """Refuse ahead what the format that a file name asks for cannot hold.
 
     Args:
         path: the file to be written.
         mode: the picture's mode.
         size: its height and width.
+        metadata: that goes with it.
 
     Raises:
-        InputError: the format has no alpha or is limited to smaller sides.
+        InputError: the format has no alpha, or is limited to smaller sides or less metadata.
     """
     name = format_of(path)
     if mode.endswith("A") and not _FORMATS[name].alpha:
@@ -105,20 +110,38 @@ def check_fits(path: Path, mode: str, size: tuple[int, int]) -> None:
         raise InputError(
             f"{path}: {name} holds sides up to {_FORMATS[name].longest_side} px, not {max(size)}; use .png."
         )
+    if name == "JPEG" and len((metadata or {}).get("exif", b"")) > _JPEG_EXIF:
+        raise InputError(f"{path}: JPEG holds {_JPEG_EXIF} bytes of EXIF data, the photo has more; use a name in .png.")
 
 
 def reductions(picture: Picture, path: Path, quality: int | None = None) -> list[str]:
-    """What known pixels lose in the format that a file name asks for, a line each; nothing where they stay exact."""
+    """What a photo loses in the format that a file name asks for, a line each; nothing where it stays exact."""
     name = format_of(path)
     kind = _FORMATS[name]
     lines = []
+    if picture.stored_depth is not None:
+        lines.append(
+            f"The photo holds {picture.stored_depth} bits a channel, of which {picture.depth} were read; save it as a "
+            "16-bit TIFF first to keep them."
+        )
     if picture.depth > 8 and not kind.deep:  # noqa: PLR2004  bits
         lines.append(f"{name} holds 8 bits a channel, the photo has 16; a .png or .tif keeps them.")
     if picture.mode.startswith("CMYK") and not kind.cmyk:
         lines.append(f"{name} cannot hold CMYK, so the photo was converted to sRGB; a .tif keeps it.")
     if not kind.lossless or quality is not None:
         lines.append(f"{name} changes known pixels a little too; a .png keeps them exactly.")
+    lost = [words for key, words in _METADATA.items() if key in picture.metadata and key not in kind.metadata]
+    if "icc_profile" in kind.metadata and _is_grey_profile_of_rgb(picture, name):
+        lost.append("profile of grey")
+    if lost:
+        lines.append(f"{name} cannot hold the photo's {' and '.join(lost)}; a .png keeps them.")
     return lines
+
+
+def _is_grey_profile_of_rgb(picture: Picture, name: str) -> bool:
+    """Whether grey pixels become RGB in this format, which their profile does not describe."""
+    as_rgb = name in _WITHOUT_GREY or (name == "TIFF" and picture.mode == "LA" and picture.depth > 8)  # noqa: PLR2004
+    return picture.mode.startswith("L") and "icc_profile" in picture.metadata and as_rgb
 
 
 def encode(picture: Picture, path: Path, *, quality: int | None = None) -> bytes:
@@ -138,10 +161,12 @@ def encode(picture: Picture, path: Path, *, quality: int | None = None) -> bytes
     """
     name = format_of(path)
     kind = _FORMATS[name]
-    check_fits(path, picture.mode, picture.size)
+    check_fits(path, picture.mode, picture.size, picture.metadata)
     if quality is not None and not kind.quality:
         raise InputError(f"quality: {name} has none; leave it out, or use a name in .jpg, .webp, .avif or .heic.")
     metadata = {key: picture.metadata[key] for key in kind.metadata if key in picture.metadata}
+    if _is_grey_profile_of_rgb(picture, name):
+        del metadata["icc_profile"]
     if picture.mode.startswith("CMYK") and not kind.cmyk:
         rgb = cmyk_to_rgb(picture.colour, picture.metadata.get("icc_profile"))
         picture, _ = Picture(rgb, picture.alpha), metadata.pop("icc_profile", None)  # the profile is for inks

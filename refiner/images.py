@@ -35,6 +35,7 @@ class Picture:
         format: Pillow's name of the file format it came in, or None.
         metadata: EXIF, ICC profile, DPI and so on, as Pillow's `save` takes them.
         turned: the `Image.Transpose` that made it upright; None where it was.
+        stored_depth: bits a channel in the file, where they could not all be read; else None.
     """
 
     colour: Values
@@ -43,6 +44,7 @@ class Picture:
     format: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     turned: Image.Transpose | None = None
+    stored_depth: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:

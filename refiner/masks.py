@@ -49,6 +49,8 @@ class MaskOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < _WHITE:
             raise SettingsError(f"threshold: expected 0 to {_WHITE - 1}, got {self.threshold}.")
+        if self.resize and self.from_alpha:
+            raise SettingsError("resize: has no effect where the mask is the photo's own alpha; leave it out.")
         for name in ("dilate", "feather"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name}: expected pixels from 0, got {getattr(self, name)}.")
@@ -94,20 +96,34 @@ def read_mask(source: Source | None, picture: Picture, options: MaskOptions | No
     if opaque is not None:
         hole = hole & opaque
     warning = _suspicion(hole, name) if not options.invert else None
+    drawn = hole
     if options.dilate and hole.any():
         hole = ndimage.distance_transform_edt(~hole) <= options.dilate
     if hole.all():
-        raise InputError(
-            f"{name}: is white all over and leaves nothing of {picture.name} to go by; white marks what to remove, "
-            "the rest must be black."
-        )
+        raise InputError(_all_over(name, picture, options, drawn))
     weight = None
     if options.feather and hole.any():
         # Half a pixel, since the rim runs between pixels: the outermost has some of the fill, and N inwards all.
         depth = ndimage.distance_transform_edt(hole)
         weight = np.clip((depth - 0.5) / options.feather, 0, 1).astype(np.float32)
+        if weight.max() < 1 and warning is None:
+            warning = (
+                f"{name}: no part of the hole is wide enough for feather {options.feather}; what is there shows on."
+            )
         weight = np.where(hole, np.maximum(weight, np.float32(1e-3)), 0).astype(np.float32)
     return Hole(hole, weight, warning)
+
+
+def _all_over(name: str, picture: Picture, options: MaskOptions, drawn: Mask) -> str:
+    """Why nothing of the photo is left, in a line."""
+    if not drawn.all():
+        return f"{name}: grown by {options.dilate} pixels, its hole covers all of {picture.name}; dilate less."
+    if options.invert:
+        return f"{name}: inverted, it covers all of {picture.name}; black marks what to remove then, the rest is white."
+    return (
+        f"{name}: is white all over and leaves nothing of {picture.name} to go by; white marks what to remove, "
+        "the rest must be black."
+    )
 
 
 def _values(source: Source, picture: Picture, options: MaskOptions) -> tuple[NDArray[np.uint8], Mask | None, str]:
@@ -121,19 +137,21 @@ def _values(source: Source, picture: Picture, options: MaskOptions) -> tuple[NDA
             turn = picture.turned  # drawn on the pixels as they are stored
     if turn is not None:
         image = image.transpose(turn)
-    values, opacity = _brightness(image)
+    values, opacity = _brightness(image, name)
     if values.shape != picture.size:
         values = _resized(values, name, picture, allowed=options.resize)
         opacity = None if opacity is None else _resized(opacity, name, picture, allowed=True)
     return values, None if opacity is None else opacity > 0, name
 
 
-def _brightness(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+def _brightness(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """A pixel's highest colour value, and its alpha where the image has it."""
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     if image.mode.startswith("I;16"):
         return np.ceil(np.asarray(image).astype(np.float32) / 257).astype(np.uint8), None  # 1 of 65535 is above 0
+    if image.mode == "F":
+        raise InputError(f"{name}: holds F values without a known range, expected 8 or 16 bits; convert it first.")
     if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
         image = image.convert("RGB")
     if image.mode == "1":

@@ -70,6 +70,11 @@ def inpaint(
     network = load_model(model) if isinstance(model, str) else model
     if hole.warning is not None:
         warnings.warn(hole.warning, stacklevel=2)
+    if picture.stored_depth is not None:
+        warnings.warn(
+            f"{picture.name}: holds {picture.stored_depth} bits a channel, of which {picture.depth} were read.",
+            stacklevel=2,
+        )
     filled, result = fill(network, picture, hole, settings, pick_devices(device), progress)
     if result.shrunk_from is not None:
         (before_height, before_width), (height, width) = picture.size, filled.size
@@ -92,13 +97,18 @@ def read_photo(image: Source, mask: Source | None, options: MaskOptions) -> tupl
     return (replace(picture, alpha=None) if options.from_alpha else picture), hole
 
 
+def stays_as_it_is(picture: Picture, hole: Hole, target: Path, quality: int | None) -> bool:
+    """Whether the result is the photo's very file: there is nothing to remove, and the format is its own."""
+    return not hole.mask.any() and format_of(target) == picture.format and quality is None
+
+
 def as_file(filled: Picture, hole: Hole, original: Path, target: Path, quality: int | None) -> bytes:
-    """The result as a file; a photo with nothing to remove stays the very file where the format allows.
+    """The result as a file.
 
     Raises:
         InputError: the format cannot hold the picture.
     """
-    if not hole.mask.any() and format_of(target) == filled.format and quality is None:
+    if stays_as_it_is(filled, hole, target, quality):
         return original.read_bytes()
     return encode(filled, target, quality=quality)
 
@@ -115,8 +125,22 @@ def fill(
     """Fill a photo's hole; gives the photo and all that `refine` reports.
 
     The model is moved to the devices; where there are several, it is spread over them.
+
+    Raises:
+        RefinerError: the settings do not go together with the hole, or see `refine`.
     """
     device = devices[0]
+    budget = settings.pixel_budget
+    if (
+        hole.weight is not None
+        and settings.refine
+        and budget is not None
+        and picture.size[0] * picture.size[1] > budget
+    ):
+        raise InputError(
+            f"{picture.name}: would be shrunk to the pixel_budget of {budget}, where nothing can be blended; leave out "
+            "feather, or take another preset."
+        )
     try:
         spread(model, devices)
     except RuntimeError as error:

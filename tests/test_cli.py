@@ -114,8 +114,12 @@ def test_an_empty_mask_copies_the_photo_through(run, photo_files, tmp_path) -> N
     Image.new("L", (150, 110)).save(mask)
     code, out, err = run("inpaint", photo, mask, *QUICK, "-o", tmp_path / "same.png")
     assert (code, out) == (0, f"{tmp_path / 'same.png'}\n")
-    assert "nothing to remove" in err
+    assert err.splitlines()[-1].endswith(f"marks nothing to remove; {photo} was copied unchanged.")
     assert (tmp_path / "same.png").read_bytes() == photo.read_bytes()
+    code, _, err = run("inpaint", photo, mask, *QUICK, "-o", tmp_path / "small.jpg", "--quality", "5")
+    assert code == 0
+    assert err.splitlines()[0].startswith("JPEG changes known pixels")
+    assert err.splitlines()[-1].endswith("marks nothing to remove; no pixel was filled.")
 
 
 def test_jpeg_output_says_what_it_costs(run, photo_files, tmp_path) -> None:
@@ -140,6 +144,8 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
     Image.new("L", (6000, 20)).save(wide_mask)
     bad_key = tmp_path / "bad.yaml"
     bad_key.write_text("stepz: 3\n")
+    (tmp_path / "shrinks.yaml").write_text("pixel_budget: 4000\n")
+    (tmp_path / "new").mkdir()
     (tmp_path / "there.png").write_bytes(b"mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_bytes(b"mine")
@@ -176,6 +182,15 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
             [photo, mask, "-o", tmp_path / "o.png", "--save-scales", tmp_path / "o.png"],
             "two outputs",
         ),
+        "an output among the scales": (
+            [photo, mask, "-o", tmp_path / "new" / "scale1.png", "--save-scales", tmp_path / "new"],
+            "new",
+        ),
+        "feather where it shrinks": (
+            [photo, mask, "--feather", "3", "--preset", tmp_path / "shrinks.yaml", "--model", GOLDEN],
+            "leave out feather",
+        ),
+        "resized alpha": ([photo, "--mask-from-alpha", "--resize-mask"], "resize"),
         "a name too long": ([f"{'x' * 300}.png", mask], "File name too long"),
         "a model that cannot be made": ([photo, mask, "--model", "json:dumps"], "json:dumps: could not be made"),
         "scales folder in use": ([photo, mask, "--save-scales", tmp_path / "full"], "not empty"),
@@ -201,7 +216,8 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
         "steps in words", "bad memory", "too little memory", "bad precision",
         "bad rate", "unknown option", "one argument", "missing folder", "folder as output",
         "output exists", "report exists", "output of no format", "same file twice", "scales on the output",
-        "a name too long", "a model that cannot be made", "scales folder in use",
+        "an output among the scales", "feather where it shrinks", "resized alpha", "a name too long",
+        "a model that cannot be made", "scales folder in use",
         "idle options", "empty name", "folder as image", "numbers without a range", "quality of a PNG", "mask twice",
         "no alpha to take", "bad threshold", "bad feather", "alpha in a JPEG", "photo too wide to compare",
     ],

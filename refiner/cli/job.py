@@ -19,7 +19,7 @@ from refiner.files import check_target, write_atomic
 from refiner.image_writing import check_fits, encode, format_of, reductions, takes_quality
 from refiner.images import Picture, from_rgb
 from refiner.inpainter import Inpainter, learning_rate, native_side
-from refiner.photo import as_file, fill, read_photo
+from refiner.photo import as_file, fill, read_photo, stays_as_it_is
 from refiner.registry import load_model
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Targets:
         if len(set(resolved)) < len(resolved):
             twice = next(path for path in reversed(named) if resolved.count(path.resolve()) > 1)
             raise InputError(f"{twice}: named for two outputs; give each its own file.")
+        if self.scales is not None and self.scales.resolve() in [path.parent for path in resolved]:
+            raise InputError(f"{self.scales}: is for the scales alone; put the other files elsewhere.")
         for name in {self.output, self.compare or self.output}:
             format_of(name)
         if self.quality is not None and not takes_quality(self.output):
@@ -79,7 +81,7 @@ class Targets:
     def check_fit(self, picture: Picture) -> None:
         """Refuse before any work what the formats could not hold after it; raises `InputError`."""
         height, width = picture.size
-        check_fits(self.output, picture.mode, (height, width))
+        check_fits(self.output, picture.mode, (height, width), picture.metadata)
         if self.compare is not None:
             check_fits(self.compare, "RGB", (height, 3 * width))
 
@@ -105,6 +107,9 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
     if hole.warning is not None:
         say(f"Warning: {hole.warning}")
     targets.check_fit(picture)
+    copied = stays_as_it_is(picture, hole, targets.output, targets.quality)
+    for line in [] if copied else reductions(picture, targets.output, targets.quality):
+        say(line)
     model = load_model(request.model, weights=request.weights)
 
     def say_plan(plan: Plan) -> None:
@@ -123,7 +128,7 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
     written |= _beside(request, targets, model, result, filled, seconds)
     write_atomic(written)
 
-    for line in _how_it_went(request, targets, picture, result, native_side(model), seconds):
+    for line in _how_it_went(request, picture, result, native_side(model), seconds, copied=copied):
         say(line)
     click.echo(targets.output)
 
@@ -143,11 +148,12 @@ def _beside(
 
 
 def _how_it_went(
-    request: Request, targets: Targets, picture: Picture, result: Result, side: int, seconds: float
+    request: Request, picture: Picture, result: Result, side: int, seconds: float, *, copied: bool
 ) -> Iterator[str]:
     """What the user should know at the end, a line each."""
     if not result.scales:
-        yield f"{request.mask or 'The alpha'} marks nothing to remove; {request.image} was copied unchanged."
+        what = f"{request.image} was copied unchanged" if copied else "no pixel was filled"
+        yield f"{request.mask or 'The alpha'} marks nothing to remove; {what}."
         return
     if result.shrunk_from is not None:
         (before_height, before_width), (height, width) = picture.size, result.scales[-1].size
@@ -155,7 +161,6 @@ def _how_it_went(
             f"The photo was shrunk from {before_width}x{before_height} to {width}x{height}: preset "
             f"{request.preset} has a pixel_budget of {request.settings.pixel_budget}."
         )
-    yield from reductions(picture, targets.output, targets.quality)
     yield closing_line(result, request.settings, side, seconds, _names(request.devices))
 
 

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from refiner import InputError
 from refiner.image_reading import read_picture
-from refiner.image_writing import default_ending, encode, format_of, reductions, takes_quality
+from refiner.image_writing import check_fits, default_ending, encode, format_of, reductions, takes_quality
 from refiner.images import Picture, from_rgb
 
 RNG = np.random.default_rng(0)
@@ -120,6 +120,40 @@ def test_what_8_bits_lose_is_said(tmp_path) -> None:
     result = reread(encode(picture, tmp_path / "out.webp"), tmp_path, "webp")
     assert np.abs(result.colour * 257.0 - picture.colour).max() <= 129
     assert reductions(picture, tmp_path / "out.tif") == []
+
+
+def test_depth_is_kept_or_told_whatever_the_format(tmp_path) -> None:
+    values = noise(128, 160, 3, depth=16)
+    for name in ("a.png", "a.ppm", "a.jp2"):
+        deep_file(tmp_path, values, name)
+    with Image.open(tmp_path / "a.png") as opened:
+        for source in (tmp_path / "a.png", tmp_path / "a.ppm", opened):
+            picture = read_picture(source)
+            assert np.array_equal(picture.colour, values)
+            assert picture.stored_depth is None
+    (tmp_path / "b.ppm").write_bytes(b"P6\n160 128\n1023\n" + (values // 64).astype(">u2").tobytes())
+    for name, depth in (("a.jp2", 16), ("b.ppm", 10)):
+        picture = read_picture(tmp_path / name)
+        assert (picture.depth, picture.stored_depth) == (8, depth)
+        assert f"holds {depth} bits a channel, of which 8 were read" in reductions(picture, tmp_path / "out.png")[0]
+
+
+def test_metadata_that_a_format_cannot_hold_is_told(tmp_path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = "x" * 70_000
+    metadata = {"icc_profile": profile, "exif": exif.tobytes(), "dpi": (300.0, 300.0)}
+    picture = Picture(noise(8, 8, 3), metadata=metadata)
+    assert reductions(picture, tmp_path / "x.png") == []
+    assert reductions(picture, tmp_path / "x.bmp") == [
+        "BMP cannot hold the photo's colour profile and EXIF data; a .png keeps them."
+    ]
+    with pytest.raises(InputError, match="JPEG holds 65533 bytes of EXIF"):
+        check_fits(tmp_path / "x.jpg", picture.mode, picture.size, picture.metadata)
+    grey = Picture(noise(8, 8, 1), metadata={"icc_profile": profile})
+    assert "profile of grey" in reductions(grey, tmp_path / "x.webp")[0]
+    assert reread(encode(grey, tmp_path / "x.webp"), tmp_path, "webp").metadata == {}
+    assert reread(encode(grey, tmp_path / "x.png"), tmp_path, "png").metadata == {"icc_profile": profile}
 
 
 def test_every_value_survives_the_way_through_float() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
@@ -81,6 +82,25 @@ def test_feathering_rises_from_the_rim_inwards() -> None:
     assert grown.weight[20, 7] == pytest.approx(1 / 6)  # begins at the grown hole's rim
 
 
+def test_feathering_wider_than_the_hole_is_warned_of() -> None:
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[10:30, 10:30] = 255
+    assert read_mask(mask, picture_of(40, 40), MaskOptions(feather=9)).warning is None
+    assert "wide enough for feather 30" in read_mask(mask, picture_of(40, 40), MaskOptions(feather=30)).warning
+
+
+def test_deep_masks_count_however_small_their_values(tmp_path, picture) -> None:
+    values = np.zeros((6, 8, 3), dtype=np.uint16)
+    values[2, 3:5] = 200  # less than one of 255
+    assert cv2.imwrite(str(tmp_path / "mask.png"), values)
+    with Image.open(tmp_path / "mask.png") as opened:
+        for source in (tmp_path / "mask.png", opened):
+            assert read_mask(source, picture).mask.sum() == 2
+    Image.fromarray(np.full((6, 8), 0.9, dtype=np.float32)).save(tmp_path / "mask.tif")
+    with pytest.raises(InputError, match="F values without a known range"):
+        read_mask(tmp_path / "mask.tif", picture)
+
+
 def test_sizes_that_differ(tmp_path, picture) -> None:
     Image.new("L", (8, 7)).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match=r"mask\.png: is 8x7, image is 8x6; expected a mask of the picture's size\."):
@@ -135,8 +155,10 @@ def test_masks_that_leave_nothing(tmp_path, picture) -> None:
     Image.new("L", (8, 6), 255).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match=r"mask\.png: is white all over"):
         read_mask(tmp_path / "mask.png", picture)
-    with pytest.raises(InputError, match="white all over"):
+    with pytest.raises(InputError, match="grown by 20 pixels"):
         read_mask(np.eye(6, 8, dtype=np.uint8), picture, MaskOptions(dilate=20))
+    with pytest.raises(InputError, match="inverted, it covers all"):
+        read_mask(np.zeros((6, 8), dtype=np.uint8), picture, MaskOptions(invert=True))
     with pytest.raises(InputError, match="no such mask file"):
         read_mask(tmp_path / "nothing.png", picture)
 
@@ -145,3 +167,8 @@ def test_masks_that_leave_nothing(tmp_path, picture) -> None:
 def test_options_out_of_range(options) -> None:
     with pytest.raises(SettingsError, match=next(iter(options))):
         MaskOptions(**options)
+
+
+def test_options_without_effect() -> None:
+    with pytest.raises(SettingsError, match="resize: has no effect"):
+        MaskOptions(resize=True, from_alpha=True)
