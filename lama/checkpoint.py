@@ -19,7 +19,8 @@ from safetensors.torch import save
 
 from lama.generator import Generator, GeneratorConfig
 from lama.regular import RegularConfig, RegularGenerator
-from refiner.errors import ModelError, first_line
+from refiner.config_files import read_mapping
+from refiner.errors import ModelError, SettingsError, first_line
 from refiner.files import write_atomic
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?:^|.*\.)(model\.\d+\..+)$")
 _GENERATOR = re.compile(r"(^|\.)generator\.")
+HEADER = "refiner"  # key of `config.yaml` under which a training notes what safetensors have in their header
 # What the decoders raise on damaged or foreign files; a pickle of garbage can end in any of them.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     RuntimeError,
     EOFError,
@@ -61,7 +63,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not file.is_file():
         expected = "models/best.ckpt in this folder" if path.is_dir() else "a weights file"
         raise ModelError(f"{path}: expected {expected}, found nothing there; check the path.")
-    metadata: dict[str, str] = {}
+    metadata = _noted(path / "config.yaml") if path.is_dir() else {}
     try:
         # PyTorch warns of old or odd pickles and of TorchScript's end; what counts is whether they load.
         with warnings.catch_warnings():
@@ -74,12 +76,21 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                     raw = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a dict
             else:
                 raw = _read_pickle(file)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ModelError(
             f"{file}: not a readable weights file ({first_line(error)}); expected safetensors, "
             "a TorchScript .pt or a pickled checkpoint of tensors."
         ) from error
     return _generator_tensors(raw), metadata
+
+
+def _noted(config: Path) -> dict[str, str]:
+    """What a training of ours noted in a folder's `config.yaml`; nothing where another made it, or it is damaged."""
+    try:
+        noted = read_mapping(config).get(HEADER)
+    except SettingsError:
+        return {}
+    return {str(name): str(value) for name, value in noted.items()} if isinstance(noted, dict) else {}
 
 
 def load_network(path: Path) -> tuple[Generator | RegularGenerator, dict[str, str]]:
@@ -102,6 +113,10 @@ def load_network(path: Path) -> tuple[Generator | RegularGenerator, dict[str, st
                 network = Generator(GeneratorConfig.from_tensors(tensors))
     except KeyError as missing:
         raise _not_a_lama(path, missing=[str(missing.args[0])], unexpected=list(tensors)) from None
+    except DAMAGE as error:
+        raise ModelError(
+            f"{path}: not a LaMa generator: its tensors' shapes do not fit ({first_line(error)})."
+        ) from error
     expected = _without_counters(network.state_dict())
     missing_names = [name for name in expected if name not in tensors]
     unexpected_names = [name for name in tensors if name not in expected]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 import urllib.error
@@ -163,6 +164,11 @@ def _open(path: Path, native_side: int, learning_rate: float) -> Inpainter:
         learning_rate = float(header.get("learning_rate", learning_rate))
     except ValueError as error:
         raise ModelError(f"{path}: its header is not as `refiner weights convert` writes it ({error}).") from error
+    if native_side < 1 or not 0 < learning_rate < math.inf:
+        raise ModelError(
+            f"{path}: its header has native_side {native_side} and learning_rate {learning_rate:g}; expected numbers "
+            "above 0."
+        )
     if isinstance(network, RegularGenerator):
         return RegularLamaInpainter(network, native_side=native_side, learning_rate=learning_rate)
     return LamaInpainter(network, native_side=native_side, learning_rate=learning_rate)

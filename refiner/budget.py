@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from refiner.devices import is_out_of_memory
 from refiner.errors import BudgetError
 from refiner.frozen import FrozenGradients
 from refiner.inpainter import Inpainter, native_side, padded_size, widened
@@ -237,14 +238,6 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         free = min(free, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return max(free, 0)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine had no memory left; platforms say it in different words."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
 def _rehearse(

@@ -99,7 +99,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
-    right = isinstance(value, (int, float) if hint is float else hint) and (hint is bool or not isinstance(value, bool))
+    right = isinstance(value, (int, float) if hint is float else get_origin(hint) or hint) and (
+        hint is bool or not isinstance(value, bool)
+    )
     if not right:
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         raise SettingsError(f"{where}: expected {words.get(hint, hint)}, got {value!r}.")

@@ -55,3 +55,11 @@ def give_back_freed_memory() -> bool:
         return bool(ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, block))
     except (OSError, AttributeError):  # not glibc
         return False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left; platforms say it in different words."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)

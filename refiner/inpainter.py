@@ -12,7 +12,8 @@ from torch import Tensor, nn
 # The one private name used here and in the modules around: PyTorch's own walk over nested structures.
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
-from refiner.errors import InputError
+from refiner.devices import is_out_of_memory
+from refiner.errors import InputError, ModelError, RefinerError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,6 +114,16 @@ def padded_size(model: Inpainter, height: int, width: int) -> tuple[int, int]:
     return up(height), up(width)
 
 
+def encode(model: Inpainter, image: Tensor, hole: Tensor) -> Features:
+    """Run the front half on a padded picture (N,3,H,W) and its hole (N,1,H,W), bool; features in the picture's dtype.
+
+    Raises:
+        ModelError: the front half fails.
+    """
+    with _blamed("front"):
+        return widened(model.front(image, hole.to(image.dtype)), image.dtype)
+
+
 def widened(features: Features, dtype: torch.dtype) -> Features:
     """Features in the picture's precision, whatever convolutions are computed in."""
     return tree_map(lambda x: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x, features)
@@ -144,11 +155,29 @@ def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
 
     Raises:
         InputError: the prediction's shape is not the picture's.
+        ModelError: the rear half fails.
     """
-    prediction = model.rear(features).to(like)  # its last part may lie on another device
+    with _blamed("rear"):
+        prediction = model.rear(features).to(like)  # its last part may lie on another device
     if prediction.shape != like.shape:
         raise InputError(
             f"model: rear gave {tuple(prediction.shape)} for a picture of {tuple(like.shape)}; expected the same "
             "shape: check the model's `multiple`."
         )
     return prediction
+
+
+@contextmanager
+def _blamed(half: str) -> Iterator[None]:
+    """Say whose error it is that a model raises: it may be anybody's code."""
+    try:
+        yield
+    except RefinerError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"model: its {half} failed ({type(error).__name__}: {first_line(error)}); `refiner check` tells more, and "
+            "precision float32 helps where dtypes do not fit."
+        ) from error

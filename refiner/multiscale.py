@@ -19,7 +19,7 @@ from refiner.budget import Plan, Planner, scale_windows
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients
 from refiner.harmonize import match_colour
-from refiner.inpainter import Inpainter, frozen, learning_rate, native_side, padded_size, predict, widened
+from refiner.inpainter import Inpainter, encode, frozen, learning_rate, native_side, padded_size, predict
 from refiner.objective import Objective
 from refiner.optimize import Outcome, StopRefinement, optimize_features
 from refiner.precision import conv_dtype
@@ -129,7 +129,7 @@ def _inpaint(
     """One full pass of the network, without refinement; the prediction, and whether to stop."""
     padded, padded_hole = _padded(model, image, hole, padding)
     with FrozenGradients(plan.conv_dtype):
-        features = widened(model.front(padded, padded_hole.to(image.dtype)), image.dtype)
+        features = encode(model, padded, padded_hole)
         prediction = predict(model, features, padded)
     try:
         tell(step=1, steps=1, loss=None)
@@ -189,7 +189,7 @@ def _refine_window(
     """Optimise the features until the prediction agrees with the previous scale's composite."""
     padded, padded_hole = _padded(model, image, hole, "reflect")
     with FrozenGradients(dtype):
-        features = widened(model.front(padded, padded_hole.to(image.dtype)), image.dtype)
+        features = encode(model, padded, padded_hole)
     outcome = optimize_features(
         rear=lambda features: predict(model, features, padded),
         features=features,

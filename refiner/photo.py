@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from refiner.budget import Plan, is_out_of_memory
-from refiner.devices import pick_devices
+from refiner.devices import is_out_of_memory, pick_devices
 from refiner.errors import BudgetError, InputError
 from refiner.image_reading import Source, read_picture
 from refiner.image_writing import encode, format_of
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from refiner.budget import Plan
     from refiner.images import Picture
     from refiner.inpainter import Inpainter
     from refiner.result import Progress, Result

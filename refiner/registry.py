@@ -77,7 +77,7 @@ def describe_model(name: str) -> str:
     entry = _entry(name)
     assert entry is not None  # noqa: S101  called with names from model_names()
     loader = _loaded(entry)
-    if hasattr(loader, "describe"):
+    if hasattr(loader, "describe") and not isinstance(loader, type):  # a class describes its instances
         return str(loader.describe())
     return str((loader.__doc__ or f"from {entry.value}").strip().splitlines()[0])
 
@@ -136,8 +136,8 @@ def _imported(name: str) -> Any:
         found: Any = import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:  # user code can fail in any way
-        raise ModelError(f"{name}: cannot be imported ({type(error).__name__}: {error}).") from error
+    except (Exception, SystemExit) as error:  # user code can fail in any way
+        raise ModelError(f"{name}: cannot be imported ({type(error).__name__}: {first_line(error)}).") from error
     return found
 
 
@@ -158,5 +158,6 @@ def _entry(name: str) -> EntryPoint | None:
 def _loaded(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"{entry.name}: its package cannot be loaded from {entry.value} ({error}).") from error
+    except (Exception, SystemExit) as error:  # as of any foreign code
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ModelError(f"{entry.name}: its package cannot be loaded from {entry.value} ({reason}).") from error

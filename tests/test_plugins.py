@@ -35,6 +35,23 @@ def test_their_names_are_known(installed) -> None:
     assert all(name in listed for name in NAMES.values())
 
 
+def test_a_broken_package_hides_no_other(installed, tmp_path) -> None:
+    broken = tmp_path / "site"
+    info = broken / "broken-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[refiner.inpainters]\nbroken = broken:Model\nodd = odd:Model\n")
+    (broken / "broken.py").write_text("raise ValueError('two\\nlines')\n")
+    (broken / "odd.py").write_text("class Model:\n    'An odd one.'\n    def describe(self): return 'x'\n")
+    env = {**installed, "PYTHONPATH": os.pathsep.join([str(broken), installed["PYTHONPATH"]])}
+    listed = refiner(env, "weights", "list")
+    assert listed.returncode == 0, listed.stderr
+    lines = dict(line.split(maxsplit=1) for line in listed.stdout.splitlines())
+    assert lines["broken"].endswith("cannot be loaded from broken:Model (ValueError: two).")
+    assert lines["odd"] == "An odd one."
+    assert "lama-small" in lines
+
+
 @pytest.mark.parametrize("name", NAMES.values())
 def test_they_pass_the_check(installed, name) -> None:
     done = refiner(installed, "check", name, "--device", "cpu")

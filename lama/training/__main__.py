@@ -80,7 +80,7 @@ def main(
     try:
         finished = True
         if target is not None:
-            _check_export(target, overwrite=overwrite, refine_lr=refine_lr)
+            _check_export(target, overwrite=overwrite)
         if data is not None:
             if config_path is None:
                 raise InputError("--config: must be given to train; see configs/training.")
@@ -94,19 +94,22 @@ def main(
             _say(f"wrote {target}")
     except RefinerError as error:
         raise SystemExit(_fail(str(error), 2)) from error
+    except OSError as error:  # the disk is full, or a folder was closed
+        raise SystemExit(_fail(f"{error.filename or out}: {error.strerror or error}.", 2)) from error
     if not finished:
         raise SystemExit(_fail(f"stopped; go on with --resume --out {out}", _INTERRUPTED))
 
 
-def _check_export(target: Path, *, overwrite: bool, refine_lr: float | None) -> None:
+def _check_export(target: Path, *, overwrite: bool) -> None:
     """Refuse before hours of training what could not be written after them."""
     if is_file_target(target):
         check_target(target, overwrite=overwrite)
         return
     if target.is_file() or (target.is_dir() and any(target.iterdir()) and not overwrite):
         raise InputError(f"{target}: exists already; give a name in .safetensors, an empty folder, or --overwrite.")
-    if refine_lr is not None:
-        raise InputError(f"--refine-lr: {target} has no place for it; export to a name in .safetensors.")
+    above = next(path for path in target.absolute().parents if path.exists())
+    if not above.is_dir():
+        raise InputError(f"{target}: {above} is a file; choose another folder.")
 
 
 def _prepare(
@@ -122,6 +125,8 @@ def _prepare(
 ) -> Run:
     if (out / "state.pt").is_file() and not resume:
         raise InputError(f"{out}: has a training already; add --resume to go on with it, or choose another --out.")
+    if resume and init is not None:
+        raise InputError("--init: has no effect together with --resume, which goes on from the state; leave one out.")
     perceptual = None
     if perceptual_weights is not None:
         perceptual = load_perceptual(perceptual_weights)
@@ -129,7 +134,7 @@ def _prepare(
         _say("perceptual loss: left out, since --perceptual-weights is not given")
     generator, header = (None, None) if init is None else _initial(init, config)
     trainer = Trainer(config, device, perceptual=perceptual, init=generator)
-    photos = _photos(data, config, out)
+    photos = _photos(data, config, out, apart=held_out)
     others = _photos(held_out, config, out) if held_out is not None else None
     if others is None:
         photos, others = hold_out(photos, config.data.held_out)
@@ -140,13 +145,14 @@ def _prepare(
     return run
 
 
-def _photos(folder: Path, config: TrainingConfig, out: Path) -> PhotoSet:
+def _photos(folder: Path, config: TrainingConfig, out: Path, *, apart: Path | None = None) -> PhotoSet:
     return keep_photos(
         folder,
         out / "cache",
         side=config.data.working_side,
         least=config.data.crop,
         on_skip=lambda path, reason: _say(f"{path}: left out: {reason}"),
+        apart=apart,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from refiner.random_masks import MaskKind  # noqa: TC001  read when a file is re
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_MAX_ZOOM = 64
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,23 @@ class TrainingConfig:
             and data.crop >= 4 * multiple,
             "data.working_side: expected at least data.crop": data.working_side >= data.crop,
             "data.batch: expected at least 1": data.batch >= 1,
-            "data.max_zoom_out: expected at least 1": data.max_zoom_out >= 1,
-            "data.held_out: expected from 0 to below 1": 0 <= data.held_out < 1,
+            f"data.max_zoom_out: expected from 1 to {_MAX_ZOOM}": 1 <= data.max_zoom_out <= _MAX_ZOOM,
+            "data.held_out: expected above 0 and below 1": 0 < data.held_out < 1,
             "data.workers: expected at least 0": data.workers >= 0,
+            "losses: expected weights from 0": all(0 <= weight < math.inf for weight in vars(losses).values()),
+            "losses.adversarial_from and adversarial_ramp: expected shares from 0 to 1": losses.adversarial_from <= 1
+            and losses.adversarial_ramp <= 1,
+            "discriminator.ndf and n_layers: expected at least 1": min(vars(self.discriminator).values()) >= 1,
             "losses.penalty_every: expected at least 1": losses.penalty_every >= 1,
             "optimizer.betas: expected two numbers from 0 to below 1": len(optimizer.betas) == 2  # noqa: PLR2004
             and all(0 <= beta < 1 for beta in optimizer.betas),
+            "optimizer.generator_lr and discriminator_lr: expected above 0, at most 1": all(
+                0 < rate <= 1 for rate in (optimizer.generator_lr, optimizer.discriminator_lr)
+            ),
+            "optimizer.warmup and final_lr: expected shares from 0 to 1": all(
+                0 <= share <= 1 for share in (optimizer.warmup, optimizer.final_lr)
+            ),
+            "seed: expected from 0 to 2 ** 32 - 1": 0 <= self.seed < 1 << 32,
             "optimizer.ema: expected from 0 to below 1": 0 <= optimizer.ema < 1,
             "optimizer.clip: expected above 0": optimizer.clip > 0,
             "precision: expected auto, float32 or bfloat16": self.precision in ("auto", "float32", "bfloat16"),

@@ -71,21 +71,22 @@ class PhotoSet:
         )
 
 
-def find_photos(folder: Path, *, apart: Path | None = None) -> list[Path]:
-    """Image files in a folder and those below it, in order of their names; masks and the folder `apart` left out.
+def find_photos(folder: Path, *, apart: Sequence[Path] = ()) -> list[Path]:
+    """Image files in a folder and those below it, in order of their names; masks and the folders `apart` left out.
 
     Raises:
         InputError: there is no such folder, or nothing in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of photos.")
+    resolved = {path.resolve() for path in apart}
     found = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in _SUFFIXES
         and path.is_file()
         and not MASK_NAME.fullmatch(path.stem)
-        and (apart is None or apart.resolve() not in path.resolve().parents)
+        and not resolved & {parent.resolve() for parent in path.parents}
     )
     if not found:
         raise InputError(f"{folder}: has no photos; expected files ending in {', '.join(sorted(_SUFFIXES))}.")
@@ -93,7 +94,13 @@ def find_photos(folder: Path, *, apart: Path | None = None) -> list[Path]:
 
 
 def keep_photos(
-    folder: Path, cache: Path, *, side: int, least: int, on_skip: Callable[[Path, str], object]
+    folder: Path,
+    cache: Path,
+    *,
+    side: int,
+    least: int,
+    on_skip: Callable[[Path, str], object],
+    apart: Path | None = None,
 ) -> PhotoSet:
     """Decode a folder's photos, or take them as they were decoded before where the files are the same.
 
@@ -103,11 +110,13 @@ def keep_photos(
         side: short side they are scaled down to; smaller ones stay as they are.
         least: photos with a shorter side are left out.
         on_skip: told of each file that is left out, and why.
+        apart: folder whose photos are not taken, such as that of the held-out ones.
 
     Raises:
         InputError: there are no photos, none can be used, or the cache cannot be written.
     """
-    paths = find_photos(folder, apart=cache.parent / "sheets")  # the training's own pictures
+    own = cache.parent / "sheets"  # the training's own pictures
+    paths = find_photos(folder, apart=[own] if apart is None else [own, apart])
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = hashlib.sha256(json.dumps([stats, side, least]).encode()).hexdigest()[:16]
     file, index = cache / f"photos-{key}.rgb", cache / f"photos-{key}.json"

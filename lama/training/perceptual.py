@@ -7,12 +7,12 @@ named as there. They cannot be shipped and are given by path.
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from lama.checkpoint import DAMAGE
 from refiner.errors import ModelError, first_line
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def load_perceptual(path: Path) -> DilatedResNet50:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         missing, unexpected = network.load_state_dict(tensors, strict=False)
-    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except DAMAGE as error:
         reason = first_line(error)
         raise ModelError(f"{path}: not readable as the perceptual network's weights ({reason}).") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import signal
 import time
 from contextlib import closing, contextmanager
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from lama.checkpoint import convert
+from lama.checkpoint import DAMAGE, HEADER, convert
 from lama.training.data import Crops, batches, held_out_crops
 from lama.training.evaluate import SHEET_ROWS, CsvLog, baselines, fill, score, write_sheet
 from refiner.errors import InputError, ModelError
-from refiner.files import write_atomic
+from refiner.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,7 +187,7 @@ def read_state(out: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         # What follows relies on them.
         state["trainer"]["average"], state["config"], state["inputs"], state["header"], state["elapsed"]
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
+    except DAMAGE as error:
         raise ModelError(f"{path}: not a readable training state; start again in another --out.") from error
     return state
 
@@ -200,7 +199,7 @@ def export(out: Path, target: Path, *, half: bool, learning_rate: float | None =
         out: the training's folder.
         target: a name ending in `.safetensors`; any other is a folder for `models/best.ckpt`.
         half: store float16 (safetensors only).
-        learning_rate: what suits its features when they are refined, for the header; that of the weights the training
+        learning_rate: what suits its features when they are refined, to be noted; that of the weights the training
             began with where None.
 
     Raises:
@@ -216,17 +215,17 @@ def export(out: Path, target: Path, *, half: bool, learning_rate: float | None =
     }
     data = io.BytesIO()
     torch.save({"state_dict": tensors}, data)
-    if not is_file_target(target):
-        (target / "models").mkdir(parents=True, exist_ok=True)
-        config = yaml.safe_dump(_public_config(state["config"]["generator"]), sort_keys=False)
-        write_atomic({target / "models" / "best.ckpt": data.getvalue(), target / "config.yaml": config.encode()})
-        return
-    staged = out / "export.ckpt"
-    write_atomic({staged: data.getvalue()})
     known = {"native_side": str(state["config"]["data"]["crop"]), "steps": str(state["trainer"]["step"])}
     rate = learning_rate or state["header"].get("learning_rate")
     if rate is not None:
         known["learning_rate"] = str(rate)
+    if not is_file_target(target):
+        make_folder(target / "models")
+        config = yaml.safe_dump(_public_config(state["config"]["generator"]) | {HEADER: known}, sort_keys=False)
+        write_atomic({target / "models" / "best.ckpt": data.getvalue(), target / "config.yaml": config.encode()})
+        return
+    staged = out / "export.ckpt"
+    write_atomic({staged: data.getvalue()})
     try:
         convert(staged, target, dtype=torch.float16 if half else torch.float32, **known)
     finally:

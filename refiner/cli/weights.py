@@ -15,11 +15,16 @@ def weights() -> None:
 @weights.command("list")
 def list_models() -> None:
     """List the models known on this machine: name, what it is, where its file is."""
+    from refiner.errors import RefinerError  # noqa: PLC0415
     from refiner.registry import describe_model, model_names  # noqa: PLC0415  imports PyTorch
 
     names = model_names()
     for name in names:
-        click.echo(f"{name.ljust(max(map(len, names)))}  {describe_model(name)}")
+        try:
+            line = describe_model(name)
+        except RefinerError as error:  # one broken package does not hide the others
+            line = str(error)
+        click.echo(f"{name.ljust(max(map(len, names)))}  {line}")
 
 
 @weights.command()

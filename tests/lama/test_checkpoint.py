@@ -138,6 +138,19 @@ def test_what_is_not_a_lama_is_refused_by_name(tmp_path, tensors) -> None:
     assert "model.19.bias has shape (4,), expected (3,)" in refusal(path)
 
 
+def test_shapes_and_headers_without_sense_are_named(tmp_path, tensors) -> None:
+    path = tmp_path / "odd.safetensors"
+    name = next(name for name in tensors if name.endswith("convl2g.weight"))
+    for odd in (torch.tensor(1.0), torch.zeros(1000, 2, 3, 3)):
+        save_file({**tensors, name: odd}, path)
+        with pytest.raises(ModelError, match=r"odd\.safetensors: not a LaMa generator"):
+            load_generator(path)
+    for header in ({"native_side": "0"}, {"learning_rate": "nan"}, {"learning_rate": "-1"}, {"native_side": "x"}):
+        save_file(tensors, path, metadata=header)
+        with pytest.raises(ModelError, match="header"):
+            load_model(str(path))
+
+
 def test_files_that_cannot_be_read(tmp_path) -> None:
     assert "expected a weights file, found nothing there" in refusal(tmp_path / "nothing.pt")
     assert "expected models/best.ckpt in this folder" in refusal(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from refiner import BudgetError, Settings, budget, load_model, pyramid, refine
+from refiner import BudgetError, ModelError, Settings, budget, devices, load_model, pyramid, refine
 from refiner.precision import conv_dtype
 from refiner.units import format_bytes, parse_bytes
 
@@ -79,11 +79,11 @@ def test_windows_that_grow_together_at_a_smaller_scale_are_planned_for(small) ->
 
 
 def test_words_for_a_lack_of_memory() -> None:
-    assert budget.is_out_of_memory(torch.OutOfMemoryError())
-    assert budget.is_out_of_memory(MemoryError())
-    assert budget.is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
-    assert budget.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert not budget.is_out_of_memory(RuntimeError("shape mismatch"))
+    assert devices.is_out_of_memory(torch.OutOfMemoryError())
+    assert devices.is_out_of_memory(MemoryError())
+    assert devices.is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    assert devices.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not devices.is_out_of_memory(RuntimeError("shape mismatch"))
 
 
 def test_nothing_fits(small, scene) -> None:
@@ -132,7 +132,7 @@ def test_running_out_of_memory_falls_back_to_the_next_plan(small, scene, monkeyp
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory(toy, scene, monkeypatch) -> None:
     monkeypatch.setattr(toy, "rear", lambda _: torch.zeros(1) @ torch.zeros(2))
-    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+    with pytest.raises(ModelError, match="inconsistent tensor size"):
         refine(toy, *scene)
 
 

@@ -10,7 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import refiner
-from refiner import InputError, Settings, StopRefinement, refine
+from refiner import InputError, ModelError, Settings, StopRefinement, refine
 
 QUICK = Settings(min_side=16, steps=4, lr=0.01, windows="off", precision="float32")
 
@@ -67,6 +67,16 @@ def test_scales_report_what_happened(toy, scene) -> None:
     assert torch.equal(result.scales[-1].composite, result.image)
     assert result.shrunk_from is None
     assert not result.stopped
+
+
+@pytest.mark.parametrize("half", ["front", "rear"])
+def test_a_model_that_fails_is_named(toy, scene, half, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("mat1 and mat2\nmust match")
+
+    monkeypatch.setattr(toy, half, broken)
+    with pytest.raises(ModelError, match=rf"its {half} failed \(ValueError: mat1 and mat2\)"):
+        refine(toy, *scene, QUICK)
 
 
 @pytest.mark.parametrize("change", [{"erosion": 1}, {"guide_weight": 0}, {"guide_weight": 3}])

@@ -82,6 +82,11 @@ def test_the_trainings_own_pictures_are_not_photos(folder, tmp_path):
     assert len(found) == 3
 
 
+def test_held_out_photos_among_the_others_are_not_trained_on(folder, tmp_path):
+    found = keep_photos(folder, tmp_path / "cache", side=48, least=32, on_skip=print, apart=folder / "below")
+    assert found.names == ("a.png", "b.jpg")
+
+
 def test_only_bad_photos_is_one_clear_line(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"x")

@@ -44,7 +44,7 @@ def test_perceptual_weights_load_by_the_public_names(tmp_path):
     assert not loaded.training
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", None])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"hi", None])
 def test_foreign_perceptual_weights_are_named(tmp_path, content):
     path = tmp_path / "encoder.pth"
     if content is None:

@@ -26,6 +26,7 @@ from lama.training.config import (
 from lama.training.data import hold_out, keep_photos
 from lama.training.run import Run, export, read_state
 from lama.training.trainer import Trainer
+from refiner import load_model
 from refiner.config_files import config_folder
 from refiner.errors import InputError, ModelError, SettingsError
 from refiner.random_masks import Boxes, MaskKind, Strokes
@@ -253,14 +254,19 @@ def test_what_is_known_of_refinement_is_exported_again(folder, tmp_path):
     resumed.save()
     export(tmp_path / "a", tmp_path / "m.safetensors", half=True)
     assert load_generator(tmp_path / "m.safetensors")[1]["learning_rate"] == "0.03"
+    export(tmp_path / "a", tmp_path / "folder", half=False)
+    opened = load_model(str(tmp_path / "folder"))
+    assert (opened.native_side, opened.learning_rate) == (tiny().data.crop, 0.03)
+    (tmp_path / "folder" / "config.yaml").write_text("[")  # its sizes are not trusted, nor is it needed
+    assert load_model(str(tmp_path / "folder")).native_side == 512
 
 
 def test_exports_are_refused_before_the_training(folder, tmp_path, config_file):
     common = ["--config", config_file, "--data", folder, "--out", tmp_path / "out", "--device", "cpu"]
     (tmp_path / "m.safetensors").write_bytes(b"mine")
     (tmp_path / "m.ckpt").write_bytes(b"mine")
-    for target, *more in (("m.safetensors",), ("m.ckpt",), ("folder", "--refine-lr", "0.1")):
-        result = call(*common, "--export", tmp_path / target, *more)
+    for target in ("m.safetensors", "m.ckpt", "m.ckpt/below"):
+        result = call(*common, "--export", tmp_path / target)
         assert result.exit_code == 2
         assert target in result.output
     assert not (tmp_path / "out").exists()
@@ -296,6 +302,16 @@ def test_configurations_are_valid_and_of_their_size(name):
         ({"generator": {"ngf": 16}}, "generator: expected ngf"),
         ({"generator": {"n_downsampling": 0}}, "generator: expected ngf"),
         ({"optimizer": {"ema": 1.0}}, r"optimizer\.ema"),
+        ({"optimizer": {"betas": 3}}, "betas: expected"),
+        ({"optimizer": {"generator_lr": -1.0}}, "generator_lr"),
+        ({"optimizer": {"discriminator_lr": float("nan")}}, "discriminator_lr"),
+        ({"optimizer": {"warmup": 2.0}}, "warmup"),
+        ({"losses": {"hole_l1": -1.0}}, "losses: expected weights"),
+        ({"losses": {"adversarial": float("inf")}}, "losses: expected weights"),
+        ({"data": {"max_zoom_out": float("inf")}}, r"data\.max_zoom_out"),
+        ({"data": {"held_out": 0.0}}, r"data\.held_out"),
+        ({"discriminator": {"ndf": 0}}, "discriminator"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_bad_settings_are_named(tmp_path, change, message):
@@ -347,6 +363,7 @@ def test_command_trains_exports_and_refuses_to_start_over(folder, tmp_path, conf
         (["--out", "o", "--data", "{folder}", "--config", "{config}", "--perceptual-weights", "no.pth"], "no.pth"),
         (["--out", "o", "--data", "{folder}", "--config", "{config}", "--resume"], "state.pt"),
         (["--out", "o", "--export", "x.safetensors"], "state.pt"),
+        (["--out", "o", "--data", "{folder}", "--config", "{config}", "--resume", "--init", "lama-small"], "--init"),
     ],
 )
 def test_bad_input_is_one_line(folder, tmp_path, config_file, monkeypatch, arguments, words):
