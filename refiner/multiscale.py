@@ -63,6 +63,7 @@ def refine(
     Raises:
         InputError: shapes, dtypes, ranges or devices do not fit, a hole leaves nothing known, or the model's
             prediction has the wrong shape.
+        ModelError: the model fails while it runs.
         BudgetError: the work does not fit into memory, whichever way it is cut.
     """
     settings = settings or Settings()
