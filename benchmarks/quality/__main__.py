@@ -72,8 +72,8 @@ def main(
 ) -> None:
     """Measure how well methods fill the holes of PAIRS, a folder as `refiner masks` makes it, and write a report."""
     try:
+        make_folder(out)
         for name in ("report.md", "report.html", "records.json"):
-            make_folder(out)
             check_target(out / name, overwrite=True)
         given: dict[str, Any] = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
         settings = replace(load_preset(preset), **given)
@@ -140,7 +140,8 @@ def _notes(found: dict[str, Any], chosen: list[Method], cases: list[Case], recor
     """What was measured, and how."""
     photos = len({case.photo for case in cases})
     commits = sorted({str(record.get("commit")) for record in records})
-    unrefined = {r["name"] for r in records if r["method"].partition("@")[0].endswith("refined") and not r["losses"]}
+    refining = {method.name for method in chosen if method.described["way"] == "refined"}
+    unrefined = {record["name"] for record in records if record["method"] in refining and not record["losses"]}
     notes = [
         f"{len(cases)} pictures from {photos} photos.",
         f"Machine: {found['cpu']}, {found['cores']} cores; PyTorch {found['torch']}; commit {', '.join(commits)}.",
