@@ -21,10 +21,10 @@ def seconds(run: Callable[[], object], *, repeats: int, device: torch.device) ->
     run()
     times = []
     for _ in range(repeats):
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         run()
-        synchronise(device)
+        synchronize(device)
         times.append(time.perf_counter() - start)
     return statistics.median(times), max(times) - min(times)
 
@@ -69,7 +69,7 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was asked to."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

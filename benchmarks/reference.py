@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from refiner.objective import _ellipse
+from refiner.engine.objective import _ellipse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,13 +19,13 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.measure import machine, seconds, synchronise
+from benchmarks.measure import machine, seconds, synchronize
 from benchmarks.reference import Reference
 from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
 from refiner import Settings, refine
-from refiner.devices import give_back_freed_memory, pick_device
+from refiner.devices import pick_device
 from refiner.frozen import FrozenGradients, saved_bytes
-from refiner.peak import Peak
+from refiner.memory import Peak, give_back_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,7 +135,7 @@ class Bench:
         with Peak(self.device) as peak:
             start = time.perf_counter()
             result = refine(self.model, image, mask, settings)
-            synchronise(self.device)
+            synchronize(self.device)
             taken = time.perf_counter() - start
         if (precision, windows) == ("float32", "off"):
             self.results[height, width] = result.image
@@ -151,7 +151,7 @@ class Bench:
         with Peak(self.device) as peak:
             start = time.perf_counter()
             refine(self.model, image, mask, settings)
-            synchronise(self.device)
+            synchronize(self.device)
             taken = time.perf_counter() - start
         return Row("plain", "refiner", width, height, precision, taken, None, peak.bytes)
 
@@ -161,7 +161,7 @@ class Bench:
         with Peak(self.device) as peak:
             start = time.perf_counter()
             theirs = reference.refine(image, mask, steps=self.steps, lr=0.002, min_side=512)
-            synchronise(self.device)
+            synchronize(self.device)
             taken = time.perf_counter() - start
         note = f"{self.steps} predictions"
         if (height, width) in self.results:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lama.fused import FusedGenerator
 from lama.generator import LocalBranch
-from refiner.inpainter import DEFAULT_LEARNING_RATE
-from refiner.split import SequentialInpainter
+from refiner.models.inpainter import DEFAULT_LEARNING_RATE
+from refiner.models.split import SequentialInpainter
 
 if TYPE_CHECKING:
     from lama.generator import Generator
@@ -24,18 +24,18 @@ class LamaInpainter(nn.Module):
         generator: the network as it was trained, on the CPU; the parameters here are computed from it.
         multiple: the sides of a picture must be multiples of this.
         min_side: the least side the network takes: reflection padding at 1/8 needs two pixels there.
-        native_side: the side it works best at; the smallest scale of the pyramid follows from it.
+        train_size: the side it works best at; the smallest scale of the pyramid follows from it.
         learning_rate: what suits its features when they are refined.
     """
 
     generator: Generator
 
     def __init__(
-        self, generator: Generator, *, native_side: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
+        self, generator: Generator, *, train_size: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
     ) -> None:
         super().__init__()
         object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
-        self.native_side = native_side
+        self.train_size = train_size
         self.learning_rate = learning_rate
         self.multiple = 2**generator.config.n_downsampling
         self.min_side = 2 * self.multiple
@@ -70,7 +70,7 @@ class LamaInpainter(nn.Module):
             network,
             self.generator.split + 1,
             multiple=self.multiple,
-            native_side=self.native_side,
+            train_size=self.train_size,
             learning_rate=self.learning_rate,
             min_side=self.min_side,
         ).eval()
@@ -98,7 +98,7 @@ class RegularLamaInpainter(SequentialInpainter):
     """One of LaMa's ablations without Fourier convolutions; attributes as those of `LamaInpainter`."""
 
     def __init__(
-        self, generator: RegularGenerator, *, native_side: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
+        self, generator: RegularGenerator, *, train_size: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
     ) -> None:
         config = generator.config
         multiple = 2**config.n_downsampling
@@ -106,7 +106,7 @@ class RegularLamaInpainter(SequentialInpainter):
             generator.model,
             generator.split,
             multiple=multiple,
-            native_side=native_side,
+            train_size=train_size,
             learning_rate=learning_rate,
             min_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
         )

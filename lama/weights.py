@@ -17,9 +17,9 @@ from lama.adapter import LamaInpainter, RegularLamaInpainter
 from lama.checkpoint import convert, load_network
 from lama.regular import RegularGenerator
 from refiner.errors import ModelError
-from refiner.inpainter import DEFAULT_LEARNING_RATE, Inpainter
+from refiner.models.inpainter import DEFAULT_LEARNING_RATE, Inpainter
 
-_PUBLIC_NATIVE_SIDE = 512  # what the public LaMa models are evaluated and refined at
+_PUBLIC_TRAIN_SIZE = 512  # what the public LaMa models are evaluated and refined at
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class NamedWeights:
 
     Attributes:
         name: what the user types.
-        native_side: the side in pixels that the model was trained for.
+        train_size: the side in pixels that the model was trained for.
         learning_rate: what suits its features when they are refined.
         summary: one line for `refiner weights list`.
         bundled: file name inside this package, for weights that ship with it.
@@ -37,7 +37,7 @@ class NamedWeights:
     """
 
     name: str
-    native_side: int
+    train_size: int
     summary: str
     bundled: str | None = None
     url: str | None = None
@@ -50,7 +50,7 @@ class NamedWeights:
         Raises:
             ModelError: the weights cannot be downloaded, are damaged, or are not a LaMa's.
         """
-        return _open(weights or self.locate(), self.native_side, self.learning_rate)
+        return _open(weights or self.locate(), self.train_size, self.learning_rate)
 
     def locate(self) -> Path:
         """Path of the weights on this machine, downloaded and converted first where they must be."""
@@ -93,7 +93,7 @@ class NamedWeights:
                 f"expected {self.md5}); {'try again' if by_us else 'remove it'}, or {by_hand}."
             )
         try:
-            convert(published, self._cached(), native_side=str(self.native_side))
+            convert(published, self._cached(), train_size=str(self.train_size))
         finally:
             if by_us:
                 published.unlink()
@@ -101,14 +101,14 @@ class NamedWeights:
 
 LAMA_SMALL = NamedWeights(
     name="lama-small",
-    native_side=256,
+    train_size=256,
     summary="small LaMa, 4.8 M parameters, trained at 256 px",
     bundled="lama-small.safetensors",
     learning_rate=0.01,  # on five photos brings every scale nearer to the one before than 0.002 does
 )
 BIG_LAMA = NamedWeights(
     name="big-lama",
-    native_side=512,
+    train_size=512,
     summary="Big LaMa of the LaMa authors, 51 M parameters, native at 512 px (206 MB)",
     url="https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
     md5="e3aa4aaa15225a33ec84f9f4bc47e500",
@@ -127,7 +127,7 @@ class LamaCheckpoints:
         Raises:
             ModelError: the file is not a readable LaMa.
         """
-        return _open(path, _PUBLIC_NATIVE_SIDE, DEFAULT_LEARNING_RATE)
+        return _open(path, _PUBLIC_TRAIN_SIZE, DEFAULT_LEARNING_RATE)
 
     def convert(
         self,
@@ -135,7 +135,7 @@ class LamaCheckpoints:
         target: Path,
         *,
         half: bool = False,
-        native_side: int | None = None,
+        train_size: int | None = None,
         learning_rate: float | None = None,
     ) -> None:
         """Write a LaMa checkpoint as safetensors, in float16 with `half`; what is known of it goes into the header.
@@ -143,7 +143,7 @@ class LamaCheckpoints:
         Raises:
             ModelError: the source is not a readable LaMa.
         """
-        known = {"native_side": native_side, "learning_rate": learning_rate}
+        known = {"train_size": train_size, "learning_rate": learning_rate}
         metadata = {name: str(value) for name, value in known.items() if value is not None}
         convert(source, target, dtype=torch.float16 if half else None, **metadata)
 
@@ -156,22 +156,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REFINER_CACHE") or platformdirs.user_cache_path("refiner"))
 
 
-def _open(path: Path, native_side: int, learning_rate: float) -> Inpainter:
+def _open(path: Path, train_size: int, learning_rate: float) -> Inpainter:
     """Load a LaMa; what its file's header says of it goes before what is given."""
     network, header = load_network(path)
     try:
-        native_side = int(header.get("native_side", native_side))
+        train_size = int(header.get("train_size", train_size))
         learning_rate = float(header.get("learning_rate", learning_rate))
     except ValueError as error:
         raise ModelError(f"{path}: its header is not as `refiner weights convert` writes it ({error}).") from error
-    if native_side < 1 or not 0 < learning_rate < math.inf:
+    if train_size < 1 or not 0 < learning_rate < math.inf:
         raise ModelError(
-            f"{path}: its header has native_side {native_side} and learning_rate {learning_rate:g}; expected numbers "
+            f"{path}: its header has train_size {train_size} and learning_rate {learning_rate:g}; expected numbers "
             "above 0."
         )
     if isinstance(network, RegularGenerator):
-        return RegularLamaInpainter(network, native_side=native_side, learning_rate=learning_rate)
-    return LamaInpainter(network, native_side=native_side, learning_rate=learning_rate)
+        return RegularLamaInpainter(network, train_size=train_size, learning_rate=learning_rate)
+    return LamaInpainter(network, train_size=train_size, learning_rate=learning_rate)
 
 
 def _md5(path: Path) -> str:

@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from refiner.budget import Plan
+    from refiner.engine.optimize import StopRefinement
+    from refiner.engine.plan import Plan
+    from refiner.engine.refine import refine
+    from refiner.engine.result import Progress, Result, ScaleResult
     from refiner.errors import BudgetError, InputError, ModelError, RefinerError, SettingsError
-    from refiner.inpainter import Features, Inpainter
-    from refiner.multiscale import refine
-    from refiner.optimize import StopRefinement
+    from refiner.models.inpainter import Features, Inpainter
+    from refiner.models.registry import load_model, model_names
     from refiner.photo import inpaint
-    from refiner.registry import load_model, model_names
-    from refiner.result import Progress, Result, ScaleResult
     from refiner.settings import Settings, load_preset, preset_names
 
 __version__ = "0.1.0"
@@ -43,14 +43,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "budget": ("Plan",),
+    "engine.plan": ("Plan",),
     "errors": ("BudgetError", "InputError", "ModelError", "RefinerError", "SettingsError"),
-    "inpainter": ("Features", "Inpainter"),
-    "multiscale": ("refine",),
-    "optimize": ("StopRefinement",),
+    "models.inpainter": ("Features", "Inpainter"),
+    "engine.refine": ("refine",),
+    "engine.optimize": ("StopRefinement",),
     "photo": ("inpaint",),
-    "registry": ("load_model", "model_names"),
-    "result": ("Progress", "Result", "ScaleResult"),
+    "models.registry": ("load_model", "model_names"),
+    "engine.result": ("Progress", "Result", "ScaleResult"),
     "settings": ("Settings", "load_preset", "preset_names"),
 }
 

@@ -1,10 +1,60 @@
-"""The errors a user can cause. Each message is one line: what is wrong, what was expected, what to do."""
+"""The errors a user can cause. Each message is one line: what is wrong, what was expected, what to do.
+
+A message names an option by its Python name, as an `Option`; the command line puts its flag there.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that a message names, such as `memory`: an argument or a setting in Python, a flag on the command line.
+
+    Attributes:
+        name: of the argument or the setting.
+        value: to give it; for switches, none.
+    """
+
+    name: str
+    value: str | None = None
+
+    def __str__(self) -> str:
+        return f"`{self.name}`" if self.value is None else f"`{self.name}={self.value}`"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line for the user, in parts: text and options."""
+
+    parts: tuple[str | Option, ...]
+
+    def __str__(self) -> str:
+        return self.spelled(str)
+
+    def spelled(self, spell: Callable[[Option], str]) -> str:
+        """The line, with options as `spell` writes them."""
+        return "".join(spell(part) if isinstance(part, Option) else part for part in self.parts)
+
 
 class RefinerError(Exception):
-    """Base of all errors raised on purpose; the command line prints it as one line and exits with 2."""
+    """Base of all errors raised on purpose; the command line prints it as one line and exits with 2.
+
+    Args:
+        parts: text and options of the message, in order.
+    """
+
+    def __init__(self, *parts: str | Option) -> None:
+        super().__init__(*parts)
+        self.message = Message(parts)
+
+    def __str__(self) -> str:
+        return str(self.message)
 
 
 class InputError(RefinerError):
@@ -16,7 +66,7 @@ class SettingsError(RefinerError):
 
 
 class ModelError(RefinerError):
-    """A model or its weights cannot be found, read or used."""
+    """A model or its weights cannot be found, read or used, or it does not keep the interface."""
 
 
 class BudgetError(RefinerError):

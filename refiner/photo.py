@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from refiner.devices import is_out_of_memory, pick_devices
+from refiner.devices import pick_devices
+from refiner.engine.refine import refine
 from refiner.errors import BudgetError, InputError
-from refiner.image_reading import Source, read_picture
-from refiner.image_writing import encode, format_of
-from refiner.masks import Hole, MaskOptions, read_mask
-from refiner.multiscale import refine
-from refiner.placement import spread
-from refiner.registry import load_model
+from refiner.images.masks import Hole, MaskOptions, read_mask
+from refiner.images.reading import Source, read_picture
+from refiner.images.writing import encode, format_of
+from refiner.memory import is_out_of_memory
+from refiner.models.placement import spread
+from refiner.models.registry import load_model
 from refiner.settings import Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from refiner.budget import Plan
-    from refiner.images import Picture
-    from refiner.inpainter import Inpainter
-    from refiner.result import Progress, Result
+    from refiner.engine.plan import Plan
+    from refiner.engine.result import Progress, Result
+    from refiner.images.picture import Picture
+    from refiner.models.inpainter import Inpainter
 
 
 def inpaint(

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from refiner.config_files import config_names, find_config, read_mapping
 from refiner.errors import SettingsError
-from refiner.units import parse_bytes
+from refiner.memory import parse_bytes
 
 Keep = Literal["best", "last"]
 Windows = Literal["auto", "off"]
@@ -40,12 +40,12 @@ class Settings:
         context: margin of a window around its hole, as a share of the hole's shorter side, or of the side the model
             was trained for where that is larger.
         precision: of convolutions: `auto` takes `bfloat16` where the hardware computes in it, and `float32`
-            elsewhere. FFTs, features, optimiser and loss are always in the picture's own precision.
+            elsewhere. FFTs, features, optimizer and loss are always in the picture's own precision.
         memory: most that the work may take, such as `6GB`; the picture is cut into strips and smaller windows to fit.
             None for most of what is free on the device.
-        leaf_rates: factors on the learning rate of single features by name, for models whose features are several,
+        lr_scale: factors on the learning rate of single features by name, for models whose features are several,
             such as `{"skips": 0.1}`; 0 freezes. None takes the model's own.
-        match_color: remove the fill's mean colour offset, measured on the ring of known pixels around each hole.
+        match_color: remove the fill's mean color offset, measured on the ring of known pixels around each hole.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -64,7 +64,7 @@ class Settings:
     context: float = 0.25
     precision: Precision = "auto"
     memory: str | None = None
-    leaf_rates: Mapping[str, float] | None = None
+    lr_scale: Mapping[str, float] | None = None
     match_color: bool = False
 
     def __post_init__(self) -> None:
@@ -81,9 +81,9 @@ class Settings:
         _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
         _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
-        rates = self.leaf_rates
+        rates = self.lr_scale
         valid = rates is None or (isinstance(rates, Mapping) and all(_is_rate(*item) for item in rates.items()))
-        _require("leaf_rates", rates, valid, "names and numbers from 0 to 1e6, or null")
+        _require("lr_scale", rates, valid, "names and numbers from 0 to 1e6, or null")
         for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))

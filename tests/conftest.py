@@ -23,7 +23,7 @@ class Toy(nn.Module):
     """A convolutional inpainter with nested features: a list and a dict, as of a network with skips."""
 
     multiple = 4
-    native_side = 32
+    train_size = 32
 
     def __init__(self) -> None:
         super().__init__()

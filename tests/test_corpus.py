@@ -15,9 +15,9 @@ from PIL import Image
 from torch import nn
 
 from refiner import InputError, Settings
-from refiner.image_reading import read_picture
-from refiner.image_writing import encode
-from refiner.masks import read_mask
+from refiner.images.masks import read_mask
+from refiner.images.reading import read_picture
+from refiner.images.writing import encode
 from refiner.photo import inpaint
 
 RNG = np.random.default_rng(0)
@@ -33,8 +33,8 @@ def picture(size=(64, 48), mode="RGB") -> Image.Image:
     if mode in ("La", "RGBa", "PA"):
         return values.convert({"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}[mode])
     if mode in ("I", "I;16", "F"):
-        grey = np.asarray(values.convert("L"))
-        return Image.fromarray(grey.astype({"I": np.int32, "I;16": np.uint16, "F": np.float32}[mode]))
+        gray = np.asarray(values.convert("L"))
+        return Image.fromarray(gray.astype({"I": np.int32, "I;16": np.uint16, "F": np.float32}[mode]))
     if mode == "LAB":
         return Image.frombytes("LAB", values.size, values.tobytes())
     return values.convert(mode)
@@ -47,8 +47,8 @@ def read_or_one_line(path: Path) -> bool:
     except InputError as error:
         line = str(error)
     else:
-        assert found.colour.size
-        assert found.colour.dtype in (np.uint8, np.uint16)
+        assert found.color.size
+        assert found.color.dtype in (np.uint8, np.uint16)
         encode(found, path.with_name("again.png"))
         return True
     assert str(path) in line
@@ -141,10 +141,10 @@ def test_moving_pictures_and_pages_are_refused(tmp_path, suffix) -> None:
 
 
 class Plain(nn.Module):
-    """Fills with the mean colour, at any size."""
+    """Fills with the mean color, at any size."""
 
     multiple = 8
-    native_side = 16
+    train_size = 16
     learning_rate = 0.01
 
     def front(self, image, mask):

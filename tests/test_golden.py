@@ -10,8 +10,9 @@ import torch
 from conftest import GOLDEN
 
 from lama.weights import CHECKPOINTS
-from refiner import Settings, load_preset, pyramid, refine
-from refiner.objective import erode
+from refiner import Settings, load_preset, refine
+from refiner.engine import pyramid
+from refiner.engine.objective import erode
 
 CASES = ["thick", "thin", "budget", "single"]
 DTYPES = [torch.float64, torch.float32]

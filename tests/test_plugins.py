@@ -74,18 +74,18 @@ def test_photos_are_refined_by_name(installed, name, photo_files, tmp_path) -> N
 JOINT = """
 import sys, torch
 import refiner
-from refiner.image_reading import read_picture
-from refiner.masks import read_mask
+from refiner.images.reading import read_picture
+from refiner.images.masks import read_mask
 picture = read_picture(sys.argv[1])
 hole = torch.from_numpy(read_mask(sys.argv[2], picture).mask)[None, None]
 model = refiner.load_model("example-unet")
 for rates in ({}, {"skips": 0}):
-    settings = refiner.Settings(min_side=48, leaf_rates=rates, precision="float32")
+    settings = refiner.Settings(min_side=48, lr_scale=rates, precision="float32")
     print(refiner.refine(model, picture.rgb(), hole, settings).scales[-1].loss_after)
 """
 
 
-def test_skips_optimised_with_the_bottleneck_lower_the_loss_further(installed, photo_files) -> None:
+def test_skips_optimized_with_the_bottleneck_lower_the_loss_further(installed, photo_files) -> None:
     command = [sys.executable, "-c", JOINT, *(str(path) for path in photo_files)]
     done = subprocess.run(command, env=installed, capture_output=True, text=True, check=True)
     joint, bottleneck = (float(line) for line in done.stdout.split())

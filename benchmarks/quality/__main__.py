@@ -19,7 +19,7 @@ from benchmarks.quality.report import write_report
 from benchmarks.quality.run import Bench, Case, find_cases, measure_all
 from benchmarks.quality.scores import Inception, Perceptual
 from benchmarks.quality.statistics import LEAST_PHOTOS
-from benchmarks.quality.table import LEAST_PICTURES, as_markdown, compare, summarise
+from benchmarks.quality.table import LEAST_PICTURES, as_markdown, compare, summarize
 from refiner.devices import pick_device
 from refiner.errors import InputError, RefinerError
 from refiner.files import check_target, make_folder, write_atomic
@@ -28,7 +28,7 @@ from refiner.settings import load_preset
 _METRICS = (
     "Metrics are of the hole alone but LPIPS, FID and KID, which are of the whole picture. Texture distances are "
     "sliced Wasserstein distances of 7x7 patches in the hole at each level of a Laplacian pyramid, the finest first. "
-    "In brackets: 95 % intervals by studentised bootstrap over photos; FID and KID have none."
+    "In brackets: 95 % intervals by studentized bootstrap over photos; FID and KID have none."
 )
 
 
@@ -118,7 +118,7 @@ def _report(
 ) -> str:
     """Write the report and all numbers; gives the tables."""
     main_method = next((method.name for method in chosen if method.name.endswith("refined")), chosen[-1].name)
-    rows, differences = summarise(records), compare(records, main_method)
+    rows, differences = summarize(records), compare(records, main_method)
     tables = as_markdown(rows, differences, missing)
     write_report(out, title, tables, notes, records, main_method)
     methods = {method.name: method.described for method in chosen}

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner import Settings, __version__, load_model, refine
+from refiner.engine.pyramid import build_pyramid, scale_count
 from refiner.errors import InputError
-from refiner.inpainter import learning_rate, native_side
-from refiner.pyramid import build_pyramid, scale_count
+from refiner.models.inpainter import learning_rate, train_size
 from refiner.settings import load_preset
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Method:
             plain = replace(self._settings, refine=False)
             small, small_hole = image, hole
             if self._way == "upsampled":
-                side = self._settings.min_side or native_side(self._model)
+                side = self._settings.min_side or train_size(self._model)
                 count = scale_count(image.shape[2], image.shape[3], side, self._settings.max_scales)
                 small, small_hole = build_pyramid(image, hole, count)[0]
                 small = small.clamp(0, 1)  # rounding may leave the range
@@ -139,9 +139,9 @@ class Method:
 def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
     """The settings that a way heeds, with what the model says where they leave it to the model."""
     found = asdict(settings) | {
-        "min_side": settings.min_side or native_side(model),
+        "min_side": settings.min_side or train_size(model),
         "lr": settings.lr or learning_rate(model),
-        "leaf_rates": settings.leaf_rates if settings.leaf_rates is not None else getattr(model, "leaf_rates", None),
+        "lr_scale": settings.lr_scale if settings.lr_scale is not None else getattr(model, "lr_scale", None),
     }
     return {name: value for name, value in found.items() if way == "refined" or name in _HEEDED[way]}
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refiner.files import write_atomic
-from refiner.image_reading import read_picture
-from refiner.masks import read_mask
+from refiner.images.masks import read_mask
+from refiner.images.reading import read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,8 +173,8 @@ def _rim(hole: NDArray[np.bool_]) -> tuple[int, int]:
     """Top left corner of a crop around the rim's point nearest to the picture's middle."""
     rim = hole & ~(np.roll(hole, 1, 0) & np.roll(hole, -1, 0) & np.roll(hole, 1, 1) & np.roll(hole, -1, 1))
     points = np.argwhere(rim if rim.any() else hole)
-    centre = np.array(hole.shape) / 2
-    y, x = points[np.abs(points - centre).sum(axis=1).argmin()]
+    center = np.array(hole.shape) / 2
+    y, x = points[np.abs(points - center).sum(axis=1).argmin()]
     height, width = hole.shape
     return (
         int(np.clip(y - _SHOWN // 2, 0, max(height - _SHOWN, 0))),

@@ -15,11 +15,11 @@ import torch
 from benchmarks.quality.scores import score
 from refiner.errors import InputError
 from refiner.files import make_folder, write_atomic
-from refiner.image_reading import read_picture
-from refiner.image_writing import encode
-from refiner.images import from_rgb
-from refiner.masks import read_mask
-from refiner.pairs import Pair, find_pairs, image_files
+from refiner.images.masks import read_mask
+from refiner.images.pairs import Pair, find_pairs, image_files
+from refiner.images.picture import from_rgb
+from refiner.images.reading import read_picture
+from refiner.images.writing import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

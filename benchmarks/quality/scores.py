@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from refiner.errors import InputError, first_line
-from refiner.metrics import TEXTURE_LEVELS, hole_l1, hole_psnr, hole_ssim, texture_distance
+from refiner.evaluation.metrics import TEXTURE_LEVELS, hole_l1, hole_psnr, hole_ssim, texture_distance
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Means with intervals: studentised bootstrap over photos.
+"""Means with intervals: studentized bootstrap over photos.
 
 Crops of one photo are not independent, so photos are drawn, with all their crops. Studentised (Efron and Tibshirani, An
 Introduction to the Bootstrap, 1993, section 12.5), since the percentiles of resampled means alone are too narrow for a

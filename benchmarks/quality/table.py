@@ -37,7 +37,7 @@ class Difference:
     values: dict[str, Estimate]
 
 
-def summarise(records: Sequence[dict[str, Any]]) -> list[Row]:
+def summarize(records: Sequence[dict[str, Any]]) -> list[Row]:
     """A row for each kind and method."""
     rows = []
     methods = _methods(records)

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from lama.training.config import DataConfig
 from lama.training.data import Crops, batches, keep_photos
-from refiner.random_masks import load_mask_kind
-from refiner.split import Encoding
+from refiner.evaluation.random_masks import load_mask_kind
+from refiner.models.split import Encoding
 
 HERE = Path(__file__).parent
 ENCODINGS = {"unet": Encoding(low=-1, high=1, fill="mean"), "gated": Encoding(fill=1.0)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lama.generator import GeneratorConfig
 from refiner.config_files import build, read_mapping
 from refiner.errors import SettingsError
-from refiner.random_masks import MaskKind  # noqa: TC001  read when a file is read
+from refiner.evaluation.random_masks import MaskKind  # noqa: TC001  read when a file is read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ class LossConfig:
 
     Attributes:
         known_l1: mean absolute error over the known pixels.
-        hole_l1: over the hole; LaMa has none, since it blurs. A little steadies the colours of a short training.
+        hole_l1: over the hole; LaMa has none, since it blurs. A little steadies the colors of a short training.
         adversarial: non-saturating adversarial loss.
         feature_matching: distance of the discriminator's features.
         perceptual: high-receptive-field perceptual loss; needs its network's weights.

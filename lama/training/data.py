@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from refiner.errors import InputError
 from refiner.files import write_atomic
-from refiner.image_reading import DAMAGE
-from refiner.images import to_8_bits
-from refiner.pairs import MASK_NAME
+from refiner.images.pairs import MASK_NAME
+from refiner.images.picture import to_8_bits
+from refiner.images.reading import DAMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

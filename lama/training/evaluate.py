@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from refiner.metrics import hole_l1, hole_ssim, texture_distance
+from refiner.evaluation.metrics import hole_l1, hole_ssim, texture_distance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

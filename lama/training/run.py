@@ -215,7 +215,7 @@ def export(out: Path, target: Path, *, half: bool, learning_rate: float | None =
     }
     data = io.BytesIO()
     torch.save({"state_dict": tensors}, data)
-    known = {"native_side": str(state["config"]["data"]["crop"]), "steps": str(state["trainer"]["step"])}
+    known = {"train_size": str(state["config"]["data"]["crop"]), "steps": str(state["trainer"]["step"])}
     rate = learning_rate or state["header"].get("learning_rate")
     if rate is not None:
         known["learning_rate"] = str(rate)

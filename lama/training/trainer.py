@@ -19,7 +19,7 @@ from lama.training.losses import (
     masked_l1,
     perceptual_distance,
 )
-from refiner.precision import conv_dtype
+from refiner.engine.precision import conv_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """Generator, discriminator, their optimisers, and the average of the generator's weights.
+    """Generator, discriminator, their optimizers, and the average of the generator's weights.
 
     Args:
         config: the run's settings.

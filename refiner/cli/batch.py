@@ -16,10 +16,10 @@ from refiner.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from refiner.batch import ReportFile, Work
+    from refiner.batch.worker import ReportFile, Work
     from refiner.cli.refine_options import Choices
-    from refiner.masks import MaskOptions
-    from refiner.pairs import Pair
+    from refiner.images.masks import MaskOptions
+    from refiner.images.pairs import Pair
 
 _PATH = click.Path(path_type=Path)
 _FAILED = 1
@@ -70,9 +70,9 @@ def batch(
     The mask of NAME.jpg is NAME_mask.png beside it, or NAME_mask000.png, NAME_mask001.png and so on. Exits with 1 where
     a photo failed.
     """
-    from refiner.batch import ReportFile, Work, check_targets, local_worker  # noqa: PLC0415  so that help comes at once
-    from refiner.image_writing import format_of, takes_quality  # noqa: PLC0415
-    from refiner.pairs import find_pairs  # noqa: PLC0415
+    from refiner.batch.worker import ReportFile, Work, check_targets, local_worker  # noqa: PLC0415  so that help comes at once
+    from refiner.images.pairs import find_pairs  # noqa: PLC0415
+    from refiner.images.writing import format_of, takes_quality  # noqa: PLC0415
 
     if (masks is not None) + (one_mask is not None) + options.from_alpha > 1:
         raise InputError("--masks, --mask and --mask-from-alpha: give one of them.")
@@ -106,7 +106,7 @@ def batch(
     if todo:
         start = local_worker
         if on_ray:
-            from refiner.cluster import ray_workers  # noqa: PLC0415  an extra
+            from refiner.batch.cluster import ray_workers  # noqa: PLC0415  an extra
 
             start = partial(ray_workers, address=ray_address, workers=workers, gpus_per_worker=gpus_per_worker)
         with start(work, choices.device) as fill:
@@ -141,7 +141,7 @@ def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: Report
 
 def _megapixels(path: Path) -> float:
     """Size of a photo, from its header alone; 0 where it cannot be read, which is reported in its turn."""
-    from refiner.image_reading import size_of  # noqa: PLC0415
+    from refiner.images.reading import size_of  # noqa: PLC0415
 
     height, width = size_of(path)
     return height * width / 1e6

@@ -27,7 +27,7 @@ def check(model: str, *, scanning: bool, device: str) -> None:
 
     from refiner import testing  # noqa: PLC0415
     from refiner.devices import pick_device  # noqa: PLC0415
-    from refiner.registry import load_model  # noqa: PLC0415
+    from refiner.models.registry import load_model  # noqa: PLC0415
 
     inpainter = load_model(model)
     if isinstance(inpainter, nn.Module):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from refiner.result import Progress, Result, ScaleResult
+    from refiner.engine.result import Progress, Result, ScaleResult
     from refiner.settings import Settings
 
 

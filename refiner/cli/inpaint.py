@@ -13,7 +13,7 @@ from refiner.errors import InputError
 
 if TYPE_CHECKING:
     from refiner.cli.refine_options import Choices
-    from refiner.masks import MaskOptions
+    from refiner.images.masks import MaskOptions
 
 _PATH = click.Path(path_type=Path)
 
@@ -48,7 +48,7 @@ def inpaint(
     # PyTorch is imported here, so that help and version come at once.
     from refiner.cli import job  # noqa: PLC0415
     from refiner.devices import pick_devices  # noqa: PLC0415
-    from refiner.image_writing import default_ending  # noqa: PLC0415
+    from refiner.images.writing import default_ending  # noqa: PLC0415
 
     if (mask is None) != options.from_alpha:
         raise InputError("mask: expected either MASK or --mask-from-alpha.")

@@ -13,22 +13,22 @@ from torch.nn import functional
 
 from refiner import __version__
 from refiner.cli.console import ProgressBars, closing_line
-from refiner.devices import give_back_freed_memory
 from refiner.errors import InputError
 from refiner.files import check_target, write_atomic
-from refiner.image_writing import check_fits, encode, format_of, reductions, takes_quality
-from refiner.images import Picture, from_rgb
-from refiner.inpainter import Inpainter, learning_rate, native_side
+from refiner.images.picture import Picture, from_rgb
+from refiner.images.writing import check_fits, encode, format_of, reductions, takes_quality
+from refiner.memory import give_back_freed_memory
+from refiner.models.inpainter import Inpainter, learning_rate, train_size
+from refiner.models.registry import load_model
 from refiner.photo import as_file, fill, read_photo, stays_as_it_is
-from refiner.registry import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from refiner.budget import Plan
-    from refiner.masks import Hole, MaskOptions
-    from refiner.result import Result
+    from refiner.engine.plan import Plan
+    from refiner.engine.result import Result
+    from refiner.images.masks import Hole, MaskOptions
     from refiner.settings import Settings
 
 _KEPT = 2  # times what is in use is what the C library may hold where it keeps freed memory
@@ -128,7 +128,7 @@ def run(request: Request, targets: Targets, *, quiet: bool) -> None:
     written |= _beside(request, targets, model, result, filled, seconds)
     write_atomic(written)
 
-    for line in _how_it_went(request, picture, result, native_side(model), seconds, copied=copied):
+    for line in _how_it_went(request, picture, result, train_size(model), seconds, copied=copied):
         say(line)
     click.echo(targets.output)
 
@@ -211,7 +211,7 @@ def _report(
         "output": str(targets.output),
         "model": request.model,
         "weights": None if request.weights is None else str(request.weights),
-        "native_side": native_side(model),
+        "train_size": train_size(model),
         "device": _names(request.devices),
         "preset": request.preset,
         "settings": asdict(request.settings),

@@ -31,7 +31,7 @@ def mask_options(command: Callable[..., Any]) -> Callable[..., Any]:
         mask_from_alpha: bool,
         **kwargs: Any,
     ) -> Any:
-        from refiner.masks import MaskOptions  # noqa: PLC0415  so that help comes at once
+        from refiner.images.masks import MaskOptions  # noqa: PLC0415  so that help comes at once
 
         options = MaskOptions(threshold, invert, dilate, feather, resize_mask, mask_from_alpha)
         return command(*args, options=options, **kwargs)

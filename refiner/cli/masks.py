@@ -29,8 +29,8 @@ def masks(images: Path, out: Path, *, kind: str, size: int, crops: int, seed: in
     Each photo is scaled to the size on its short side and cropped at random. OUT gets NAME_crop000.png and
     NAME_crop000_mask000.png; several kinds get a folder each.
     """
-    from refiner.evaluation_set import draw_set  # noqa: PLC0415  so that help comes at once
-    from refiner.random_masks import load_mask_kind  # noqa: PLC0415
+    from refiner.evaluation.evaluation_set import draw_set  # noqa: PLC0415  so that help comes at once
+    from refiner.evaluation.random_masks import load_mask_kind  # noqa: PLC0415
 
     if not images.is_dir():
         raise InputError(f"{images}: expected a folder of photos.")

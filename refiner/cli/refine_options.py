@@ -93,7 +93,7 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Of convolutions [preset: auto, bfloat16 where the hardware has it].",
     )
     @click.option("--memory", metavar="SIZE", help="Most to take, such as 6GB [preset: most of what is free].")
-    @click.option("--match-color", is_flag=True, help="Remove the fill's colour offset against its surroundings.")
+    @click.option("--match-color", is_flag=True, help="Remove the fill's color offset against its surroundings.")
     @click.option("--no-refine", is_flag=True, help="The model's own result: one pass at full size.")
     @wraps(command)
     def with_options(

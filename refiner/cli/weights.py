@@ -16,7 +16,7 @@ def weights() -> None:
 def list_models() -> None:
     """List the models known on this machine: name, what it is, where its file is."""
     from refiner.errors import RefinerError  # noqa: PLC0415
-    from refiner.registry import describe_model, model_names  # noqa: PLC0415  imports PyTorch
+    from refiner.models.registry import describe_model, model_names  # noqa: PLC0415  imports PyTorch
 
     names = model_names()
     for name in names:
@@ -32,7 +32,7 @@ def list_models() -> None:
 @click.argument("target", metavar="DST.safetensors", type=click.Path(path_type=Path))
 @click.option("--half", is_flag=True, help="Store float16: half the size, rounded to 3 digits.")
 @click.option(
-    "--native-side",
+    "--train-size",
     type=click.IntRange(min=16),
     metavar="PIXELS",
     help="Side the model was trained for, noted in the file [default: as the source says, else 512].",
@@ -49,7 +49,7 @@ def convert(
     target: Path,
     *,
     half: bool,
-    native_side: int | None,
+    train_size: int | None,
     learning_rate: float | None,
     overwrite: bool,
 ) -> None:
@@ -60,10 +60,10 @@ def convert(
     """
     from refiner.errors import InputError  # noqa: PLC0415
     from refiner.files import check_target  # noqa: PLC0415
-    from refiner.registry import convert_weights  # noqa: PLC0415  imports PyTorch
+    from refiner.models.registry import convert_weights  # noqa: PLC0415  imports PyTorch
 
     if target.suffix != ".safetensors":
         raise InputError(f"{target}: expected a name that ends in .safetensors.")
     check_target(target, overwrite=overwrite)
-    convert_weights(source, target, half=half, native_side=native_side, learning_rate=learning_rate)
+    convert_weights(source, target, half=half, train_size=train_size, learning_rate=learning_rate)
     click.echo(target)

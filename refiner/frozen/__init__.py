@@ -1,6 +1,6 @@
 """Exact gradients through a frozen network, at a fraction of the memory.
 
-Refinement optimises features and never weights. The layers of an inpainting network are then linear up to their
+Refinement optimizes features and never weights. The layers of an inpainting network are then linear up to their
 activations, so their gradient needs no activation at all: a convolution's needs its weight, a padding's its sizes,
 a ReLU's one bit for each element. PyTorch keeps whole inputs for these (pytorch/pytorch issue 133566).
 """

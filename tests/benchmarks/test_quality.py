@@ -17,11 +17,11 @@ from benchmarks.quality.methods import Method
 from benchmarks.quality.run import Bench, find_cases, measure_all
 from benchmarks.quality.scores import Perceptual, frechet_distance, kernel_distance, score
 from benchmarks.quality.statistics import difference_of, mean_of
-from benchmarks.quality.table import as_markdown, compare, summarise
+from benchmarks.quality.table import as_markdown, compare, summarize
 from refiner import Settings
 from refiner.errors import InputError
-from refiner.evaluation_set import draw_set
-from refiner.image_reading import read_picture
+from refiner.evaluation.evaluation_set import draw_set
+from refiner.images.reading import read_picture
 
 GOLDEN = str(Path(__file__).parents[1] / "golden" / "lama-tiny")
 RNG = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def record(name, method, l1, photo="p"):
 
 def test_tables() -> None:
     records = [record(f"n{i}", m, v + i / 100, str(i)) for i in range(5) for m, v in (("plain", 0.3), ("refined", 0.2))]
-    text = as_markdown(summarise(records), compare(records, "refined"), ["LPIPS: no weights."])
+    text = as_markdown(summarize(records), compare(records, "refined"), ["LPIPS: no weights."])
     assert "| thick | plain | 5 | 0.3200 (" in text
     assert "| thick | plain | **-0.1000 (-0.1000 to -0.1000)** | +0.00 (+0.00 to +0.00) |" in text
     assert "Not measured: LPIPS: no weights." in text
@@ -286,7 +286,7 @@ def test_features_of_a_photo_are_computed_once(pairs, tmp_path, monkeypatch) -> 
     for _ in range(2):  # the second time, all are there
         records = measure_all(Bench(tmp_path / "out", None, Features()), cases, methods, lambda _record: None)
         assert len(seen) == len(cases) * (len(methods) + 1)
-    row = next(row for row in summarise(records) if row.method.endswith("plain"))
+    row = next(row for row in summarize(records) if row.method.endswith("plain"))
     photos = np.stack([read_picture(case.pair.image).rgb().mean(dim=(0, 2, 3)).numpy() for case in cases])
     fills = np.stack([read_picture(r["picture"]).rgb().mean(dim=(0, 2, 3)).numpy() for r in records[::2]])
     assert row.values["fid"].value == pytest.approx(frechet_distance(fills, photos))

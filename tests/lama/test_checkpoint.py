@@ -97,9 +97,9 @@ def test_code_in_a_pickle_is_not_run(tmp_path, zipped) -> None:
 @pytest.mark.parametrize("half", [True, False])
 def test_conversion_to_safetensors(tmp_path, tiny, half) -> None:
     target = tmp_path / "tiny.safetensors"
-    CHECKPOINTS.convert(GOLDEN, target, half=half, native_side=64, learning_rate=0.03)
+    CHECKPOINTS.convert(GOLDEN, target, half=half, train_size=64, learning_rate=0.03)
     for loaded in (load_model(str(target)), load_model("big-lama", weights=target)):
-        assert (loaded.native_side, loaded.learning_rate) == (64, 0.03)
+        assert (loaded.train_size, loaded.learning_rate) == (64, 0.03)
     with safe_open(target, framework="pt") as opened:
         stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16 if half else torch.float32}
@@ -107,7 +107,7 @@ def test_conversion_to_safetensors(tmp_path, tiny, half) -> None:
         assert same_network(target, tiny)
     again = tmp_path / "again.safetensors"
     CHECKPOINTS.convert(target, again)
-    assert load_model(str(again)).native_side == 64
+    assert load_model(str(again)).train_size == 64
 
 
 def test_values_beyond_half_precision_are_refused(tmp_path, tensors) -> None:
@@ -145,7 +145,7 @@ def test_shapes_and_headers_without_sense_are_named(tmp_path, tensors) -> None:
         save_file({**tensors, name: odd}, path)
         with pytest.raises(ModelError, match=r"odd\.safetensors: not a LaMa generator"):
             load_generator(path)
-    for header in ({"native_side": "0"}, {"learning_rate": "nan"}, {"learning_rate": "-1"}, {"native_side": "x"}):
+    for header in ({"train_size": "0"}, {"learning_rate": "nan"}, {"learning_rate": "-1"}, {"train_size": "x"}):
         save_file(tensors, path, metadata=header)
         with pytest.raises(ModelError, match="header"):
             load_model(str(path))

@@ -54,9 +54,9 @@ def test_public_layout_is_loaded_converted_and_refined(checkpoint, tmp_path, sce
     x = torch.rand(1, 4, 48, 40)
     with torch.no_grad():
         assert torch.equal(loaded(x), network(x))
-    CHECKPOINTS.convert(path, tmp_path / "m.safetensors", native_side=32, learning_rate=0.05)
+    CHECKPOINTS.convert(path, tmp_path / "m.safetensors", train_size=32, learning_rate=0.05)
     model = CHECKPOINTS.open(tmp_path / "m.safetensors")
-    assert (model.native_side, model.learning_rate, model.multiple) == (32, 0.05, 4)
+    assert (model.train_size, model.learning_rate, model.multiple) == (32, 0.05, 4)
     result = refine(model, *scene, Settings(steps=6, precision="float32"))
     assert result.scales[-1].loss_after < result.scales[-1].loss_before
     report = check(model)
@@ -77,7 +77,7 @@ def test_dilated_convolutions_by_hand() -> None:
         for conv in layer.convs:
             conv.weight.zero_()
             conv.bias.zero_()
-        layer.convs[0].weight[0, 0, 1, 2] = 1  # the right neighbour of channel 0
+        layer.convs[0].weight[0, 0, 1, 2] = 1  # the right neighbor of channel 0
         layer.convs[1].weight[0, 1, 1, 2] = 10  # two to the right in channel 3
     x = torch.zeros(1, 4, 5, 6)
     x[0, 0, 2], x[0, 3, 2] = torch.arange(6.0), torch.arange(6.0)

@@ -31,7 +31,7 @@ def test_nested_values_are_converted():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"count": 1, "colour": 2}, "f: unknown key colour; expected count, on, inner, other"),
+        ({"count": 1, "color": 2}, "f: unknown key color; expected count, on, inner, other"),
         ({}, "f: count must be given"),
         ({"count": True}, "f: count: expected a whole number, got True"),
         ({"count": 1.5}, "f: count: expected a whole number, got 1.5"),

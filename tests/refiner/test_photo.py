@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from refiner import InputError, ModelError, Settings, inpaint
-from refiner.image_reading import read_picture
-from refiner.masks import MaskOptions
+from refiner.images.masks import MaskOptions
+from refiner.images.reading import read_picture
 
 
 def test_paths_images_and_arrays_give_the_same(photo_files, toy) -> None:
@@ -103,7 +103,7 @@ def test_freed_memory_is_given_back_where_the_c_library_can_be_told() -> None:
     """In a process of its own: it holds for the rest of it."""
     script = """
 import resource, sys, torch
-from refiner.devices import give_back_freed_memory
+from refiner.memory import give_back_freed_memory
 told = give_back_freed_memory()
 blocks = [torch.ones(5_000_000) for _ in range(20)]  # 20 MB each, which glibc would come to keep
 del blocks

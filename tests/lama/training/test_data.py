@@ -6,7 +6,7 @@ from PIL import Image
 from lama.training.config import DataConfig
 from lama.training.data import Crops, batches, held_out_crops, hold_out, keep_photos
 from refiner.errors import InputError
-from refiner.random_masks import load_mask_kind
+from refiner.evaluation.random_masks import load_mask_kind
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_crop_is_a_function_of_seed_and_number(folder, tmp_path, config):
 
 
 def test_crops_are_pieces_of_the_photos(tmp_path, config):
-    # Each pixel's colour tells its place: red across, green down.
+    # Each pixel's color tells its place: red across, green down.
     y, x = np.mgrid[0:64, 0:96]
     photo = np.stack([x * 2, y * 2, np.zeros_like(x)], axis=-1).astype(np.uint8)
     (tmp_path / "photos").mkdir()

@@ -29,7 +29,7 @@ from lama.training.trainer import Trainer
 from refiner import load_model
 from refiner.config_files import config_folder
 from refiner.errors import InputError, ModelError, SettingsError
-from refiner.random_masks import Boxes, MaskKind, Strokes
+from refiner.evaluation.random_masks import Boxes, MaskKind, Strokes
 
 CPU = torch.device("cpu")
 
@@ -55,15 +55,15 @@ def tiny(**changes):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Pictures with structure: broad waves of any direction between two colours."""
+    """Pictures with structure: broad waves of any direction between two colors."""
     folder = tmp_path_factory.mktemp("synthetic")
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:96, 0:128] / 96
     for number in range(12):
         angle, width, phase = rng.uniform(0, np.pi), rng.uniform(0.5, 1.2), rng.uniform(0, 6)
         wave = 0.5 + 0.5 * np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / width + phase)[..., None]
-        colours = np.array([[0.9, 0.7, 0.2], [0.1, 0.3, 0.6]]) + rng.uniform(-0.1, 0.1, (2, 3))
-        picture = wave * colours[0] + (1 - wave) * colours[1]
+        colors = np.array([[0.9, 0.7, 0.2], [0.1, 0.3, 0.6]]) + rng.uniform(-0.1, 0.1, (2, 3))
+        picture = wave * colors[0] + (1 - wave) * colors[1]
         Image.fromarray((255 * picture).astype(np.uint8)).save(folder / f"{number}.png")
     return folder
 
@@ -184,12 +184,12 @@ def test_training_lowers_the_error_on_held_out_crops(folder, tmp_path):
     model = [row for row in table if row["fill"] == "model"]
     mean = next(row for row in table if row["fill"] == "mean")
     assert float(model[-1]["l1"]) < 0.7 * float(model[0]["l1"])
-    assert float(model[-1]["l1"]) < 0.9 * float(mean["l1"])  # more than an average colour was learnt
+    assert float(model[-1]["l1"]) < 0.9 * float(mean["l1"])  # more than an average color was learnt
     assert float(model[-1]["texture"]) < float(mean["texture"])
     # bfloat16 and the reference's channel order must not matter to what is exported
     export(tmp_path, tmp_path / "model.safetensors", half=True, learning_rate=0.01)
     generator, header = load_generator(tmp_path / "model.safetensors")
-    assert header["native_side"] == "64"
+    assert header["train_size"] == "64"
     assert header["learning_rate"] == "0.01"
     pictures, holes = run._held_out
     x = torch.cat([pictures * (1 - holes), holes], dim=1)[:2]
@@ -256,9 +256,9 @@ def test_what_is_known_of_refinement_is_exported_again(folder, tmp_path):
     assert load_generator(tmp_path / "m.safetensors")[1]["learning_rate"] == "0.03"
     export(tmp_path / "a", tmp_path / "folder", half=False)
     opened = load_model(str(tmp_path / "folder"))
-    assert (opened.native_side, opened.learning_rate) == (tiny().data.crop, 0.03)
+    assert (opened.train_size, opened.learning_rate) == (tiny().data.crop, 0.03)
     (tmp_path / "folder" / "config.yaml").write_text("[")  # its sizes are not trusted, nor is it needed
-    assert load_model(str(tmp_path / "folder")).native_side == 512
+    assert load_model(str(tmp_path / "folder")).train_size == 512
 
 
 def test_exports_are_refused_before_the_training(folder, tmp_path, config_file):

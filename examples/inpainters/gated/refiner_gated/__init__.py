@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from refiner.split import Encoding, SplitInpainter
+from refiner.models.split import Encoding, SplitInpainter
 
 
 class GatedConv(nn.Module):
@@ -74,7 +74,7 @@ class GatedInpainter(SplitInpainter):
     """The coarse-to-fine network for refiner, cut behind the second stage's encoder."""
 
     def __init__(self, weights: Path | None = None) -> None:
-        super().__init__(Encoding(fill=1.0), multiple=4, native_side=256, learning_rate=0.01)
+        super().__init__(Encoding(fill=1.0), multiple=4, train_size=256, learning_rate=0.01)
         self.network = CoarseToFine()
         path = weights or Path(__file__).parent / "weights.safetensors"
         self.network.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})

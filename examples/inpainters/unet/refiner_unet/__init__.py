@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from refiner.split import Encoding, SplitInpainter
+from refiner.models.split import Encoding, SplitInpainter
 
 _WIDTHS = (24, 48, 96, 128)  # channels at 1/2, 1/4, 1/8 and 1/16 of the side
 
@@ -63,12 +63,12 @@ class UNet(nn.Module):
 
 
 class UNetInpainter(SplitInpainter):
-    """The U-Net for refiner: bottleneck and skips are optimised together."""
+    """The U-Net for refiner: bottleneck and skips are optimized together."""
 
     def __init__(self, weights: Path | None = None) -> None:
-        # It was trained on pictures in [-1,1] whose hole has the mean colour.
+        # It was trained on pictures in [-1,1] whose hole has the mean color.
         encoding = Encoding(planes=("image", "hole"), low=-1, high=1, fill="mean")
-        super().__init__(encoding, multiple=16, native_side=256, learning_rate=0.01)
+        super().__init__(encoding, multiple=16, train_size=256, learning_rate=0.01)
         self.network = UNet()
         path = weights or Path(__file__).parent / "weights.safetensors"
         self.network.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})

@@ -1,0 +1,138 @@
+"""Image and hole on their way down, and padding to what the network takes.
+
+Steps 2 to 5 of the method (arXiv 2206.13644 and the authors' implementation). A hole is a bool tensor
+(N,1,H,W), true where pixels are to be filled. Masks are computed in float64 on the CPU whatever the picture's
+dtype and device: in float32, rounding in the resize decides which pixels of a solid hole count.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Padding = Literal["reflect", "symmetric"]
+
+_THRESHOLD = 1e-8  # below it a resized mask value is rounding, not hole
+
+
+def scale_count(height: int, width: int, min_side: int, max_scales: int | None) -> int:
+    """Number of scales: one, and one more for each doubling of the short side over `min_side`, rounded."""
+    count = 1 + round(max(0.0, math.log2(min(height, width) / min_side)))
+    return count if max_scales is None else min(count, max_scales)
+
+
+def shrink_to_budget(image: Tensor, hole: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Shrink a picture of more than `pixels` pixels to that many; the hole takes in all it touches."""
+    height, width = image.shape[-2:]
+    if height * width <= pixels:
+        return image, hole
+    ratio = math.sqrt(pixels / (height * width))
+    size = int(height * ratio), int(width * ratio)
+    return _resize(image, size), _on_cpu_in_float64(hole, lambda mask: _resize(mask, size) > _THRESHOLD)
+
+
+def build_pyramid(image: Tensor, hole: Tensor, scales: int) -> list[tuple[Tensor, Tensor]]:
+    """Halve image and hole until there are `scales` of them.
+
+    Args:
+        image: (N,3,H,W).
+        hole: (N,1,H,W), bool.
+        scales: how many levels, the full size included.
+
+    Returns:
+        (image, hole) for each scale, the smallest first.
+    """
+    levels = [(image, hole)]
+    for _ in range(scales - 1):
+        image, hole = halve_image(image), halve_hole(hole)
+        levels.append((image, hole))
+    return levels[::-1]
+
+
+def halve_image(image: Tensor) -> Tensor:
+    """Gaussian 5x5 of sigma 1, then bilinear to half the size, rounded down. Differentiable."""
+    return _resize(_blur(image), _half(image))
+
+
+def halve_hole(hole: Tensor) -> Tensor:
+    """Halve as the image is halved; any pixel the hole reaches becomes hole, so that it grows going down."""
+    return _on_cpu_in_float64(hole, lambda mask: _resize(_blur(mask), _half(mask)) >= _THRESHOLD)
+
+
+def halve_hole_inward(hole: Tensor) -> Tensor:
+    """Halve without blur; only pixels that lie wholly in the hole stay, so that it shrinks going down."""
+    return _on_cpu_in_float64(hole, lambda mask: _resize(mask, _half(mask)) >= 1 - _THRESHOLD)
+
+
+def pad_to_even(x: Tensor) -> Tensor:
+    """Mirror one more row and column where a picture (..., H, W) has an odd number."""
+    height, width = x.shape[-2:]
+    return pad(x, (height + height % 2, width + width % 2))
+
+
+def exactly_half(halved: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample what was halved from `size` so that each of its pixels covers exactly 2 x 2 of the larger picture.
+
+    Halving rounds an odd side down, and stretches the rest a little to fit; towards the far edge that grows to half a
+    pixel. An even side is left as it is.
+
+    Args:
+        halved: (N,C,H//2,W//2).
+        size: H, W.
+
+    Returns:
+        (N,C,ceil(H/2),ceil(W/2)).
+    """
+    if not (size[0] % 2 or size[1] % 2):
+        return halved
+    centers = [
+        (torch.arange(-(-side // 2), dtype=halved.dtype, device=halved.device) * 2 + 1) * (2 / side) - 1
+        for side in size
+    ]
+    y, x = torch.meshgrid(*centers, indexing="ij")
+    grid = torch.stack([x, y], dim=-1).expand(halved.shape[0], -1, -1, -1)
+    return functional.grid_sample(halved, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def pad(x: Tensor, size: tuple[int, int], mode: Padding = "reflect") -> Tensor:
+    """Mirror a picture (..., H, W) beyond its right and bottom edge up to `size`.
+
+    Args:
+        x: any dtype.
+        size: height and width, each at least the picture's; a picture narrower than its border is mirrored
+            again and again.
+        mode: `reflect` mirrors at the center of the last pixel, `symmetric` at its outer edge, as in
+            `numpy.pad`.
+    """
+    for axis, wanted in ((-2, size[0]), (-1, size[1])):
+        have = x.shape[axis]
+        if wanted > have:
+            index = np.pad(np.arange(have), (0, wanted - have), mode=mode)
+            x = x.index_select(axis, torch.from_numpy(index).to(x.device))
+    return x
+
+
+def _half(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2] // 2, x.shape[-1] // 2
+
+
+def _blur(x: Tensor) -> Tensor:
+    blurred: Tensor = gaussian_blur2d(x, kernel_size=(5, 5), sigma=(1.0, 1.0), border_type="reflect")
+    return blurred
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _on_cpu_in_float64(hole: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    return change(hole.cpu().double()).to(hole.device)

@@ -1,0 +1,116 @@
+"""What a refinement reports while it runs, and what it gives at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from refiner.engine.plan import Plan
+    from refiner.engine.windows import Window
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress callback is told after each prediction.
+
+    Attributes:
+        scale: which scale, from 1, the smallest.
+        scales: how many there are.
+        size: the scale's height and width in pixels.
+        step: which prediction at this scale, from 1.
+        steps: how many there will be.
+        loss: its loss, the mean over the batch; None at a scale that is only inpainted.
+        window: which window of the scale, from 1.
+        windows: how many windows it is refined in.
+    """
+
+    scale: int
+    scales: int
+    size: tuple[int, int]
+    step: int
+    steps: int
+    loss: float | None
+    window: int = 1
+    windows: int = 1
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """One window of a scale that was refined.
+
+    Attributes:
+        window: where it lies.
+        losses: loss of every prediction made, the mean over the batch.
+        kept: index into `losses` of the prediction in the composite.
+    """
+
+    window: Window
+    losses: tuple[float, ...]
+    kept: int
+
+
+@dataclass(frozen=True)
+class ScaleResult:
+    """One scale of a result.
+
+    Attributes:
+        size: height and width in pixels.
+        composite: the prediction in the hole, the photo elsewhere; (N,3,h,w).
+        windows: what happened in each window; one where the scale was refined as a whole, none at the smallest scale
+            and at scales that were not reached.
+        seconds: time spent on it.
+    """
+
+    size: tuple[int, int]
+    composite: Tensor
+    windows: tuple[WindowResult, ...]
+    seconds: float
+
+    @property
+    def refined(self) -> bool:
+        """Whether refinement changed the result of this scale."""
+        return any(window.kept > 0 for window in self.windows)
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The loss curve: of each prediction, the mean over the windows, weighted by their area."""
+        return tuple(self._mean(losses) for losses in zip(*(window.losses for window in self.windows), strict=False))
+
+    @property
+    def loss_before(self) -> float:
+        """Loss of the unrefined prediction."""
+        return self._mean([window.losses[0] for window in self.windows])
+
+    @property
+    def loss_after(self) -> float:
+        """Loss of the prediction in the composite."""
+        return self._mean([window.losses[window.kept] for window in self.windows])
+
+    def _mean(self, values: Iterable[float]) -> float:
+        areas = [window.window.area for window in self.windows]
+        return sum(area * value for area, value in zip(areas, values, strict=True)) / sum(areas)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `refine` gives.
+
+    Attributes:
+        image: (N,3,H,W) in [0,1]; equal to the input outside the hole, bit for bit.
+        scales: from the smallest to the full size; empty where there was no hole.
+        shrunk_from: the input's height and width where `pixel_budget` shrank it, else None.
+        stopped: whether the progress callback stopped the work; scales it did not reach are enlarged
+            from the last one that it did.
+        plan: how the work was cut to fit into memory; None where there was no hole.
+    """
+
+    image: Tensor
+    scales: tuple[ScaleResult, ...]
+    shrunk_from: tuple[int, int] | None
+    stopped: bool
+    plan: Plan | None

@@ -1,0 +1,132 @@
+"""Memory: sizes as people write them, what is free, what a piece of work takes, and giving it back."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
+def parse_bytes(text: str) -> int:
+    """`6GB`, `500 MB`, `1.5GiB` or plain bytes, as a number of bytes.
+
+    Raises:
+        ValueError: it is none of these, or zero.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].lower() not in _UNITS or float(match[1]) == 0:
+        raise ValueError(f"expected a size such as 6GB, got {text!r}")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def format_bytes(count: int) -> str:
+    """Bytes in gigabytes to a tenth, or in whole megabytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.0f} MB"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be allocated on a device, what PyTorch holds but does not use counted in."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")  # a container's limit, which the machine's own numbers do not show
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        lines = (group / "memory.stat").read_text().splitlines()
+        reclaimable = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+        free = min(free, int(limit) - int(used) + reclaimable)
+    except (OSError, ValueError):  # no such limit
+        pass
+    if device.type == "mps":
+        free = min(free, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return max(free, 0)
+
+
+def give_back_freed_memory() -> bool:
+    """Have the C library give freed tensors back to the system at once, for the rest of this process.
+
+    glibc keeps freed blocks of up to 32 MB for reuse, and between them about as much again as is in use. A program
+    that must keep to a memory budget calls this once; a library leaves its host's allocator alone.
+
+    Returns:
+        Whether the C library is one that can be told.
+    """
+    mmap_threshold, block = -3, 1 << 20  # M_MMAP_THRESHOLD of mallopt(3), in bytes
+    try:
+        return bool(ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, block))
+    except (OSError, AttributeError):  # not glibc
+        return False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left; platforms say it in different words."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+class Peak:
+    """Context that measures the most memory taken above what was in use at its start; `bytes` tells it afterwards."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._process = psutil.Process()
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        _release()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+            return self
+        self._before = self._process.memory_info().rss
+        self._done = threading.Event()
+        self._watch = threading.Thread(target=self._sample, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self._device) - self._before
+            return
+        self._done.set()
+        self._watch.join()
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.01):
+            self.bytes = max(self.bytes, self._process.memory_info().rss - self._before)
+
+
+def _release() -> None:
+    """Give freed memory back to the system, so that the next case starts from the same level."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # not glibc
+        return

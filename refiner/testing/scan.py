@@ -1,0 +1,108 @@
+"""Where to cut a sequence: every place tried."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from refiner.engine import pyramid
+from refiner.engine.objective import Objective
+from refiner.engine.optimize import optimize_features
+from refiner.errors import InputError
+from refiner.frozen import FrozenGradients, saved_bytes
+from refiner.models.inpainter import Inpainter, frozen, learning_rate, widened
+from refiner.models.split import SequentialInpainter
+from refiner.settings import Settings
+from refiner.testing.subject import Subject
+
+_STEPS = 15
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one place to cut a sequence gives.
+
+    Attributes:
+        at: name of the first layer of the rear half.
+        depth: layers before it.
+        shape: of the features, for the test picture; of each leaf where they are several.
+        values: of the features, for each pixel of the picture.
+        saved_bytes: kept for the backward pass, for each pixel.
+        seconds: for one update.
+        loss_before: of the first prediction.
+        loss_after: the lowest in 15.
+    """
+
+    at: str
+    depth: int
+    shape: tuple[tuple[int, ...], ...]
+    values: float
+    saved_bytes: float
+    seconds: float
+    loss_before: float
+    loss_after: float
+
+
+def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
+    """Try every place to cut a sequence: what refinement costs there, and how far it lowers the loss.
+
+    Args:
+        model: made by `split_sequential`, or with a method `sequence()` that gives such a one.
+        steps: predictions to make at each.
+
+    Raises:
+        InputError: the model is not a sequence.
+    """
+    sequence = getattr(model, "sequence", None)
+    if callable(sequence):
+        model = sequence()
+    if not isinstance(model, SequentialInpainter):
+        raise InputError(
+            f"scan: expected a sequence of layers made by split_sequential, got a {type(model).__name__}; only its "
+            "author can cut it."
+        )
+    with torch.no_grad(), frozen(model):
+        return [_try_cut(Subject(model.moved_to(at)), steps) for at in range(1, len(model.layers))]
+
+
+def _try_cut(subject: Subject, steps: int) -> Cut:
+    model = subject.model
+    height, width = subject.size
+    image, hole = subject.picture(2 * height, 2 * width)
+    (small, small_hole), _ = pyramid.build_pyramid(image, hole > 0, 2)
+    with FrozenGradients():
+        guide = torch.where(small_hole, subject.predict(small, small_hole.to(image.dtype)), small)
+        features = widened(model.front(image, hole), image.dtype)
+    objective = Objective.at_scale(image, hole > 0, guide, hole > 0, erosion=Settings().erosion)
+    pixels = image.shape[2] * image.shape[3]
+
+    with torch.enable_grad(), FrozenGradients():
+        tuned, structure = tree_flatten(subject.features(image, hole))
+        kept = saved_bytes(lambda: model.rear(tree_unflatten(tuned, structure)))
+    start = time.perf_counter()
+    outcome = optimize_features(
+        model.rear,
+        features,
+        objective,
+        steps=steps,
+        lr=learning_rate(model),
+        keep="best",
+        on_step=lambda _step, _loss: None,
+        rates=getattr(model, "lr_scale", None),
+    )
+    seconds = (time.perf_counter() - start) / max(steps, 1)
+    leaves = [leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor)]
+    return Cut(
+        at=model.layers[model.at][0],
+        depth=model.at,
+        shape=tuple(tuple(leaf.shape[1:]) for leaf in leaves),
+        values=sum(leaf.numel() for leaf in leaves) / pixels,
+        saved_bytes=kept / pixels,
+        seconds=seconds,
+        loss_before=outcome.losses[0],
+        loss_after=min(outcome.losses),
+    )

@@ -1,0 +1,352 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GOLDEN
+from PIL import Image
+from scipy import ndimage
+
+from refiner import cli
+
+QUICK = ["--model", str(GOLDEN), "--min-side", "32", "--steps", "3", "--device", "cpu"]
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; gives exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["refiner", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+def test_the_main_job(run, photo_files, tmp_path) -> None:
+    photo, mask = photo_files
+    code, out, err = run("inpaint", photo, mask, *QUICK)
+    output = tmp_path / "photo_refined.png"
+    assert (code, out) == (0, f"{output}\n")
+    plan, closing = err.splitlines()
+    assert plan.startswith("Plan: the whole picture, 150x110, at once")
+    assert closing.startswith("Refined 2 of 3 scales")
+    assert "75x55 loss" in closing
+    hole = pixels(mask) > 0
+    original, result = pixels(photo), pixels(output)
+    assert np.array_equal(result[~hole], original[~hole])
+    assert not np.array_equal(result, original)
+
+
+def test_all_that_can_be_written(run, photo_files, tmp_path) -> None:
+    photo, mask = photo_files
+    output, compare, report, scales = (tmp_path / n for n in ("out.png", "cmp.png", "report.json", "scales"))
+    code, out, err = run(
+        "inpaint", photo, mask, *QUICK, "-o", output, "--compare", compare, "--report", report,
+        "--save-scales", scales, "--quiet",
+    )  # fmt: skip
+    assert (code, out, err) == (0, f"{output}\n", "")
+    panels = pixels(compare)
+    assert panels.shape == (110, 450, 3)
+    assert np.array_equal(panels[:, 300:], pixels(output))
+    hole = pixels(mask) > 0
+    original = pixels(photo)
+    for panel in (panels[:, :150], panels[:, 150:300]):
+        assert np.array_equal(panel[~hole], original[~hole])
+    assert sorted(p.name for p in scales.iterdir()) == [
+        "scale1_37x27.png", "scale2_75x55.png", "scale3_150x110.png",
+    ]  # fmt: skip
+    assert np.array_equal(pixels(scales / "scale3_150x110.png"), pixels(output))
+    told = json.loads(report.read_text())
+    assert told["settings"]["steps"] == 3
+    assert told["learning_rate"] == 0.002
+    assert told["size"] == [150, 110]
+    assert [scale["size"] for scale in told["scales"]] == [[37, 27], [75, 55], [150, 110]]
+    assert [len(scale["losses"]) for scale in told["scales"]] == [0, 3, 3]
+    assert [[window["size"] for window in scale["windows"]] for scale in told["scales"]] == [
+        [],
+        [[75, 55]],
+        [[150, 110]],
+    ]
+    assert all(scale["seconds"] >= 0 for scale in told["scales"])
+
+
+def test_no_refinement(run, photo_files, tmp_path) -> None:
+    code, _, err = run("inpaint", *photo_files, "--model", GOLDEN, "--no-refine", "-o", tmp_path / "plain.png")
+    assert code == 0
+    assert err.splitlines()[-1].startswith("Not refined: the model's own result at 150x110")
+
+
+def test_a_photo_too_small_for_two_scales_is_told_so(run, photo_files) -> None:
+    code, _, err = run("inpaint", *photo_files, *QUICK, "--min-side", "100")
+    assert code == 0
+    assert "110 px is too small for more than one scale (about 142 px are needed)" in err
+
+
+def test_the_reference_presets_shrinking_is_told(run, photo_files, tmp_path) -> None:
+    preset = tmp_path / "small.yaml"
+    preset.write_text("pixel_budget: 4000\nmin_side: 16\nsteps: 2\n")
+    code, _, err = run("inpaint", *photo_files, "--model", GOLDEN, "--preset", preset, "-o", tmp_path / "o.png")
+    assert code == 0
+    assert f"shrunk from 150x110 to 73x54: preset {preset} has a pixel_budget of 4000" in err
+    assert pixels(tmp_path / "o.png").shape == (54, 73, 3)
+
+
+def test_an_empty_mask_copies_the_photo_through(run, photo_files, tmp_path) -> None:
+    photo, mask = photo_files
+    Image.new("L", (150, 110)).save(mask)
+    code, out, err = run("inpaint", photo, mask, *QUICK, "-o", tmp_path / "same.png")
+    assert (code, out) == (0, f"{tmp_path / 'same.png'}\n")
+    assert err.splitlines()[-1].endswith(f"marks nothing to remove; {photo} was copied unchanged.")
+    assert (tmp_path / "same.png").read_bytes() == photo.read_bytes()
+    code, _, err = run("inpaint", photo, mask, *QUICK, "-o", tmp_path / "small.jpg", "--quality", "5")
+    assert code == 0
+    assert err.splitlines()[0].startswith("JPEG changes known pixels")
+    assert err.splitlines()[-1].endswith("marks nothing to remove; no pixel was filled.")
+
+
+def test_jpeg_output_says_what_it_costs(run, photo_files, tmp_path) -> None:
+    code, _, err = run("inpaint", *photo_files, *QUICK, "-o", tmp_path / "out.jpg")
+    assert code == 0
+    assert "JPEG changes known pixels a little too; a .png keeps them exactly." in err
+    assert (tmp_path / "out.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[object], str]:
+    """Arguments with one thing wrong, and what the error must name."""
+    truncated = tmp_path / "cut.png"
+    truncated.write_bytes(photo.read_bytes()[:2000])
+    small, white, words = tmp_path / "small.png", tmp_path / "white.png", tmp_path / "words.pt"
+    Image.new("L", (15, 11)).save(small)
+    Image.new("L", (150, 110), 255).save(white)
+    words.write_text("not weights")
+    Image.new("F", (150, 110)).save(tmp_path / "float.tif")
+    Image.new("RGBA", (150, 110)).save(tmp_path / "clear.png")
+    wide, wide_mask = tmp_path / "wide.png", tmp_path / "wide_mask.png"
+    Image.new("RGB", (6000, 20)).save(wide)
+    Image.new("L", (6000, 20)).save(wide_mask)
+    bad_key = tmp_path / "bad.yaml"
+    bad_key.write_text("stepz: 3\n")
+    (tmp_path / "shrinks.yaml").write_text("pixel_budget: 4000\n")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "there.png").write_bytes(b"mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_bytes(b"mine")
+    return {
+        "missing image": ([tmp_path / "no.png", mask], "no.png"),
+        "truncated image": ([truncated, mask], "cut.png"),
+        "text as image": ([words, mask], "words.pt"),
+        "missing mask": ([photo, tmp_path / "no.png"], "no.png"),
+        "mask of another size": ([photo, small], "is 15x11"),
+        "white mask": ([photo, white], "white.png"),
+        "text as weights": ([photo, mask, "--weights", words, "--model", "lama-small"], "words.pt"),
+        "unknown model": ([photo, mask, "--model", "nonsense"], "nonsense"),
+        "unknown preset": ([photo, mask, "--preset", "nonsense"], "nonsense"),
+        "unknown key": ([photo, mask, "--preset", bad_key], "stepz"),
+        "unknown device": ([photo, mask, "--device", "tpu"], "tpu"),
+        "bad steps": ([photo, mask, "--steps", "0"], "steps"),
+        "steps in words": ([photo, mask, "--steps", "many"], "--steps"),
+        "bad memory": ([photo, mask, "--memory", "much"], "memory"),
+        "too little memory": ([photo, mask, *QUICK, "--memory", "100kB"], "--memory"),
+        "bad precision": ([photo, mask, "--precision", "float8"], "--precision"),
+        "bad rate": ([photo, mask, "--lr", "-1"], "lr"),
+        "unknown option": ([photo, mask, "--fast"], "--fast"),
+        "one argument": ([photo], "MASK"),
+        "missing folder": ([photo, mask, "-o", tmp_path / "no" / "out.png"], "no"),
+        "folder as output": ([photo, mask, "-o", tmp_path], "is a folder"),
+        "output exists": ([photo, mask, "-o", tmp_path / "there.png"], "--overwrite"),
+        "report exists": ([photo, mask, "--report", tmp_path / "there.png"], "--overwrite"),
+        "output of no format": ([photo, mask, "-o", tmp_path / "out.xyz"], ".png"),
+        "same file twice": (
+            [photo, mask, "-o", tmp_path / "o.png", "--compare", tmp_path / "o.png"],
+            "o.png",
+        ),
+        "scales on the output": (
+            [photo, mask, "-o", tmp_path / "o.png", "--save-scales", tmp_path / "o.png"],
+            "two outputs",
+        ),
+        "an output among the scales": (
+            [photo, mask, "-o", tmp_path / "new" / "scale1.png", "--save-scales", tmp_path / "new"],
+            "new",
+        ),
+        "feather where it shrinks": (
+            [photo, mask, "--feather", "3", "--preset", tmp_path / "shrinks.yaml", "--model", GOLDEN],
+            "leave out feather",
+        ),
+        "resized alpha": ([photo, "--mask-from-alpha", "--resize-mask"], "resize"),
+        "a name too long": ([f"{'x' * 300}.png", mask], "File name too long"),
+        "a model that cannot be made": ([photo, mask, "--model", "json:dumps"], "json:dumps: could not be made"),
+        "scales folder in use": ([photo, mask, "--save-scales", tmp_path / "full"], "not empty"),
+        "idle options": ([photo, mask, "--no-refine", "--steps", "3", "--save-scales", "s"], "--steps, --save-scales"),
+        "empty name": (["", mask], "is a folder, expected the image file"),
+        "folder as image": ([tmp_path, mask], "is a folder, expected the image file"),
+        "numbers without a range": ([tmp_path / "float.tif", mask], "without a known range"),
+        "quality of a PNG": ([photo, mask, "--quality", "90"], "--quality"),
+        "mask twice": ([photo, mask, "--mask-from-alpha"], "--mask-from-alpha"),
+        "no alpha to take": ([photo, "--mask-from-alpha"], "no transparency"),
+        "bad threshold": ([photo, mask, "--threshold", "255"], "threshold"),
+        "bad feather": ([photo, mask, "--feather", "-1"], "feather"),
+        "alpha in a JPEG": ([tmp_path / "clear.png", mask, "-o", tmp_path / "out.jpg"], "transparency"),
+        "photo too wide to compare": ([wide, wide_mask, "--compare", tmp_path / "c.webp"], "16383"),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "missing image", "truncated image", "text as image", "missing mask", "mask of another size", "white mask",
+        "text as weights", "unknown model", "unknown preset", "unknown key", "unknown device", "bad steps",
+        "steps in words", "bad memory", "too little memory", "bad precision",
+        "bad rate", "unknown option", "one argument", "missing folder", "folder as output",
+        "output exists", "report exists", "output of no format", "same file twice", "scales on the output",
+        "an output among the scales", "feather where it shrinks", "resized alpha", "a name too long",
+        "a model that cannot be made", "scales folder in use",
+        "idle options", "empty name", "folder as image", "numbers without a range", "quality of a PNG", "mask twice",
+        "no alpha to take", "bad threshold", "bad feather", "alpha in a JPEG", "photo too wide to compare",
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_no_file(run, photo_files, tmp_path, name) -> None:
+    arguments, named = spoiled(name, tmp_path, *photo_files)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, out, err = run("inpaint", *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+    assert named in err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_output_that_fails_late_leaves_no_folder(run, photo_files, tmp_path, monkeypatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = run("inpaint", *photo_files, *QUICK, "-q", "--save-scales", tmp_path / "scales")
+    assert (code, err.count("\n")) == (2, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.png", "photo.png"]
+
+
+def test_overwrite(run, photo_files, tmp_path) -> None:
+    target = tmp_path / "there.png"
+    target.write_bytes(b"mine")
+    assert run("inpaint", *photo_files, *QUICK, "-o", target, "--overwrite")[0] == 0
+    assert pixels(target).shape == (110, 150, 3)
+
+
+def test_weights_commands(run, tmp_path) -> None:
+    code, out, _ = run("weights", "list")
+    assert code == 0
+    assert {line.split()[0] for line in out.splitlines()} >= {"lama-small", "big-lama"}
+    target = tmp_path / "tiny.safetensors"
+    assert run("weights", "convert", GOLDEN, target, "--train-size", "64", "--learning-rate", "0.03")[:2] == (
+        0,
+        f"{target}\n",
+    )
+    code, _, err = run("weights", "convert", GOLDEN, target)
+    assert (code, "--overwrite" in err) == (2, True)
+    code, _, err = run("weights", "convert", GOLDEN, tmp_path / "tiny.pt")
+    assert (code, ".safetensors" in err) == (2, True)
+    code, _, err = run("weights", "convert", tmp_path / "no.pt", tmp_path / "new.safetensors")
+    assert (code, err.count("\n")) == (2, 1)
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_version_and_help(run) -> None:
+    assert run("--version") == (0, "refiner 0.1.0\n", "")
+    code, out, _ = run("inpaint", "--help")
+    assert code == 0
+    for option in (
+        "--model",
+        "--preset",
+        "--device",
+        "--steps",
+        "--lr",
+        "--no-refine",
+        "--save-scales",
+        "--report",
+    ):
+        assert option in out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+@pytest.mark.parametrize("wait", ["at once", "while refining"])
+def test_ctrl_c_leaves_nothing_behind(photo_files, tmp_path, wait) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "refiner", "inpaint", *photo_files, "--min-side", "16", "--steps", "100000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run as a shell's background job, Ctrl-C is ignored, and so it would be there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    time.sleep(0.4 if wait == "at once" else 8)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "Interrupted."
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.png", "photo.png"]
+
+
+def test_masks_are_changed_as_asked(run, photo_files, tmp_path) -> None:
+    """Grown, feathered and inverted masks change what is filled, and nothing else."""
+    photo, mask = photo_files
+    original, hole = np.asarray(Image.open(photo)), np.asarray(Image.open(mask)) > 0
+    inverted = tmp_path / "other_mask.png"
+    Image.fromarray((~hole * 255).astype(np.uint8)).save(inverted)
+    changed = {}
+    cases = {"plain": [mask], "grown": [mask, "--dilate", "5"], "soft": [mask, "--feather", "8"]}
+    cases["inverted"] = [inverted, "--invert"]
+    for name, (file, *options) in cases.items():
+        output = tmp_path / f"{name}.png"
+        code, _, err = run("inpaint", photo, file, *QUICK, *options, "-o", output)
+        assert code == 0, err
+        changed[name] = np.asarray(Image.open(output)).astype(int)
+    assert np.array_equal(changed["plain"], changed["inverted"])
+    assert (changed["grown"] != original).any(axis=2).sum() > 1.1 * hole.sum()
+    assert np.array_equal(changed["soft"][~hole], original[~hole])
+    rim = hole & ~ndimage.binary_erosion(hole, iterations=2)
+    plain, soft = (np.abs(changed[name] - original)[rim].mean() for name in ("plain", "soft"))
+    assert soft < 0.5 * plain
+    code, _, err = run("inpaint", photo, inverted, *QUICK, "-o", tmp_path / "warned.png")
+    assert code == 0
+    assert "Warning: " in err
+    assert "add --invert" in err
+
+
+def test_results_have_the_photos_format(run, photo_files, tmp_path) -> None:
+    photo = tmp_path / "shot.jpg"
+    Image.open(photo_files[0]).save(photo, quality=80)
+    code, out, _ = run("inpaint", photo, photo_files[1], *QUICK)
+    assert code == 0
+    assert out.strip() == str(tmp_path / "shot_refined.jpg")
+    with Image.open(photo) as before, Image.open(tmp_path / "shot_refined.jpg") as after:
+        assert after.quantization == before.quantization
+
+
+def test_several_devices_share_the_network(run, photo_files, tmp_path) -> None:
+    code, _, err = run("inpaint", *photo_files, *QUICK[:-1], "cpu,cpu", "-o", tmp_path / "two.png")
+    assert code == 0, err
+    assert "on cpu,cpu" in err
+    run("inpaint", *photo_files, *QUICK, "-o", tmp_path / "one.png")
+    assert (tmp_path / "two.png").read_bytes() == (tmp_path / "one.png").read_bytes()
+    code, _, err = run("inpaint", *photo_files, *QUICK[:-1], "cpu,tpu", "-o", tmp_path / "no.png")
+    assert code == 2
+    assert "tpu" in err

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from refiner import BudgetError, ModelError, Settings, budget, devices, load_model, pyramid, refine
+from refiner.engine.precision import conv_dtype
+from refiner.memory import format_bytes, parse_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("6GB", 6e9), ("500 MB", 5e8), ("1.5gib", 1.5 * 2**30), ("123456", 123456), ("8 kB", 8000)],
+)
+def test_sizes(text, expected) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "6TB", "GB", "-1GB", "0", "1,5GB"])
+def test_what_is_no_size(text) -> None:
+    with pytest.raises(ValueError, match="expected a size such as 6GB"):
+        parse_bytes(text)
+
+
+def test_gigabytes() -> None:
+    assert format_bytes(1_260_000_000) == "1.3 GB"
+    assert format_bytes(42_955_140) == "43 MB"
+
+
+@pytest.fixture(scope="module")
+def small():
+    return load_model("lama-small")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    image, mask = torch.rand(1, 3, 640, 960), torch.zeros(1, 1, 640, 960)
+    mask[..., 250:330, 400:500] = 1
+    return image, mask
+
+
+def planned(model, scene, **settings) -> budget.Plan:
+    """The plan for a picture, without carrying it out."""
+    image, mask = scene
+    holes = [hole for _, hole in pyramid.build_pyramid(image, mask > 0, 3)]
+    return budget.Planner(model, image, holes, Settings(**settings), None, lambda _: None).plan
+
+
+def test_plans_shrink_with_the_budget(small, scene) -> None:
+    roomy = planned(small, scene, windows="off")
+    assert roomy.strip_height is None
+    assert roomy.windows[0].size == (640, 960)
+    needs = [roomy.bytes]
+    for share in (0.95, 0.8):
+        tight = planned(small, scene, windows="off", memory=str(int(roomy.bytes * share)))
+        assert tight.strip_height is not None
+        assert tight.bytes <= roomy.bytes * share
+        needs.append(tight.bytes)
+    assert needs == sorted(needs, reverse=True)
+    windowed = planned(small, scene)
+    assert windowed.bytes < min(needs)
+    small_window = planned(small, scene, memory=str(windowed.bytes - 1))
+    assert small_window.bytes < windowed.bytes
+
+
+def test_windows_that_grow_together_at_a_smaller_scale_are_planned_for(small) -> None:
+    image, mask = torch.rand(1, 3, 1200, 1600), torch.zeros(1, 1, 1200, 1600)
+    mask[..., 100:1100:200, 100:1500:200] = 1  # single pixels, apart at full size and one window at half
+    apart = planned(small, (image, mask))
+    assert len(apart.windows) > 1
+    half = pyramid.halve_hole(mask > 0)
+    (joined,) = budget.scale_windows(small, half, Settings(), 0.25)
+    assert joined.area > 4 * max(window.area for window in apart.windows)
+    alone = planned(small, (image[..., :300, :300], mask[..., :300, :300]))
+    assert apart.bytes > 4 * (alone.bytes - 80 * 300 * 300)
+
+
+def test_words_for_a_lack_of_memory() -> None:
+    assert devices.is_out_of_memory(torch.OutOfMemoryError())
+    assert devices.is_out_of_memory(MemoryError())
+    assert devices.is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    assert devices.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not devices.is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_nothing_fits(small, scene) -> None:
+    image, mask = scene
+    with pytest.raises(BudgetError, match=r"the least that would is about \d+ MB. Give more") as caught:
+        refine(small, image, mask, Settings(memory="1MB"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_plan_is_told_and_reported(small, scene) -> None:
+    image, mask = (part[..., :320, :480].contiguous() for part in (scene[0], scene[1].roll((-150, -200), (2, 3))))
+    told = []
+    result = refine(small, image, mask, Settings(steps=1, min_side=160, precision="float32"), on_plan=told.append)
+    assert told == [result.plan]
+    assert str(result.plan).startswith("one window of 232x216; about ")
+    assert small.strip_height is None
+
+
+def test_strips_change_nothing_but_memory(small, scene) -> None:
+    image, mask = (part[..., 200:392, 352:544].contiguous() for part in scene)
+    settings = Settings(steps=3, min_side=96, windows="off", precision="float32")
+    expected = refine(small, image, mask, settings)
+    roomy = expected.plan
+    tight = Settings(steps=3, min_side=96, windows="off", precision="float32", memory=str(roomy.bytes - 1))
+    stripped = refine(small, image, mask, tight)
+    assert stripped.plan.strip_height == 128
+    torch.testing.assert_close(stripped.image, expected.image, rtol=0, atol=1e-3)
+
+
+def test_running_out_of_memory_falls_back_to_the_next_plan(small, scene, monkeypatch) -> None:
+    image, mask = (part[..., 200:392, 352:544].contiguous() for part in scene)
+    told = []
+    front = type(small.fused).front
+
+    def scarce(self, x):
+        if self.strip_height is None and x.device.type != "meta":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return front(self, x)
+
+    monkeypatch.setattr(type(small.fused), "front", scarce)
+    result = refine(small, image, mask, Settings(steps=2, min_side=96), on_plan=told.append)
+    assert [plan.strip_height for plan in told] == [None, 128]
+    assert result.plan == told[-1]
+    assert result.image.shape == image.shape
+
+
+def test_other_failures_are_not_taken_for_a_lack_of_memory(toy, scene, monkeypatch) -> None:
+    monkeypatch.setattr(toy, "rear", lambda _: torch.zeros(1) @ torch.zeros(2))
+    with pytest.raises(ModelError, match="inconsistent tensor size"):
+        refine(toy, *scene)
+
+
+def test_a_network_that_cannot_be_rehearsed_is_refined_all_the_same(toy, scene) -> None:
+    image, mask = (part[..., 200:392, 352:544].contiguous() for part in scene)
+
+    class Stubborn(nn.Module):
+        multiple = 4
+
+        def front(self, image, mask):
+            assert float(image.sum()) >= 0  # needs data
+            return toy.front(image, mask)
+
+        def rear(self, features):
+            return toy.rear(features)
+
+    plan = refine(Stubborn(), image, mask, Settings(steps=1, memory="1MB")).plan
+    assert plan.bytes is None
+    assert str(plan).endswith("memory need unknown")
+
+    class Locked(Stubborn):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()  # cannot be copied
+
+    assert refine(Locked(), image, mask, Settings(steps=1)).plan.bytes is None
+
+    class Plain:
+        multiple, front, rear = 4, staticmethod(toy.front), staticmethod(toy.rear)
+
+    assert refine(Plain(), image, mask, Settings(steps=1)).plan.bytes is None
+
+
+def test_the_prediction_is_near_what_is_allocated(small) -> None:
+    """Of tensors whose size can be worked out: the features and their three companions alone set a lower bound."""
+    image, mask = torch.rand(1, 3, 512, 512), torch.zeros(1, 1, 512, 512)
+    mask[..., 200:300, 200:300] = 1
+    plan = planned(small, (image, mask), windows="off", min_side=128)
+    features = 4 * 256 * (512 // 8) ** 2
+    assert 4 * features < plan.bytes < 400 * features
+
+
+def test_precision_follows_the_hardware(monkeypatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there, raising=False)
+        assert conv_dtype("auto", cpu, torch.float32) == (torch.bfloat16 if there else None)
+        assert conv_dtype("auto", cpu, torch.float64) is None
+        assert conv_dtype("float32", cpu, torch.float32) is None
+        assert conv_dtype("bfloat16", cpu, torch.float32) == torch.bfloat16
+    assert conv_dtype("auto", torch.device("mps"), torch.float32) is None
+    for capability, expected in (((9, 0), torch.bfloat16), ((7, 5), None)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert conv_dtype("auto", torch.device("cuda"), torch.float32) == expected

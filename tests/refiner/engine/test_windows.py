@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refiner import Settings, StopRefinement, load_model, refine
+from refiner.engine.windows import Window, find_windows, whole
+
+
+def holes(height: int, width: int, *boxes: tuple[int, int, int, int]) -> torch.Tensor:
+    hole = torch.zeros(1, 1, height, width, dtype=torch.bool)
+    for top, left, bottom, right in boxes:
+        hole[..., top:bottom, left:right] = True
+    return hole
+
+
+def test_a_window_surrounds_its_hole_by_its_share() -> None:
+    (window,) = find_windows(holes(1000, 1000, (400, 480, 600, 880)), context=0.25, least=64, multiple=8)
+    assert window == Window(344, 424, 656, 936)  # 50 px, a quarter of 200, rounded outward to multiples of 8
+    (least,) = find_windows(holes(1000, 1000, (400, 480, 402, 482)), context=0.25, least=512, multiple=8)
+    assert least == Window(272, 352, 536, 616)  # a quarter of 512
+
+
+def test_windows_stay_inside_and_in_step() -> None:
+    (window,) = find_windows(holes(101, 203, (90, 0, 101, 9)), context=0.5, least=32, multiple=5)
+    assert window == Window(70, 0, 101, 30)  # multiples of 10, or the edge
+
+
+def test_near_holes_share_a_window_and_far_ones_do_not() -> None:
+    near = holes(600, 900, (100, 100, 120, 120), (100, 160, 120, 180))
+    assert len(find_windows(near, context=0.25, least=128, multiple=8)) == 1
+    far = holes(600, 900, (100, 100, 120, 120), (400, 700, 420, 720))
+    assert len(find_windows(far, context=0.25, least=128, multiple=8)) == 2
+    assert find_windows(holes(50, 50), context=0.25, least=128, multiple=8) == []
+
+
+def test_merging_goes_on_until_nothing_overlaps() -> None:
+    """A tall hole and a wide one, each away from the third until the two are joined."""
+    three = holes(900, 900, (0, 0, 600, 8), (560, 30, 600, 800), (20, 700, 60, 760))
+    windows = find_windows(three, context=0.05, least=8, multiple=8)
+    assert windows == [Window(0, 0, 632, 832)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 350)] * 4), min_size=1, max_size=6), st.sampled_from([1, 8, 12]))
+def test_every_hole_is_in_one_window_with_real_pixels_around(boxes, multiple) -> None:
+    hole = holes(301, 333, *((t, left, t + 1 + h // 6, left + 1 + w // 6) for t, left, h, w in boxes))
+    windows = find_windows(hole, context=0.25, least=64, multiple=multiple)
+    count = torch.zeros(301, 333)
+    for window in windows:
+        window.of(count).add_(1)
+        for start in (window.top, window.left):
+            assert start % multiple == start % 2 == 0
+        rim = torch.ones_like(window.of(hole))
+        rim[..., (window.top > 0) : window.size[0] - (window.bottom < 301), :] = False
+        assert not (window.of(hole) & rim).any()  # no hole at a window's own edge
+    assert count.max() <= 1
+    assert (count[hole[0, 0]] == 1).all()
+
+
+def test_windows_of_a_scale_match_those_of_the_guide() -> None:
+    picture, halved = torch.arange(101 * 67).reshape(1, 1, 101, 67), torch.zeros(1, 1, 50, 33)
+    window = Window(40, 24, 101, 67)
+    assert window.halved().of(halved).shape[-2:] == (window.size[0] // 2, window.size[1] // 2)
+    assert torch.equal(whole(picture).of(picture), picture)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return load_model("lama-small")
+
+
+@pytest.fixture
+def two_holes() -> tuple[torch.Tensor, torch.Tensor]:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 300), torch.linspace(0, 1, 404), indexing="ij")
+    image = torch.stack([x, y, 0.5 + 0.4 * torch.sin(9 * x + 20 * y)])[None]
+    return image, holes(300, 404, (40, 40, 80, 80), (220, 320, 250, 350)).float()
+
+
+def test_refining_in_windows(small, two_holes) -> None:
+    image, mask = two_holes
+    seen = []
+    settings = Settings(min_side=75, steps=3, context=0.1, precision="float32")
+    result = refine(small, image, mask, settings, progress=seen.append)
+    full = result.scales[-1]
+    assert len(full.windows) == 2
+    assert len(full.losses) == 3
+    assert full.loss_after < full.loss_before
+    assert [(p.window, p.windows, p.step) for p in seen[-6:]] == [(w, 2, s) for w in (1, 2) for s in (1, 2, 3)]
+    known = (mask == 0).expand_as(image)
+    assert torch.equal(result.image[known], image[known])
+
+
+@pytest.mark.parametrize("size", [(299, 403), (300, 403), (299, 404)])
+def test_windows_of_odd_pictures_come_back_whole(small, two_holes, size) -> None:
+    image, mask = (part[..., : size[0], : size[1]] for part in two_holes)
+    result = refine(small, image, mask, Settings(min_side=75, steps=2, context=0.1, precision="float32"))
+    half = size[0] // 2, size[1] // 2
+    assert [scale.size for scale in result.scales[::-1]] == [size, half, (half[0] // 2, half[1] // 2)]
+    assert len(result.scales[-1].windows) == 2
+    known = (mask == 0).expand_as(image)
+    assert torch.equal(result.image[known], image[known])
+
+
+def test_a_window_that_is_the_picture_is_no_window(small, two_holes) -> None:
+    image, mask = two_holes
+    auto = refine(small, image, mask, Settings(min_side=150, steps=2, context=9, precision="float32"))
+    off = refine(small, image, mask, Settings(min_side=150, steps=2, windows="off", precision="float32"))
+    assert torch.equal(auto.image, off.image)
+
+
+def test_stopping_between_windows_leaves_no_gap(small, two_holes) -> None:
+    image, mask = two_holes
+
+    def stop(progress) -> None:
+        if progress.scale == 3 and progress.window == 1:
+            raise StopRefinement
+
+    result = refine(small, image, mask, Settings(min_side=75, steps=3, context=0.1), progress=stop)
+    assert result.stopped
+    assert len(result.scales[-1].windows) == 1
+    second = result.image[..., 220:250, 320:350]
+    assert (second.std(dim=(2, 3)) > 0).all()
+    assert (second - image[..., 220:250, 320:350]).abs().mean() < 0.5
