@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from refiner.engine.objective import _ellipse
+from refiner.engine.objective import ellipse_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ class _Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             names = {
                 "MORPH_ELLIPSE": 2,
                 "INTER_AREA": 3,
-                "getStructuringElement": lambda _, size: _ellipse(size[0]).numpy().astype(np.uint8),
+                "getStructuringElement": lambda _, size: ellipse_kernel(size[0]).numpy().astype(np.uint8),
             }
         for name, value in names.items():
             setattr(module, name, value)

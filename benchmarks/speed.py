@@ -24,7 +24,7 @@ from benchmarks.reference import Reference
 from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
 from refiner import Settings, refine
 from refiner.devices import pick_device
-from refiner.frozen import FrozenGradients, saved_bytes
+from refiner.frozen import FrozenGradients, saved_bytes, strip_height
 from refiner.memory import Peak, give_back_freed_memory
 
 if TYPE_CHECKING:
@@ -96,9 +96,13 @@ class Bench:
 
     def update(self, method: str, height: int, width: int, precision: str) -> Row:
         """One prediction and the gradient towards its features."""
+        rows = _STRIP_HEIGHT if method == "frozen in strips" else None
+        with strip_height(rows):
+            return self._update(method, height, width, precision)
+
+    def _update(self, method: str, height: int, width: int, precision: str) -> Row:
         image, mask = self.picture(height, width)
         mode = FrozenGradients(torch.bfloat16 if precision == "bfloat16" else None)
-        self.model.strip_height = _STRIP_HEIGHT if method == "frozen in strips" else None
         with torch.no_grad(), mode:
             features = [leaf.float().clone().requires_grad_() for leaf in self.model.front(image, mask)]
         rear = self._rear(method)
@@ -118,7 +122,6 @@ class Bench:
         median, spread = seconds(run, repeats=self.repeats, device=self.device)
         with Peak(self.device) as peak:
             run()
-        self.model.strip_height = None
         return Row("update", method, width, height, precision, median, spread, peak.bytes, kept)
 
     def refinement(self, height: int, width: int, precision: str, windows: str) -> Row:
@@ -156,7 +159,7 @@ class Bench:
         return Row("plain", "refiner", width, height, precision, taken, None, peak.bytes)
 
     def authors(self, reference: Reference, height: int, width: int) -> Row:
-        """The authors' refinement of the same picture; the note tells how far our result is from theirs."""
+        """The authors' refinement of the same picture; the note says how far our result is from theirs."""
         image, mask = self.picture(height, width)
         with Peak(self.device) as peak:
             start = time.perf_counter()

@@ -124,14 +124,20 @@ def download(photo: Photo, folder: Path, size: int, *, pause: float = 1.0) -> st
 
 
 def download_all(
-    photos: list[Photo], folder: Path, size: int, tell: Callable[[], object], *, pause: float = 1.0, threads: int = 8
+    photos: list[Photo],
+    folder: Path,
+    size: int,
+    on_photo: Callable[[], object],
+    *,
+    pause: float = 1.0,
+    threads: int = 8,
 ) -> list[tuple[Photo, str]]:
     """Bring photos side by side; gives those that could not be had, with the reason."""
     make_folder(folder)
 
     def bring(photo: Photo) -> tuple[Photo, str | None]:
         reason = download(photo, folder, size, pause=pause)
-        tell()
+        on_photo()
         return photo, reason
 
     with ThreadPoolExecutor(threads) as pool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lama.fused import FusedGenerator
 from lama.generator import LocalBranch
-from refiner.models.inpainter import DEFAULT_LEARNING_RATE
+from refiner.models.spec import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE, ModelSpec
 from refiner.models.split import SequentialInpainter
 
 if TYPE_CHECKING:
@@ -20,41 +20,38 @@ if TYPE_CHECKING:
 class LamaInpainter(nn.Module):
     """A trained LaMa generator behind the engine's split interface.
 
-    Attributes:
-        generator: the network as it was trained, on the CPU; the parameters here are computed from it.
-        multiple: the sides of a picture must be multiples of this.
-        min_side: the least side the network takes: reflection padding at 1/8 needs two pixels there.
-        train_size: the side it works best at; the smallest scale of the pyramid follows from it.
+    Args:
+        generator: the network as it was trained, on the CPU.
+        train_size: side in pixels that it works best at.
         learning_rate: what suits its features when they are refined.
+
+    Attributes:
+        generator: the network as it was trained; the parameters here are computed from it.
+        spec: the sizes it takes, and what suits its features.
     """
 
     generator: Generator
 
     def __init__(
-        self, generator: Generator, *, train_size: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
+        self,
+        generator: Generator,
+        *,
+        train_size: int = DEFAULT_TRAIN_SIZE,
+        learning_rate: float = DEFAULT_LEARNING_RATE,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
-        self.train_size = train_size
-        self.learning_rate = learning_rate
-        self.multiple = 2**generator.config.n_downsampling
-        self.min_side = 2 * self.multiple
         self.fused = FusedGenerator(generator).float()
+        multiple = 2**generator.config.n_downsampling
+        self.spec = ModelSpec(
+            multiple=multiple,
+            train_size=train_size,
+            min_input_side=2 * multiple,  # reflection padding at 1/8 needs two pixels there
+            learning_rate=learning_rate,
+            strips=True,
+            stages=tuple(self.fused.stages),
+        )
         self.eval()
-
-    @property
-    def stages(self) -> list[nn.Module]:
-        """The rear's parts in the order they run, which can lie on several devices."""
-        return self.fused.stages
-
-    @property
-    def strip_height(self) -> int | None:
-        """Picture rows to compute at once in the full-resolution ends; None for all."""
-        return self.fused.strip_height
-
-    @strip_height.setter
-    def strip_height(self, rows: int | None) -> None:
-        self.fused.strip_height = rows
 
     def whole(self, image: Tensor, mask: Tensor) -> Tensor:
         """The network as it was trained, uncut and on the CPU, to check the halves against."""
@@ -69,10 +66,10 @@ class LamaInpainter(nn.Module):
         return SequentialInpainter(
             network,
             self.generator.split + 1,
-            multiple=self.multiple,
-            train_size=self.train_size,
-            learning_rate=self.learning_rate,
-            min_side=self.min_side,
+            multiple=self.spec.multiple,
+            train_size=self.spec.train_size,
+            learning_rate=self.spec.learning_rate,
+            min_input_side=self.spec.min_input_side,
         ).eval()
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,10 +92,14 @@ class LamaInpainter(nn.Module):
 
 
 class RegularLamaInpainter(SequentialInpainter):
-    """One of LaMa's ablations without Fourier convolutions; attributes as those of `LamaInpainter`."""
+    """One of LaMa's ablations without Fourier convolutions; arguments as those of `LamaInpainter`."""
 
     def __init__(
-        self, generator: RegularGenerator, *, train_size: int = 512, learning_rate: float = DEFAULT_LEARNING_RATE
+        self,
+        generator: RegularGenerator,
+        *,
+        train_size: int = DEFAULT_TRAIN_SIZE,
+        learning_rate: float = DEFAULT_LEARNING_RATE,
     ) -> None:
         config = generator.config
         multiple = 2**config.n_downsampling
@@ -108,6 +109,6 @@ class RegularLamaInpainter(SequentialInpainter):
             multiple=multiple,
             train_size=train_size,
             learning_rate=learning_rate,
-            min_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
+            min_input_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
         )
         self.eval()

@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from lama.generator import Generator, GeneratorConfig
 from lama.regular import RegularConfig, RegularGenerator
-from refiner.config_files import read_mapping
+from refiner.config_files import read_mapping, with_new_names
 from refiner.errors import ModelError, SettingsError, first_line
 from refiner.files import write_atomic
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?:^|.*\.)(model\.\d+\..+)$")
 _GENERATOR = re.compile(r"(^|\.)generator\.")
+_RENAMED = {"native_side": "train_size"}  # in headers of files written before
 HEADER = "refiner"  # key of `config.yaml` under which a training notes what safetensors have in their header
 # What the decoders raise on damaged or foreign files; a pickle of garbage can end in any of them.
 DAMAGE = (
@@ -81,7 +82,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{file}: not a readable weights file ({first_line(error)}); expected safetensors, "
             "a TorchScript .pt or a pickled checkpoint of tensors."
         ) from error
-    return _generator_tensors(raw), metadata
+    return _generator_tensors(raw), with_new_names(metadata, _RENAMED, str(path))
 
 
 def _noted(config: Path) -> dict[str, str]:
@@ -104,6 +105,15 @@ def load_network(path: Path) -> tuple[Generator | RegularGenerator, dict[str, st
             tensors that are missing or unexpected.
     """
     tensors, metadata = read_tensors(path)
+    return _build(path, tensors), metadata
+
+
+def _build(path: Path, tensors: Mapping[str, Tensor]) -> Generator | RegularGenerator:
+    """The network that tensors are of, in float32 and eval mode, without gradients.
+
+    Raises:
+        ModelError: they are not a LaMa generator's.
+    """
     network: Generator | RegularGenerator
     try:
         with torch.device("meta"):
@@ -130,7 +140,7 @@ def load_network(path: Path) -> tuple[Generator | RegularGenerator, dict[str, st
             )
     network.to_empty(device="cpu")
     network.load_state_dict({name: tensors[name].float() for name in expected}, strict=False)
-    return network.eval().requires_grad_(False), metadata
+    return network.eval().requires_grad_(False)
 
 
 def load_generator(path: Path) -> tuple[Generator, dict[str, str]]:
@@ -157,8 +167,8 @@ def convert(source: Path, target: Path, *, dtype: torch.dtype | None = None, **m
     Raises:
         ModelError: the source is not a LaMa generator, or a value does not fit the dtype.
     """
-    load_network(source)  # refuses what is not a LaMa before anything is written
     tensors, source_metadata = read_tensors(source)
+    _build(source, tensors)  # refuses what is not a LaMa before anything is written
     stored = {name: t.to(dtype or t.dtype).contiguous() for name, t in tensors.items()}
     for name, tensor in stored.items():
         if not tensor.isfinite().all():

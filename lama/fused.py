@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from refiner.frozen import in_strips
+from refiner.frozen import current_strip_height, in_strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +31,10 @@ _TAIL_HALO = 3
 class FusedGenerator(nn.Module):
     """A generator for inference alone; its weights are computed from a trained one.
 
+    Its full-resolution ends are computed as many rows at a time as `refiner.frozen.current_strip_height()` says.
+
     Args:
         generator: the trained network, in eval mode.
-
-    Attributes:
-        strip_height: picture rows to compute at once in the full-resolution ends; None for all.
     """
 
     def __init__(self, generator: Generator) -> None:
@@ -43,7 +42,6 @@ class FusedGenerator(nn.Module):
         config = generator.config
         layers: list[Any] = list(generator.model)
         self.fine = 2**config.n_downsampling
-        self.strip_height: int | None = None
         self.stem = Conv.of_block(layers[1])
         self.down = nn.ModuleList(Conv.of_block(layer) for layer in layers[2 : generator.split])
         first_up = generator.split + config.n_blocks + 1
@@ -81,9 +79,10 @@ class FusedGenerator(nn.Module):
         return torch.sigmoid(self.head(_reflect(x, 3)))
 
     def _in_strips(self, run: Callable[[Tensor], Tensor], x: Tensor, halo: int, scale: Fraction) -> Tensor:
-        if self.strip_height is None:
+        height = current_strip_height()
+        if height is None:
             return run(x)
-        return in_strips(run, x, rows=max(self.strip_height // self.fine, 1), halo=halo, scale=scale)
+        return in_strips(run, x, rows=max(height // self.fine, 1), halo=halo, scale=scale)
 
 
 class FusedFFC(nn.Module):

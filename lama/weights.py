@@ -9,6 +9,7 @@ import sys
 import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 import torch
@@ -17,9 +18,10 @@ from lama.adapter import LamaInpainter, RegularLamaInpainter
 from lama.checkpoint import convert, load_network
 from lama.regular import RegularGenerator
 from refiner.errors import ModelError
-from refiner.models.inpainter import DEFAULT_LEARNING_RATE, Inpainter
+from refiner.models.spec import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE
 
-_PUBLIC_TRAIN_SIZE = 512  # what the public LaMa models are evaluated and refined at
+if TYPE_CHECKING:
+    from refiner.models.inpainter import Inpainter
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ LAMA_SMALL = NamedWeights(
 BIG_LAMA = NamedWeights(
     name="big-lama",
     train_size=512,
-    summary="Big LaMa of the LaMa authors, 51 M parameters, native at 512 px (206 MB)",
+    summary="Big LaMa of the LaMa authors, 51 M parameters, trained for 512 px (206 MB)",
     url="https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
     md5="e3aa4aaa15225a33ec84f9f4bc47e500",
 )
@@ -121,13 +123,13 @@ class LamaCheckpoints:
     def open(self, path: Path) -> Inpainter:
         """Load the inpainter that a checkpoint holds.
 
-        Native side and learning rate are read from the header that `convert` writes; where there is none they are
+        Train size and learning rate are read from the header that `convert` writes; where there is none they are
         512 px and 0.002.
 
         Raises:
             ModelError: the file is not a readable LaMa.
         """
-        return _open(path, _PUBLIC_TRAIN_SIZE, DEFAULT_LEARNING_RATE)
+        return _open(path, DEFAULT_TRAIN_SIZE, DEFAULT_LEARNING_RATE)
 
     def convert(
         self,

@@ -8,24 +8,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from refiner.engine.objective import Objective, ObjectiveFactory, Target, paper_objective
     from refiner.engine.optimize import StopRefinement
     from refiner.engine.plan import Plan
     from refiner.engine.refine import refine
-    from refiner.engine.result import Progress, Result, ScaleResult
+    from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
     from refiner.errors import BudgetError, InputError, ModelError, RefinerError, SettingsError
-    from refiner.models.inpainter import Features, Inpainter
+    from refiner.images.masks import MaskOptions
+    from refiner.images.picture import Picture
+    from refiner.models.features import Features
+    from refiner.models.inpainter import Inpainter
     from refiner.models.registry import load_model, model_names
-    from refiner.photo import inpaint
+    from refiner.models.spec import ModelSpec
+    from refiner.models.split import Encoding, SplitInpainter, split_sequential
+    from refiner.photo import PhotoResult, inpaint
     from refiner.settings import Settings, load_preset, preset_names
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BudgetError",
+    "Encoding",
     "Features",
     "Inpainter",
     "InputError",
+    "MaskOptions",
     "ModelError",
+    "ModelSpec",
+    "Objective",
+    "ObjectiveFactory",
+    "PhotoResult",
+    "Picture",
     "Plan",
     "Progress",
     "RefinerError",
@@ -33,24 +46,35 @@ __all__ = [
     "ScaleResult",
     "Settings",
     "SettingsError",
+    "SplitInpainter",
     "StopRefinement",
+    "Target",
+    "WindowResult",
     "inpaint",
     "load_model",
     "load_preset",
     "model_names",
+    "paper_objective",
     "preset_names",
     "refine",
+    "split_sequential",
 ]
 
 _HOMES = {
-    "engine.plan": ("Plan",),
-    "errors": ("BudgetError", "InputError", "ModelError", "RefinerError", "SettingsError"),
-    "models.inpainter": ("Features", "Inpainter"),
-    "engine.refine": ("refine",),
+    "engine.objective": ("Objective", "ObjectiveFactory", "Target", "paper_objective"),
     "engine.optimize": ("StopRefinement",),
-    "photo": ("inpaint",),
+    "engine.plan": ("Plan",),
+    "engine.refine": ("refine",),
+    "engine.result": ("Progress", "Result", "ScaleResult", "WindowResult"),
+    "errors": ("BudgetError", "InputError", "ModelError", "RefinerError", "SettingsError"),
+    "images.masks": ("MaskOptions",),
+    "images.picture": ("Picture",),
+    "models.features": ("Features",),
+    "models.inpainter": ("Inpainter",),
     "models.registry": ("load_model", "model_names"),
-    "engine.result": ("Progress", "Result", "ScaleResult"),
+    "models.spec": ("ModelSpec",),
+    "models.split": ("Encoding", "SplitInpainter", "split_sequential"),
+    "photo": ("PhotoResult", "inpaint"),
     "settings": ("Settings", "load_preset", "preset_names"),
 }
 

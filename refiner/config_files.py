@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from refiner.errors import SettingsError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 _T = TypeVar("_T")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 def config_folder(*parts: str) -> Path:
@@ -56,8 +62,24 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     return values
 
 
+def with_new_names(values: Mapping[_K, _V], renamed: Mapping[_K, _K], where: str) -> dict[_K, _V]:
+    """Values by their present names, where a file written before has old ones; a warning says so in one line.
+
+    Args:
+        values: as read.
+        renamed: present names by old ones.
+        where: the file's name.
+    """
+    for old, new in renamed.items():
+        if old in values:
+            warnings.warn(
+                f"{where}: {old} is called {new} now; the old name is still read.", FutureWarning, stacklevel=2
+            )
+    return {renamed.get(name, name): value for name, value in values.items()}
+
+
 def build(kind: type[_T], values: Any, where: str) -> _T:
-    """Make a dataclass, nested ones included, from plain values.
+    """Make a dataclass, nested ones included, from plain values of its fields' types.
 
     Args:
         kind: the dataclass. Fields may be numbers, strings, bools, tuples of them, dataclasses, or None of these.
@@ -66,6 +88,22 @@ def build(kind: type[_T], values: Any, where: str) -> _T:
 
     Raises:
         SettingsError: a key is unknown or missing, or a value is of the wrong type.
+    """
+    hints = get_type_hints(kind)
+    return make(kind, values, where, lambda key, value: _convert(hints[key], value, f"{where}: {key}"))
+
+
+def make(kind: type[_T], values: Any, where: str, convert: Callable[[str, Any], Any]) -> _T:
+    """Make a dataclass from plain values; errors of its own checks get the place in front.
+
+    Args:
+        kind: the dataclass.
+        values: a mapping from field names to values.
+        where: what the messages begin with.
+        convert: field name and value to the value that the field takes.
+
+    Raises:
+        SettingsError: a key is unknown or missing, or a value does not fit.
     """
     if not isinstance(values, dict):
         raise SettingsError(f"{where}: expected lines of `key: value`, got {values!r}.")
@@ -77,12 +115,21 @@ def build(kind: type[_T], values: Any, where: str) -> _T:
     missing = [name for name in required if name not in values]
     if missing:
         raise SettingsError(f"{where}: {', '.join(missing)} must be given.")
-    hints = get_type_hints(kind)
-    converted = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    converted = {key: convert(key, value) for key, value in values.items()}
     try:
         return kind(**converted)
     except SettingsError as error:
         raise SettingsError(f"{where}: {error}") from None
+
+
+def number_as_meant(value: Any) -> Any:
+    """A number that YAML reads as text, such as a bare 1e-3; anything else as it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -94,11 +141,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return build(hint, value, where)  # type: ignore[arg-type]
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_convert(get_args(hint)[0], item, where) for item in value)
-    if hint is float and isinstance(value, str):  # YAML reads a bare 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if hint is float:
+        value = number_as_meant(value)
     right = isinstance(value, (int, float) if hint is float else get_origin(hint) or hint) and (
         hint is bool or not isinstance(value, bool)
     )

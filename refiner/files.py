@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refiner.errors import InputError
+from refiner.errors import InputError, Option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected a file name.")
     if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; choose another name or add --overwrite.")
+        raise InputError(f"{path}: exists already; choose another name or add ", Option("overwrite"), ".")
     if not path.parent.is_dir():
         raise InputError(f"{path}: its folder does not exist; create {path.parent} first.")
     try:

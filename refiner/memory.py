@@ -1,10 +1,9 @@
-"""Memory: sizes as people write them, what is free, what a piece of work takes, and giving it back."""
+"""Memory: what is free, what a piece of work takes, and giving it back."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,37 +13,6 @@ import torch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_UNITS = {
-    "": 1,
-    "b": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-}
-
-
-def parse_bytes(text: str) -> int:
-    """`6GB`, `500 MB`, `1.5GiB` or plain bytes, as a number of bytes.
-
-    Raises:
-        ValueError: it is none of these, or zero.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    if match is None or match[2].lower() not in _UNITS or float(match[1]) == 0:
-        raise ValueError(f"expected a size such as 6GB, got {text!r}")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
-
-
-def format_bytes(count: int) -> str:
-    """Bytes in gigabytes to a tenth, or in whole megabytes."""
-    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.0f} MB"
 
 
 def free_bytes(device: torch.device) -> int:
@@ -73,7 +41,7 @@ def give_back_freed_memory() -> bool:
     that must keep to a memory budget calls this once; a library leaves its host's allocator alone.
 
     Returns:
-        Whether the C library is one that can be told.
+        Whether the C library has this switch.
     """
     mmap_threshold, block = -3, 1 << 20  # M_MMAP_THRESHOLD of mallopt(3), in bytes
     try:
@@ -91,7 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Peak:
-    """Context that measures the most memory taken above what was in use at its start; `bytes` tells it afterwards."""
+    """Context that measures the peak of memory above what was in use at its start; read `bytes` afterwards."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

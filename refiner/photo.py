@@ -1,19 +1,22 @@
-"""Photos: the short form of `refine` for files, PIL images and arrays."""
+"""One photo's way: read, refine, restore, write. Python, the command line, batches and benchmarks all go it."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from refiner.devices import pick_devices
 from refiner.engine.refine import refine
-from refiner.errors import BudgetError, InputError
+from refiner.errors import BudgetError, InputError, Option
+from refiner.files import write_atomic
 from refiner.images.masks import Hole, MaskOptions, read_mask
 from refiner.images.reading import Source, read_picture
-from refiner.images.writing import encode, format_of
+from refiner.images.writing import check_fits, encode, format_of, losses_in
 from refiner.memory import is_out_of_memory
 from refiner.models.placement import spread
 from refiner.models.registry import load_model
@@ -21,11 +24,12 @@ from refiner.settings import Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from refiner.engine.plan import Plan
     from refiner.engine.result import Progress, Result
-    from refiner.images.picture import Picture
+    from refiner.images.picture import Picture, PilImage
     from refiner.models.inpainter import Inpainter
 
 
@@ -38,7 +42,7 @@ def inpaint(
     mask_options: MaskOptions | None = None,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
-) -> Picture:
+) -> PhotoResult:
     """Remove what the mask covers from a photo.
 
     Args:
@@ -60,94 +64,201 @@ def inpaint(
     Raises:
         RefinerError: the input, the settings or the model cannot be used; the message says why.
     """
-    options = mask_options or MaskOptions()
+    photo = read_photo(image, mask, mask_options)
+    if isinstance(settings, str):
+        settings = load_preset(settings)
+    network = load_model(model) if isinstance(model, str) else model
+    for warning in photo.warnings():
+        warnings.warn(warning, stacklevel=2)
+    result = photo.inpaint(network, settings, pick_devices(device), progress)
+    shrinking = result.shrinking()
+    if shrinking is not None:
+        warnings.warn(f"{photo.picture.name}: {shrinking}, as pixel_budget {settings.pixel_budget} asks.", stacklevel=2)
+    return result
+
+
+def read_photo(image: Source, mask: Source | None = None, options: MaskOptions | None = None) -> Photo:
+    """A photo and its hole. Where its alpha is the hole, the photo comes without it: what was transparent is filled.
+
+    Args:
+        image: see `inpaint`.
+        mask: see `inpaint`.
+        options: how the mask is read.
+
+    Raises:
+        InputError: see `read_picture` and `read_mask`; or there is not exactly one of a mask and an alpha to take.
+    """
+    options = options or MaskOptions()
     if mask is None and not options.from_alpha:
         raise InputError("mask: must be given, unless mask_options takes it from the photo's alpha.")
     if mask is not None and options.from_alpha:
         raise InputError("mask: is not used where mask_options takes it from the photo's alpha; leave one of them out.")
-    picture, hole = read_photo(image, mask, options)
-    if isinstance(settings, str):
-        settings = load_preset(settings)
-    network = load_model(model) if isinstance(model, str) else model
-    if hole.warning is not None:
-        warnings.warn(hole.warning, stacklevel=2)
-    if picture.stored_depth is not None:
-        warnings.warn(
-            f"{picture.name}: holds {picture.stored_depth} bits a channel, of which {picture.depth} were read.",
-            stacklevel=2,
-        )
-    filled, result = fill(network, picture, hole, settings, pick_devices(device), progress)
-    if result.shrunk_from is not None:
-        (before_height, before_width), (height, width) = picture.size, filled.size
-        warnings.warn(
-            f"{picture.name}: was shrunk from {before_width}x{before_height} to {width}x{height}, as pixel_budget "
-            f"{settings.pixel_budget} asks.",
-            stacklevel=2,
-        )
-    return filled
-
-
-def read_photo(image: Source, mask: Source | None, options: MaskOptions) -> tuple[Picture, Hole]:
-    """A photo and its hole. Where its alpha is the hole, the photo comes without it: what was transparent is filled.
-
-    Raises:
-        InputError: see `read_picture` and `read_mask`.
-    """
     picture = read_picture(image)
     hole = read_mask(mask, picture, options)
-    return (replace(picture, alpha=None) if options.from_alpha else picture), hole
+    path = Path(image) if isinstance(image, (str, Path)) else None
+    return Photo(replace(picture, alpha=None) if options.from_alpha else picture, hole, path)
 
 
-def stays_as_it_is(picture: Picture, hole: Hole, target: Path, quality: int | None) -> bool:
-    """Whether the result is the photo's very file: there is nothing to remove, and the format is its own."""
-    return not hole.mask.any() and format_of(target) == picture.format and quality is None
+@dataclass(frozen=True)
+class Photo:
+    """A photo that was read, and what to remove from it.
 
-
-def as_file(filled: Picture, hole: Hole, original: Path, target: Path, quality: int | None) -> bytes:
-    """The result as a file.
-
-    Raises:
-        InputError: the format cannot hold the picture.
+    Attributes:
+        picture: the photo.
+        hole: what to remove.
+        path: its file; None where it came as an image or an array.
     """
-    if stays_as_it_is(filled, hole, target, quality):
-        return original.read_bytes()
-    return encode(filled, target, quality=quality)
+
+    picture: Picture
+    hole: Hole
+    path: Path | None = None
+
+    def warnings(self) -> list[str]:
+        """What looks wrong with the mask, or could not be read of the photo; a line each."""
+        lines = [] if self.hole.warning is None else [str(self.hole.warning)]
+        picture = self.picture
+        if picture.stored_depth is not None:
+            lines.append(
+                f"{picture.name}: holds {picture.stored_depth} bits a channel, of which {picture.depth} were read."
+            )
+        return lines
+
+    def check_fits(self, path: Path) -> None:
+        """Refuse before the work what the format of a file could not hold after it.
+
+        Raises:
+            InputError: see `refiner.images.writing.check_fits`.
+        """
+        check_fits(path, self.picture.mode, self.picture.size, self.picture.metadata)
+
+    def losses_in(self, path: Path, quality: int | None = None) -> list[str]:
+        """What the photo loses in the format of a file, a line each; nothing where the file is copied."""
+        return [] if self.is_copied_to(path, quality) else losses_in(self.picture, path, quality)
+
+    def is_copied_to(self, path: Path, quality: int | None = None) -> bool:
+        """Whether a result is the photo's very file: there is nothing to remove, and the format is its own."""
+        return self.path is not None and not self.hole.mask.any() and quality is None and self._has_format_of(path)
+
+    def _has_format_of(self, path: Path) -> bool:
+        return format_of(path) == self.picture.format
+
+    def inpaint(
+        self,
+        model: Inpainter,
+        settings: Settings,
+        devices: Sequence[torch.device],
+        progress: Callable[[Progress], object] | None = None,
+        on_plan: Callable[[Plan], object] | None = None,
+    ) -> PhotoResult:
+        """Fill the hole.
+
+        Args:
+            model: the inpainter; it is moved to the devices, and spread over them where there are several.
+            settings: of the refinement.
+            devices: where to compute.
+            progress: see `refine`.
+            on_plan: see `refine`.
+
+        Raises:
+            RefinerError: the settings do not go together with the hole, or see `refine`.
+        """
+        self._check_blending(settings)
+        _place(model, devices)
+        image = self.picture.rgb().to(devices[0])
+        mask = torch.from_numpy(self.hole.mask)[None, None].to(devices[0])
+        result = refine(model, image, mask, settings, progress, on_plan)
+        filled = self.picture.filled(result.image, self.hole.mask, self.hole.weight)
+        return PhotoResult(self, filled, result, model, settings)
+
+    def _check_blending(self, settings: Settings) -> None:
+        budget = settings.pixel_budget
+        shrinks = settings.refine and budget is not None and self.picture.size[0] * self.picture.size[1] > budget
+        if self.hole.weight is not None and shrinks:
+            raise InputError(
+                f"{self.picture.name}: would be shrunk to the pixel_budget of {budget}, where nothing can be blended; "
+                "leave out feather, or take another preset."
+            )
 
 
-def fill(
-    model: Inpainter,
-    picture: Picture,
-    hole: Hole,
-    settings: Settings,
-    devices: Sequence[torch.device],
-    progress: Callable[[Progress], object] | None = None,
-    on_plan: Callable[[Plan], object] | None = None,
-) -> tuple[Picture, Result]:
-    """Fill a photo's hole; gives the photo and all that `refine` reports.
+@dataclass(frozen=True)
+class PhotoResult:
+    """A photo with its hole filled.
 
-    The model is moved to the devices; where there are several, it is spread over them.
-
-    Raises:
-        RefinerError: the settings do not go together with the hole, or see `refine`.
+    Attributes:
+        photo: what was given.
+        picture: the filled photo, in its own mode and depth; equal to what was given outside the hole.
+        refinement: what happened at each scale.
+        model: what filled it.
+        settings: of the refinement.
     """
-    device = devices[0]
-    budget = settings.pixel_budget
-    if (
-        hole.weight is not None
-        and settings.refine
-        and budget is not None
-        and picture.size[0] * picture.size[1] > budget
-    ):
-        raise InputError(
-            f"{picture.name}: would be shrunk to the pixel_budget of {budget}, where nothing can be blended; leave out "
-            "feather, or take another preset."
-        )
+
+    photo: Photo
+    picture: Picture
+    refinement: Result
+    model: Inpainter
+    settings: Settings
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.picture.size
+
+    def shrinking(self) -> str | None:
+        """That the photo was shrunk, and from what to what, in words; None where it was not."""
+        if self.refinement.shrunk_from is None:
+            return None
+        (before_height, before_width), (height, width) = self.photo.picture.size, self.size
+        return f"was shrunk from {before_width}x{before_height} to {width}x{height}"
+
+    def encode(self, path: Path, *, quality: int | None = None) -> bytes:
+        """The file's bytes, in the format that its name asks for.
+
+        Raises:
+            InputError: the format is not known or cannot hold the picture.
+        """
+        if self.photo.is_copied_to(path, quality) and self.photo.path is not None:
+            return self.photo.path.read_bytes()
+        return encode(self.picture, path, quality=quality)
+
+    def save(self, path: str | Path, *, quality: int | None = None) -> None:
+        """Write a file in the format that its name asks for, metadata included; whole or not at all.
+
+        Args:
+            path: the file; one that exists is replaced.
+            quality: 1 to 100 in formats that have one; see `refiner.images.writing.encode` for what holds without.
+
+        Raises:
+            InputError: the format is not known or cannot hold the picture, or the file cannot be written.
+        """
+        path = Path(path)
+        write_atomic({path: self.encode(path, quality=quality)})
+
+    def to_pil(self) -> PilImage:
+        """An 8-bit PIL image of mode L, LA, RGB, RGBA or CMYK, with its metadata in `info`."""
+        return self.picture.to_pil()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was done, in plain values as JSON takes them; sizes are width and height."""
+        spec = self.model.spec
+        return {
+            "size": list(self.size[::-1]),
+            "settings": asdict(self.settings),
+            "train_size": spec.train_size,
+            "learning_rate": self.settings.lr or spec.learning_rate,
+            **self.refinement.to_dict(),
+        }
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Color and alpha as (H,W) for gray alone, else (H,W,C)."""
+        return np.array(self.picture, dtype=dtype, copy=copy)
+
+
+def _place(model: Inpainter, devices: Sequence[torch.device]) -> None:
     try:
         spread(model, devices)
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise BudgetError(f"device {device}: no memory left for the model; try --device cpu.") from error
+            raise BudgetError(
+                f"device {devices[0]}: no memory left for the model; try ", Option("device", "cpu"), "."
+            ) from error
         raise
-    image, mask = picture.rgb().to(device), torch.from_numpy(hole.mask)[None, None].to(device)
-    result = refine(model, image, mask, settings, progress, on_plan)
-    return picture.filled(result.image, hole.mask, hole.weight), result

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
-from refiner.config_files import config_names, find_config, read_mapping
+from refiner.byte_sizes import parse_bytes
+from refiner.config_files import config_names, find_config, make, number_as_meant, read_mapping, with_new_names
 from refiner.errors import SettingsError
-from refiner.memory import parse_bytes
 
 Keep = Literal["best", "last"]
 Windows = Literal["auto", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
+RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
 _MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Says of a setting, in its annotation, that it has a flag of its own on the command line.
+
+    Attributes:
+        summary: the line of `--help`.
+        metavar: what its value is called there.
+        unrefined: whether it has an effect without refinement too.
+    """
+
+    summary: str
+    metavar: str | None = None
+    unrefined: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,27 +68,33 @@ class Settings:
     """
 
     refine: bool = True
-    min_side: int | None = None
+    min_side: Annotated[int | None, Flag("Short side of the smallest scale [preset: the model's].", "N")] = None
     max_scales: int | None = None
-    steps: int = 15
-    lr: float | None = None
+    steps: Annotated[int, Flag("Predictions at each refined scale [preset: 15].", "N")] = 15
+    lr: Annotated[float | None, Flag("Learning rate of the features [preset: the model's own].", "X")] = None
     erosion: int = 15
     guide_weight: float = 1.0
     pixel_budget: int | None = None
     keep: Keep = "best"
-    windows: Windows = "auto"
+    windows: Annotated[Windows, Flag("Refine around the holes alone, or the whole photo [preset: auto].")] = "auto"
     context: float = 0.25
-    precision: Precision = "auto"
-    memory: str | None = None
+    precision: Annotated[
+        Precision, Flag("Of convolutions [preset: auto, bfloat16 where the hardware has it].", unrefined=True)
+    ] = "auto"
+    memory: Annotated[
+        str | None, Flag("Most to take, such as 6GB [preset: most of what is free].", "SIZE", unrefined=True)
+    ] = None
     lr_scale: Mapping[str, float] | None = None
-    match_color: bool = False
+    match_color: Annotated[bool, Flag("Remove the fill's color offset against its surroundings.", unrefined=True)] = (
+        False
+    )
 
     def __post_init__(self) -> None:
         for name in ("refine", "match_color"):
             _require(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
-        for name, least in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
+        for name, minimum in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
             value = getattr(self, name)
-            _require(name, value, value is None or _is_int(value, least), f"a whole number from {least} or null")
+            _require(name, value, value is None or _is_int(value, minimum), f"a whole number from {minimum} or null")
         _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
         _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0, up to 1e6, or null")
         odd = _is_int(self.erosion, 1) and self.erosion % 2 == 1 and self.erosion <= _MAX_EROSION
@@ -81,9 +103,9 @@ class Settings:
         _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
         _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
-        rates = self.lr_scale
-        valid = rates is None or (isinstance(rates, Mapping) and all(_is_rate(*item) for item in rates.items()))
-        _require("lr_scale", rates, valid, "names and numbers from 0 to 1e6, or null")
+        factors = self.lr_scale
+        valid = factors is None or (isinstance(factors, Mapping) and all(_is_factor(*item) for item in factors.items()))
+        _require("lr_scale", factors, valid, "names and numbers from 0 to 1e6, or null")
         for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
@@ -106,26 +128,16 @@ def load_preset(name_or_path: str) -> Settings:
         SettingsError: there is no such preset or file, it is not YAML, or a key or value is not valid.
     """
     path = find_config(name_or_path, "preset")
-    values: dict[Any, Any] = {key: _as_meant(key, value) for key, value in read_mapping(path).items()}
-    known = [field.name for field in fields(Settings)]
-    unknown = [str(key) for key in values if key not in known]
-    if unknown:
-        raise SettingsError(f"{path}: unknown key {', '.join(unknown)}; expected {', '.join(known)}.")
-    try:
-        return Settings(**values)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
+    values = with_new_names(read_mapping(path), RENAMED, str(path))
+    return make(Settings, values, str(path), _as_meant)
 
 
-def _as_meant(key: object, value: object) -> object:
-    """What YAML reads otherwise than a person writes it: a bare `off`, `1e-3`, and plain bytes."""
+def _as_meant(key: str, value: object) -> object:
+    """What YAML reads differently from what a person means: a bare `off`, `1e-3`, and plain bytes."""
     if key == "windows" and value is False:
         return "off"
-    if key in ("lr", "guide_weight", "context") and isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+    if key in ("lr", "guide_weight", "context"):
+        return number_as_meant(value)
     if key == "memory" and _is_int(value, 1):
         return str(value)
     return value
@@ -136,15 +148,15 @@ def preset_names() -> list[str]:
     return config_names()
 
 
-def _is_int(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_int(value: object, minimum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _MAX_NUMBER
 
 
-def _is_rate(name: object, value: object) -> bool:
+def _is_factor(name: object, value: object) -> bool:
     return isinstance(name, str) and (_is_positive(value) or _is_zero(value))
 
 

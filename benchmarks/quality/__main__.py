@@ -18,10 +18,11 @@ from benchmarks.quality.methods import Method
 from benchmarks.quality.report import write_report
 from benchmarks.quality.run import Bench, Case, find_cases, measure_all
 from benchmarks.quality.scores import Inception, Perceptual
-from benchmarks.quality.statistics import LEAST_PHOTOS
-from benchmarks.quality.table import LEAST_PICTURES, as_markdown, compare, summarize
+from benchmarks.quality.statistics import MIN_PHOTOS
+from benchmarks.quality.table import MIN_PICTURES, as_markdown, compare, summarize
+from refiner.cli.exits import Command
 from refiner.devices import pick_device
-from refiner.errors import InputError, RefinerError
+from refiner.errors import InputError
 from refiner.files import check_target, make_folder, write_atomic
 from refiner.settings import load_preset
 
@@ -32,7 +33,7 @@ _METRICS = (
 )
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("pairs", metavar="PAIRS", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the report.")
 @click.option(
@@ -71,40 +72,36 @@ def main(
     title: str,
 ) -> None:
     """Measure how well methods fill the holes of PAIRS, a folder as `refiner masks` makes it, and write a report."""
-    try:
-        make_folder(out)
-        for name in ("report.md", "report.html", "records.json"):
-            check_target(out / name, overwrite=True)
-        given: dict[str, Any] = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
-        settings = replace(load_preset(preset), **given)
-        where = pick_device(device)
-        found = machine(where)  # now: the code may be another at the end
-        cases = find_cases(pairs, lambda reason: click.echo(f"left out: {reason}", err=True))
-        models: dict[str, Any] = {}
-        names = [name.strip() for name in methods.split(",")]
-        if len(set(names)) < len(names):
-            raise InputError(f"--methods {methods}: names one twice; give each once.")
-        chosen = [Method(name, model, settings, where, models, given) for name in names]
-        missing: list[str] = []
-        perceptual = None if lpips_net == "off" else _had(missing, lambda: Perceptual(lpips_net, where))
-        if inception_weights is not None and not inception_weights.is_file():
-            raise InputError(f"--inception: {inception_weights} is not a file; check the path.")
-        inception = None
-        if fid and max(Counter(case.kind for case in cases).values()) < LEAST_PICTURES:
-            missing.append(f"FID and KID: they need {LEAST_PICTURES} pictures of a kind to mean anything.")
-        elif fid and inception_weights is not None:
-            inception = Inception(inception_weights, where)
-        elif fid:
-            inception = _had(missing, lambda: Inception(None, where))
-        bench = Bench(out, perceptual, inception, found["commit"])
-        with tqdm(total=len(cases) * len(chosen), unit="fill", disable=not sys.stderr.isatty()) as bar:
-            records = measure_all(bench, cases, chosen, lambda _record: bar.update())
-        notes = _notes(found, chosen, cases, records)
-        click.echo(_report(out, title, notes, found, chosen, records, missing))
-        click.echo(out / "report.html")
-    except RefinerError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+    make_folder(out)
+    for name in ("report.md", "report.html", "records.json"):
+        check_target(out / name, overwrite=True)
+    given: dict[str, Any] = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
+    settings = replace(load_preset(preset), **given)
+    where = pick_device(device)
+    found = machine(where)  # now: the code may be another at the end
+    cases = find_cases(pairs, lambda reason: click.echo(f"left out: {reason}", err=True))
+    models: dict[str, Any] = {}
+    names = [name.strip() for name in methods.split(",")]
+    if len(set(names)) < len(names):
+        raise InputError(f"--methods {methods}: names one twice; give each once.")
+    chosen = [Method(name, model, settings, where, models, given) for name in names]
+    missing: list[str] = []
+    perceptual = None if lpips_net == "off" else _had(missing, lambda: Perceptual(lpips_net, where))
+    if inception_weights is not None and not inception_weights.is_file():
+        raise InputError(f"--inception: {inception_weights} is not a file; check the path.")
+    inception = None
+    if fid and max(Counter(case.kind for case in cases).values()) < MIN_PICTURES:
+        missing.append(f"FID and KID: they need {MIN_PICTURES} pictures of a kind to mean anything.")
+    elif fid and inception_weights is not None:
+        inception = Inception(inception_weights, where)
+    elif fid:
+        inception = _had(missing, lambda: Inception(None, where))
+    bench = Bench(out, perceptual, inception, found["commit"])
+    with tqdm(total=len(cases) * len(chosen), unit="fill", disable=not sys.stderr.isatty()) as bar:
+        records = measure_all(bench, cases, chosen, lambda _record: bar.update())
+    notes = _notes(found, chosen, cases, records)
+    click.echo(_report(out, title, notes, found, chosen, records, missing))
+    click.echo(out / "report.html")
 
 
 def _report(
@@ -148,8 +145,8 @@ def _notes(found: dict[str, Any], chosen: list[Method], cases: list[Case], recor
         *(f"{method.name}: {_described(method.described)}." for method in chosen),
         _METRICS,
     ]
-    if photos < LEAST_PHOTOS:
-        notes.append(f"No intervals: they need {LEAST_PHOTOS} photos; more crops of one do not tell how photos differ.")
+    if photos < MIN_PHOTOS:
+        notes.append(f"No intervals: they need {MIN_PHOTOS} photos; more crops of one do not show how photos differ.")
     if unrefined:
         notes.append(f"Nothing was refined in {len(unrefined)} pictures, which are too small for two scales.")
     return notes

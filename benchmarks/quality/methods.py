@@ -15,7 +15,6 @@ from torch.nn import functional
 from refiner import Settings, __version__, load_model, refine
 from refiner.engine.pyramid import build_pyramid, scale_count
 from refiner.errors import InputError
-from refiner.models.inpainter import learning_rate, train_size
 from refiner.settings import load_preset
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
     from refiner import Inpainter
 
-# Settings that the other ways heed too.
-_HEEDED = {"plain": ("precision", "match_color"), "upsampled": ("precision", "match_color", "min_side", "max_scales")}
+# Settings that the other ways use too.
+_USED = {"plain": ("precision", "match_color"), "upsampled": ("precision", "match_color", "min_side", "max_scales")}
 _WAYS = ("plain", "upsampled", "refined")
 
 
@@ -124,7 +123,7 @@ class Method:
             plain = replace(self._settings, refine=False)
             small, small_hole = image, hole
             if self._way == "upsampled":
-                side = self._settings.min_side or train_size(self._model)
+                side = self._settings.min_side or self._model.spec.train_size
                 count = scale_count(image.shape[2], image.shape[3], side, self._settings.max_scales)
                 small, small_hole = build_pyramid(image, hole, count)[0]
                 small = small.clamp(0, 1)  # rounding may leave the range
@@ -137,13 +136,13 @@ class Method:
 
 
 def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
-    """The settings that a way heeds, with what the model says where they leave it to the model."""
+    """The settings that a way uses, with what the model says where they leave it to the model."""
     found = asdict(settings) | {
-        "min_side": settings.min_side or train_size(model),
-        "lr": settings.lr or learning_rate(model),
-        "lr_scale": settings.lr_scale if settings.lr_scale is not None else getattr(model, "lr_scale", None),
+        "min_side": settings.min_side or model.spec.train_size,
+        "lr": settings.lr or model.spec.learning_rate,
+        "lr_scale": settings.lr_scale if settings.lr_scale is not None else dict(model.spec.lr_scale),
     }
-    return {name: value for name, value in found.items() if way == "refined" or name in _HEEDED[way]}
+    return {name: value for name, value in found.items() if way == "refined" or name in _USED[way]}
 
 
 def _fingerprint(model: object) -> str:

@@ -113,7 +113,7 @@ def _plots(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _label(method: str) -> str:
-    """A name that leaves room for the plot; paths tell most at their end."""
+    """A name that leaves room for the plot; the end of a path says most."""
     return method if len(method) <= _LABEL else f"...{method[-_LABEL:]}"
 
 

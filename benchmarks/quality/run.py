@@ -15,11 +15,12 @@ import torch
 from benchmarks.quality.scores import score
 from refiner.errors import InputError
 from refiner.files import make_folder, write_atomic
-from refiner.images.masks import read_mask
-from refiner.images.pairs import Pair, find_pairs, image_files
+from refiner.images.folders import image_files
+from refiner.images.pairs import Pair, find_pairs
 from refiner.images.picture import from_rgb
 from refiner.images.reading import read_picture
 from refiner.images.writing import encode
+from refiner.photo import read_photo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ class Case:
     Attributes:
         kind: of hole; the folder's name.
         pair: the files.
-        photo: what it was cut from, to tell pictures of one photo.
+        photo: what it was cut from, which groups pictures of one photo.
     """
 
     kind: str
@@ -54,7 +55,7 @@ def find_cases(folder: Path, on_skip: Callable[[str], object] = lambda _reason: 
 
     Args:
         folder: as `refiner masks` makes it.
-        on_skip: told of what is left out, in a line.
+        on_skip: called with what is left out, in a line.
 
     Raises:
         InputError: there are none.
@@ -105,10 +106,9 @@ class Bench:
         Raises:
             InputError: the files cannot be read or used, or the cache cannot be written.
         """
-        picture = read_picture(case.pair.image)
-        hole = read_mask(case.pair.mask, picture)
-        target = picture.rgb()
-        mask = torch.from_numpy(hole.mask)[None, None]
+        photo = read_photo(case.pair.image, case.pair.mask)
+        target = photo.picture.rgb()
+        mask = torch.from_numpy(photo.hole.mask)[None, None]
         key = _digest(method.identity, case.pair)
         path = self._cache / case.kind / f"{case.pair.output}-{method.described['way']}-{key}"
         record = _load(path.with_name(f"{path.name}.json"))
@@ -120,7 +120,7 @@ class Bench:
                 raise InputError(f"{case.pair.mask}: {error}") from error
             shown = from_rgb(filled.image)
             record = {
-                "hole": float(hole.mask.mean()),
+                "hole": float(photo.hole.mask.mean()),
                 "losses": filled.losses,
                 "seconds": filled.seconds,
                 # The file that a user would get is measured, rounded to 8 bits as it is.
@@ -161,14 +161,14 @@ class Bench:
 
 
 def measure_all(
-    bench: Bench, cases: list[Case], methods: list[Method], tell: Callable[[dict[str, Any]], object]
+    bench: Bench, cases: list[Case], methods: list[Method], on_record: Callable[[dict[str, Any]], object]
 ) -> list[dict[str, Any]]:
     """Every method on every case."""
     records = []
     for case in cases:
         for method in methods:
             records.append(bench.measure(case, method))
-            tell(records[-1])
+            on_record(records[-1])
     return records
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LEAST_PHOTOS = 5  # fewer tell too little of how photos differ for an interval
+MIN_PHOTOS = 5  # fewer say too little about how photos differ for an interval
 _RESAMPLES = 2000
 _LEVEL = 95  # percent
 
@@ -46,7 +46,7 @@ def mean_of(values: Sequence[float], groups: Sequence[str]) -> Estimate:
     array = np.asarray(values, dtype=np.float64)
     names, photo_of = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(photo_of, weights=array), np.bincount(photo_of).astype(np.float64)
-    if len(names) < LEAST_PHOTOS or not np.isfinite(array).all():
+    if len(names) < MIN_PHOTOS or not np.isfinite(array).all():
         return Estimate(float(array.mean()))
     mean, error = _mean_and_error(sums, counts)
     drawn = np.random.default_rng(0).integers(len(names), size=(_RESAMPLES, len(names)))

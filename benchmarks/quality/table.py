@@ -13,7 +13,7 @@ from benchmarks.quality.statistics import Estimate, difference_of, mean_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LEAST_PICTURES = 100  # for FID and KID: fewer measure their own bias
+MIN_PICTURES = 100  # for FID and KID: fewer measure their own bias
 _DIGITS = {"psnr": 2, "fid": 1}
 
 
@@ -46,7 +46,7 @@ def summarize(records: Sequence[dict[str, Any]]) -> list[Row]:
         chosen = _chosen(records, kind, method)
         photos = [r["photo"] for r in chosen]
         values = {name: mean_of([r["scores"][name] for r in chosen], photos) for name in _shared(chosen)}
-        if all("features" in r for r in chosen) and len(chosen) >= LEAST_PICTURES:
+        if all("features" in r for r in chosen) and len(chosen) >= MIN_PICTURES:
             values |= _distribution(chosen)
         rows.append(Row(kind, method, len(chosen), values))
     return rows

@@ -14,8 +14,9 @@ from lama.training.perceptual import load_perceptual
 from lama.training.run import Run, export, is_file_target
 from lama.training.trainer import Trainer
 from lama.weights import LAMA_SMALL
+from refiner.cli.exits import INTERRUPTED, Command
 from refiner.devices import pick_device
-from refiner.errors import InputError, RefinerError
+from refiner.errors import InputError
 from refiner.files import check_target
 
 if TYPE_CHECKING:
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
 
     from lama.generator import Generator
 
-_INTERRUPTED = 130
-
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="YAML file of the run's settings.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of photos.")
 @click.option(
@@ -75,29 +74,26 @@ def main(
     half: bool,
     refine_lr: float | None,
     overwrite: bool,
-) -> None:
+) -> int:
     """Train a LaMa generator on a folder of photos."""
-    try:
-        finished = True
-        if target is not None:
-            _check_export(target, overwrite=overwrite)
-        if data is not None:
-            if config_path is None:
-                raise InputError("--config: must be given to train; see configs/training.")
-            config = load_config(config_path)
-            run = _prepare(config, data, held_out, out, init, perceptual_weights, pick_device(device), resume=resume)
-            finished = run.train(steps=steps, minutes=minutes)
-        elif target is None:
-            raise InputError("--data: must be given to train, or --export to write what --out has learnt.")
-        if target is not None and finished:
-            export(out, target, half=half, learning_rate=refine_lr)
-            _say(f"wrote {target}")
-    except RefinerError as error:
-        raise SystemExit(_fail(str(error), 2)) from error
-    except OSError as error:  # the disk is full, or a folder was closed
-        raise SystemExit(_fail(f"{error.filename or out}: {error.strerror or error}.", 2)) from error
-    if not finished:
-        raise SystemExit(_fail(f"stopped; go on with --resume --out {out}", _INTERRUPTED))
+    finished = True
+    if target is not None:
+        _check_export(target, overwrite=overwrite)
+    if data is not None:
+        if config_path is None:
+            raise InputError("--config: must be given to train; see configs/training.")
+        config = load_config(config_path)
+        run = _prepare(config, data, held_out, out, init, perceptual_weights, pick_device(device), resume=resume)
+        finished = run.train(steps=steps, minutes=minutes)
+    elif target is None:
+        raise InputError("--data: must be given to train, or --export to write what --out has learnt.")
+    if target is not None and finished:
+        export(out, target, half=half, learning_rate=refine_lr)
+        _say(f"wrote {target}")
+    if finished:
+        return 0
+    _say(f"stopped; go on with --resume --out {out}")
+    return INTERRUPTED
 
 
 def _check_export(target: Path, *, overwrite: bool) -> None:
@@ -134,7 +130,7 @@ def _prepare(
         _say("perceptual loss: left out, since --perceptual-weights is not given")
     generator, header = (None, None) if init is None else _initial(init, config)
     trainer = Trainer(config, device, perceptual=perceptual, init=generator)
-    photos = _photos(data, config, out, apart=held_out)
+    photos = _photos(data, config, out, exclude=held_out)
     others = _photos(held_out, config, out) if held_out is not None else None
     if others is None:
         photos, others = hold_out(photos, config.data.held_out)
@@ -145,14 +141,14 @@ def _prepare(
     return run
 
 
-def _photos(folder: Path, config: TrainingConfig, out: Path, *, apart: Path | None = None) -> PhotoSet:
+def _photos(folder: Path, config: TrainingConfig, out: Path, *, exclude: Path | None = None) -> PhotoSet:
     return keep_photos(
         folder,
         out / "cache",
         side=config.data.working_side,
-        least=config.data.crop,
+        min_side=config.data.crop,
         on_skip=lambda path, reason: _say(f"{path}: left out: {reason}"),
-        apart=apart,
+        exclude=exclude,
     )
 
 
@@ -162,11 +158,6 @@ def _initial(weights: Path, config: TrainingConfig) -> tuple[Generator, dict[str
     if generator.config != config.generator:
         raise InputError(f"{weights}: is a {generator.config}, the configuration asks for a {config.generator}.")
     return generator, header
-
-
-def _fail(line: str, code: int) -> int:
-    _say(line)
-    return code
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class TrainingConfig:
     """A training run.
 
     Attributes:
-        steps: length of the training, where no minutes are asked for.
+        steps: length of the training, where no minutes are given.
         seed: of weights, crops and holes.
         precision: of convolutions: `auto`, `float32` or `bfloat16`.
         evaluate_every: steps between evaluations on held-out crops.

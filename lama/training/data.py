@@ -8,20 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from refiner.errors import InputError
 from refiner.files import write_atomic
+from refiner.images import formats
+from refiner.images.folders import image_files
 from refiner.images.pairs import MASK_NAME
-from refiner.images.picture import to_8_bits
-from refiner.images.reading import DAMAGE
+from refiner.images.reading import read_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lama.training.config import DataConfig
+    from refiner.images.planes import Pixels
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+_VERSION = 2  # of how photos are decoded; what was decoded another way is decoded again
 _THREADS = 4
 _LEAST_HOLE, _TRIES = 0.02, 20  # share of a crop; a smaller hole teaches little
 
@@ -71,25 +75,27 @@ class PhotoSet:
         )
 
 
-def find_photos(folder: Path, *, apart: Sequence[Path] = ()) -> list[Path]:
-    """Image files in a folder and those below it, in order of their names; masks and the folders `apart` left out.
+def find_photos(folder: Path, *, exclude: Sequence[Path] = ()) -> list[Path]:
+    """Image files in a folder and those below it, in order of their names, without masks.
+
+    Args:
+        folder: to search.
+        exclude: folders whose files are left out.
 
     Raises:
         InputError: there is no such folder, or nothing in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of photos.")
-    resolved = {path.resolve() for path in apart}
-    found = sorted(
+    excluded = {path.resolve() for path in exclude}
+    found = [
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
-        and path.is_file()
-        and not MASK_NAME.fullmatch(path.stem)
-        and not resolved & {parent.resolve() for parent in path.parents}
-    )
+        for path in image_files(folder, recursive=True)[0]
+        if not MASK_NAME.fullmatch(path.stem) and not excluded & {parent.resolve() for parent in path.parents}
+    ]
     if not found:
-        raise InputError(f"{folder}: has no photos; expected files ending in {', '.join(sorted(_SUFFIXES))}.")
+        usual = formats.listed(kind.suffix for kind in formats.writable())
+        raise InputError(f"{folder}: has no photos; expected files whose names end in {usual}.")
     return found
 
 
@@ -98,9 +104,9 @@ def keep_photos(
     cache: Path,
     *,
     side: int,
-    least: int,
+    min_side: int,
     on_skip: Callable[[Path, str], object],
-    apart: Path | None = None,
+    exclude: Path | None = None,
 ) -> PhotoSet:
     """Decode a folder's photos, or take them as they were decoded before where the files are the same.
 
@@ -108,20 +114,20 @@ def keep_photos(
         folder: of photos, searched with the folders below it.
         cache: folder for the decoded photos.
         side: short side they are scaled down to; smaller ones stay as they are.
-        least: photos with a shorter side are left out.
-        on_skip: told of each file that is left out, and why.
-        apart: folder whose photos are not taken, such as that of the held-out ones.
+        min_side: photos with a shorter side are left out.
+        on_skip: called with each file that is left out, and why.
+        exclude: folder whose photos are not taken, such as that of the held-out ones.
 
     Raises:
         InputError: there are no photos, none can be used, or the cache cannot be written.
     """
     own = cache.parent / "sheets"  # the training's own pictures
-    paths = find_photos(folder, apart=[own] if apart is None else [own, apart])
+    paths = find_photos(folder, exclude=[own] if exclude is None else [own, exclude])
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = hashlib.sha256(json.dumps([stats, side, least]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([_VERSION, stats, side, min_side]).encode()).hexdigest()[:16]
     file, index = cache / f"photos-{key}.rgb", cache / f"photos-{key}.json"
     if not (file.is_file() and index.is_file()):
-        _decode(paths, folder, file, index, side, least)
+        _decode_all(paths, folder, file, index, side, min_side)
     known: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
     for name, reason in known["skipped"]:
         on_skip(folder / name, reason)
@@ -132,45 +138,46 @@ def keep_photos(
     )
 
 
-def _decode(paths: list[Path], folder: Path, file: Path, index: Path, side: int, least: int) -> None:
-    def decode(path: Path) -> NDArray[np.uint8] | str:
-        try:
-            with Image.open(path) as opened:
-                opened.draft("RGB", (2 * side, 2 * side))  # JPEG decodes to a fraction of the size at once
-                picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I;16"):  # which Pillow would cut off at 255
-                picture = Image.fromarray(to_8_bits(np.asarray(picture).astype(np.uint16)))
-            picture = picture.convert("RGB")
-            short = min(picture.size)
-            if short < least:
-                return f"is {picture.width}x{picture.height}, expected a short side of at least {least}"
-            if short > side:
-                size = (max(side, round(picture.width * side / short)), max(side, round(picture.height * side / short)))
-                picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-            return np.asarray(picture)
-        except (*DAMAGE, Image.DecompressionBombError) as error:
-            return f"cannot be read ({str(error) or type(error).__name__})"
-
+def _decode_all(paths: list[Path], folder: Path, file: Path, index: Path, side: int, min_side: int) -> None:
+    """Write the photos to `file`, one after the other, and what is in it to `index`."""
     names, sizes, offsets, skipped, offset = [], [], [], [], 0
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".part")
-        with partial.open("wb") as out, ThreadPoolExecutor(_THREADS) as pool:
-            for path, decoded in zip(paths, pool.map(decode, paths), strict=True):
+        partial_file = file.with_suffix(".part")
+        with warnings.catch_warnings(), partial_file.open("wb") as out, ThreadPoolExecutor(_THREADS) as pool:
+            # Set once for all threads, which share it, and each of which silences warnings while it reads.
+            warnings.simplefilter("ignore")
+            decoded = pool.map(partial(_decode, side=side, min_side=min_side), paths)
+            for path, pixels in zip(paths, decoded, strict=True):
                 name = str(path.relative_to(folder))
-                if isinstance(decoded, str):
-                    skipped.append((name, decoded))
+                if isinstance(pixels, str):
+                    skipped.append((name, pixels))
                     continue
-                out.write(decoded.tobytes())
+                out.write(pixels.tobytes())
                 names.append(name)
-                sizes.append(decoded.shape[:2])
+                sizes.append(pixels.shape[:2])
                 offsets.append(offset)
-                offset += decoded.nbytes
-        partial.replace(file)
+                offset += pixels.nbytes
+        partial_file.replace(file)
     except OSError as error:
         raise InputError(f"{file.parent}: decoded photos cannot be kept there ({error.strerror}).") from error
     content = {"names": names, "sizes": sizes, "offsets": offsets, "skipped": skipped}
     write_atomic({index: json.dumps(content).encode()})
+
+
+def _decode(path: Path, *, side: int, min_side: int) -> Pixels | str:
+    """A photo (H,W,3) with a short side of at most `side`, or why it cannot be used."""
+    try:
+        photo = read_rgb(path, enough=2 * side)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
+    short = min(photo.size)
+    if short < min_side:
+        return f"is {photo.width}x{photo.height}, expected a short side of at least {min_side}"
+    if short > side:
+        size = (max(side, round(photo.width * side / short)), max(side, round(photo.height * side / short)))
+        photo = photo.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.asarray(photo)
 
 
 def hold_out(photos: PhotoSet, share: float) -> tuple[PhotoSet, PhotoSet]:

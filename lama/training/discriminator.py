@@ -1,4 +1,4 @@
-"""PatchGAN: tells for each patch whether it is from a photo.
+"""PatchGAN: judges for each patch whether it is from a photo.
 
 Source: "Image-to-Image Translation with Conditional Adversarial Networks", arXiv 1611.07004, in the form of
 "High-Resolution Image Synthesis with Conditional GANs", arXiv 1711.11585, that LaMa uses.

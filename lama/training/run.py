@@ -45,6 +45,10 @@ class Run:
         say: shown a line from time to time.
         header: of the weights that the training began with; what it says of refinement is exported again.
         log_every: steps between lines of the log.
+
+    Attributes:
+        elapsed: seconds of training so far, those before a restart counted in.
+        held_out: crops to evaluate on, and their holes.
     """
 
     def __init__(
@@ -62,8 +66,8 @@ class Run:
         self.config, self.trainer, self.out = config, trainer, out
         self._say, self._log_every = say, log_every
         self._crops = Crops(photos, config.data, config.seed)
-        self._held_out = held_out_crops(held_out, config.data, config.evaluation_crops)
-        self._elapsed = 0.0
+        self.held_out = held_out_crops(held_out, config.data, config.evaluation_crops)
+        self.elapsed = 0.0
         self._inputs = {
             "photos": list(photos.names),
             "held-out photos": list(held_out.names),
@@ -89,7 +93,7 @@ class Run:
             )
         self.trainer.load_state(saved["trainer"])
         self._header = saved["header"]
-        self._elapsed = saved["elapsed"]
+        self.elapsed = saved["elapsed"]
 
     def train(self, *, steps: int | None = None, minutes: float | None = None) -> bool:
         """Train to the end, or until asked to stop by a signal; the state is saved either way.
@@ -103,42 +107,23 @@ class Run:
         """
         steps = steps or self.config.steps
         trainer = self.trainer
-        log = CsvLog(
-            self.out / "training.csv",
-            ["step", "minutes", "images_per_second", *_LOSSES],
-            keep_to_step=trainer.step_count,
-        )
-        scores = CsvLog(
-            self.out / "evaluation.csv",
-            ["step", "minutes", "fill", "l1", "ssim", "texture", "texture_0", "texture_1", "texture_2"],
-            keep_to_step=trainer.step_count,
-        )
+        losses, scores = self._logs()
         if trainer.step_count == 0:
-            for name, filled in baselines(*self._held_out).items():
-                scores.add(step=0, fill=name, **score(filled, *self._held_out))
-            self._evaluate(scores)
-        recent: list[dict[str, Tensor]] = []
-        mark = before = time.monotonic()
-        batches_from_here = batches(self._crops, start=trainer.step_count, workers=self.config.data.workers)
-        # Closed in any case: workers heed no signal, and a process does not end before they do.
-        with _stop_requested() as stopped, closing(batches_from_here) as stream:
-            while not stopped() and (share := self._share(steps, minutes)) < 1:
-                recent.append(trainer.step(*next(stream), share))
-                now = time.monotonic()
-                self._elapsed, before = self._elapsed + now - before, now
+            self._evaluate_baselines(scores)
+        meter = _Meter(self.config.data.batch)
+        stream_from_here = batches(self._crops, start=trainer.step_count, workers=self.config.data.workers)
+        # Closed in any case: workers ignore signals, and a process does not end before they do.
+        with _stop_requested() as stopped, closing(stream_from_here) as stream:
+            while not stopped() and (share := self.share_done(steps, minutes)) < 1:
+                self.elapsed += meter.add(trainer.step(*next(stream), share))
                 if trainer.step_count % self._log_every == 0:
-                    means = _means(recent)
-                    rate = len(recent) * self.config.data.batch / (now - mark)
-                    log.add(step=trainer.step_count, minutes=self._elapsed / 60, images_per_second=rate, **means)
-                    parts = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
-                    self._say(f"{share:6.1%}  step {trainer.step_count}  {rate:.1f} images/s  {parts}")
-                    recent, mark = [], now
+                    self._log(losses, meter, share)
                 if trainer.step_count % self.config.evaluate_every == 0:
                     self._evaluate(scores)
-                    mark = before = time.monotonic()  # evaluation is not training
+                    meter.skip_pause()  # evaluation is not training
                 if trainer.step_count % self.config.save_every == 0:
                     self.save()
-        finished = self._share(steps, minutes) >= 1
+        finished = self.share_done(steps, minutes) >= 1
         if finished and trainer.step_count % self.config.evaluate_every:
             self._evaluate(scores)
         self.save()
@@ -151,26 +136,74 @@ class Run:
             "config": _comparable(self.config),
             "inputs": self._inputs,
             "header": self._header,
-            "elapsed": self._elapsed,
+            "elapsed": self.elapsed,
             "trainer": self.trainer.state(),
         }
         torch.save(content, data)
         write_atomic({self.out / "state.pt": data.getvalue()})
 
-    def _share(self, steps: int, minutes: float | None) -> float:
-        return self.trainer.step_count / steps if minutes is None else self._elapsed / (60 * minutes)
+    def share_done(self, steps: int, minutes: float | None) -> float:
+        """Share of the training that is done, of so many steps, or minutes where they are given."""
+        return self.trainer.step_count / steps if minutes is None else self.elapsed / (60 * minutes)
+
+    def _logs(self) -> tuple[CsvLog, CsvLog]:
+        """The tables of losses and of scores; of a training that goes on, rows beyond its state are dropped."""
+        step = self.trainer.step_count
+        losses = ["step", "minutes", "images_per_second", *_LOSSES]
+        scores = ["step", "minutes", "fill", "l1", "ssim", "texture", "texture_0", "texture_1", "texture_2"]
+        return (
+            CsvLog(self.out / "training.csv", losses, keep_to_step=step),
+            CsvLog(self.out / "evaluation.csv", scores, keep_to_step=step),
+        )
+
+    def _log(self, losses: CsvLog, meter: _Meter, share: float) -> None:
+        step, (means, rate) = self.trainer.step_count, meter.read()
+        losses.add(step=step, minutes=self.elapsed / 60, images_per_second=rate, **means)
+        parts = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self._say(f"{share:6.1%}  step {step}  {rate:.1f} images/s  {parts}")
+
+    def _evaluate_baselines(self, scores: CsvLog) -> None:
+        """What needs no training, and the network as it is at the start."""
+        for name, filled in baselines(*self.held_out).items():
+            scores.add(step=0, fill=name, **score(filled, *self.held_out))
+        self._evaluate(scores)
 
     def _evaluate(self, scores: CsvLog) -> None:
-        pictures, holes = self._held_out
+        pictures, holes = self.held_out
         step = self.trainer.step_count
         filled = fill(self.trainer.average, pictures, holes)
         found = score(filled, pictures, holes)
-        scores.add(step=step, minutes=self._elapsed / 60, fill="model", **found)
+        scores.add(step=step, minutes=self.elapsed / 60, fill="model", **found)
         head = slice(0, SHEET_ROWS)
         shown = [pictures[head], pictures[head] * (1 - holes[head]), filled[head]]
         telea = baselines(pictures[head], holes[head]).get("telea")
         write_sheet(self.out / "sheets" / f"{step:07d}.png", shown if telea is None else [*shown, telea])
         self._say(f"held out  step {step}  " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+
+
+class _Meter:
+    """Losses and speed since they were last read."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._losses: list[dict[str, Tensor]] = []
+        self._mark = self._last = time.monotonic()
+
+    def add(self, losses: dict[str, Tensor]) -> float:
+        """Note a step's losses; gives the seconds it took."""
+        self._losses.append(losses)
+        before, self._last = self._last, time.monotonic()
+        return self._last - before
+
+    def read(self) -> tuple[dict[str, float], float]:
+        """Mean losses and images a second; starts over."""
+        means, rate = _means(self._losses), len(self._losses) * self._batch / (self._last - self._mark)
+        self._losses, self._mark = [], self._last
+        return means, rate
+
+    def skip_pause(self) -> None:
+        """Leave out the time since the last step."""
+        self._mark = self._last = time.monotonic()
 
 
 def read_state(out: Path) -> dict[str, Any]:

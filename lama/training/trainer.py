@@ -92,14 +92,14 @@ class Trainer:
         holes = holes.to(self.device)
         for name, optimizer in self._optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate(share) * getattr(self.config.optimizer, f"{name}_lr")
+                group["lr"] = self.learning_rate(share) * getattr(self.config.optimizer, f"{name}_lr")
         adversarial = weights.adversarial_from <= share and max(weights.adversarial, weights.feature_matching) > 0
 
         with self._autocast:
             prediction = self.generator(torch.cat([pictures * (1 - holes), holes], dim=1)).float()
         fake = prediction.detach()  # before the generator moves
         losses = self._generator_losses(prediction, pictures, holes, adversarial=adversarial)
-        total = torch.stack([self._weight(name, share) * loss for name, loss in losses.items()]).sum()
+        total = torch.stack([self.weight(name, share) * loss for name, loss in losses.items()]).sum()
         self._update("generator", total, clip=self.config.optimizer.clip, networks=self.generator.parameters())
         self._averaged.update_parameters(self.generator)
         if adversarial:
@@ -169,15 +169,15 @@ class Trainer:
             nn.utils.clip_grad_norm_(networks, clip)
         optimizer.step()
 
-    def _weight(self, name: str, share: float) -> float:
-        """A loss's weight; the discriminator's word grows from nothing."""
+    def weight(self, name: str, share: float) -> float:
+        """A loss's weight after a share of the training; the adversarial ones are phased in."""
         weights = self.config.losses
         weight: float = getattr(weights, name)
         if name in ("adversarial", "feature_matching") and weights.adversarial_ramp > 0:
             weight *= min(1.0, (share - weights.adversarial_from) / weights.adversarial_ramp)
         return weight
 
-    def _learning_rate(self, share: float) -> float:
+    def learning_rate(self, share: float) -> float:
         """Share of the highest learning rate: a linear start, then half a cosine."""
         optimizer = self.config.optimizer
         if share < optimizer.warmup:

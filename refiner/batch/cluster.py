@@ -8,14 +8,15 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from refiner.batch.worker import Worker
+from refiner.batch.worker import Phrase, Worker
 from refiner.devices import pick_devices
-from refiner.errors import InputError, ModelError, first_line
+from refiner.errors import InputError, ModelError, Option, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from refiner.batch.worker import Fill, Work
+    from refiner.batch.work import Work
+    from refiner.batch.worker import Fill
     from refiner.images.pairs import Pair
 
 
@@ -26,8 +27,8 @@ _START_SECONDS = 600
 class _Actor:
     """A `Worker` in a process of its own; the device is picked where it runs."""
 
-    def __init__(self, work: Work, device: str, share: float) -> None:
-        self._worker = Worker(work, pick_devices(device), share=share)
+    def __init__(self, work: Work, device: str, share: float, phrase: Phrase) -> None:
+        self._worker = Worker(work, pick_devices(device), share=share, phrase=phrase)
 
     def ready(self) -> bool:
         return True
@@ -41,6 +42,7 @@ def ray_workers(
     work: Work,
     device: str,
     *,
+    phrase: Phrase = str,
     address: str | None = None,
     workers: int | None = None,
     gpus_per_worker: float = 0,
@@ -53,6 +55,7 @@ def ray_workers(
     Args:
         work: what to do, with absolute paths.
         device: of each worker, as `pick_devices` takes it.
+        phrase: how messages are put into the report.
         address: of a running cluster, `auto` for the one this machine belongs to; None starts one here.
         workers: actors; by default as many as GPUs allow, or one for each machine where `gpus_per_worker` is 0.
         gpus_per_worker: GPUs that each takes; a fraction shares one.
@@ -62,7 +65,7 @@ def ray_workers(
         ModelError: the workers cannot load the model.
     """
     if importlib.util.find_spec("ray") is None:
-        raise InputError('--ray: Ray is not installed; pip install "refiner[ray]".')
+        raise InputError('Ray is not installed; pip install "refiner[ray]".')
     import ray  # noqa: PLC0415  an extra, and slow to import
 
     try:
@@ -70,7 +73,7 @@ def ray_workers(
         dashboard: Any = {} if address else {"include_dashboard": False}
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **dashboard)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--ray: no cluster at {address or 'this machine'} ({first_line(error)}).") from error
+        raise InputError(f"Ray: no cluster at {address or 'this machine'} ({first_line(error)}).") from error
     try:
         listed: Any = ray.nodes  # has no types
         nodes = [node["Resources"] for node in listed() if node["Alive"]]
@@ -79,7 +82,7 @@ def ray_workers(
             _Actor
         )
         share = min(gpus_per_worker or 1 / math.ceil(count / len(nodes)), 1)
-        actors = _started([kind.remote(work, device, share) for _ in range(count)])
+        actors = _started([kind.remote(work, device, share, phrase) for _ in range(count)])
         yield lambda pairs: _share_out(actors, pairs, work)
     finally:
         ray.shutdown()
@@ -94,11 +97,13 @@ def _started(actors: list[Any]) -> list[Any]:
         ready, late = ray.wait(waiting, num_returns=len(waiting), timeout=_START_SECONDS)
         ray.get(ready)
     except ray.exceptions.RayError as error:
-        raise ModelError(f"--ray: the workers cannot start ({_last_line(error)}).") from error
+        raise ModelError(f"Ray: the workers cannot start ({_last_line(error)}).") from error
     if late:
         raise InputError(
-            f"--ray: {len(late)} of {len(actors)} workers did not start within {_START_SECONDS} s; is the cluster "
-            "busy? Give fewer --workers."
+            f"Ray: {len(late)} of {len(actors)} workers did not start within {_START_SECONDS} s; is the cluster "
+            "busy? Give fewer ",
+            Option("workers"),
+            ".",
         )
     return actors
 
@@ -108,7 +113,7 @@ def shares(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: floa
 
     Args:
         nodes: resources of each machine, `CPU` and `GPU`.
-        workers: asked for; None for as many as GPUs allow, or one for each machine where they take none.
+        workers: how many; None for as many as GPUs allow, or one for each machine where they take none.
         gpus: that each takes.
 
     Raises:
@@ -116,7 +121,7 @@ def shares(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: floa
     """
     by_gpu = sum(int(node.get("GPU", 0) / gpus + 1e-9) for node in nodes) if gpus else 0
     if gpus and (by_gpu == 0 or (workers or 0) > by_gpu):
-        raise InputError(f"--gpus-per-worker {gpus:g}: the cluster has GPUs for {by_gpu} workers.")
+        raise InputError(Option("gpus_per_worker", f"{gpus:g}"), f": the cluster has GPUs for {by_gpu} workers.")
     count = workers or by_gpu or len(nodes)
     most = max(int(node.get("CPU", 0)) for node in nodes)
     for cpus in range(most, 1, -1):

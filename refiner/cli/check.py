@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from refiner.cli.exits import FAILED
+
 if TYPE_CHECKING:
     from refiner.testing import Cut
-
-_FAILED = 1
 
 
 @click.command(no_args_is_help=True)
@@ -40,7 +40,7 @@ def check(model: str, *, scanning: bool, device: str) -> None:
     if not report.passed:
         failed = sum(finding.status == "failed" for finding in report.findings)
         click.echo(f"{model}: {failed} of {len(report.findings)} checks failed.", err=True)
-        sys.exit(_FAILED)
+        sys.exit(FAILED)
 
 
 def _table(cuts: list[Cut]) -> str:

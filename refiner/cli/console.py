@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from refiner.engine.result import Progress, Result, ScaleResult
-    from refiner.settings import Settings
+    from refiner.engine.result import Progress, ScaleResult
+    from refiner.photo import PhotoResult
 
 
 class ProgressBars:
@@ -56,27 +56,28 @@ class ProgressBars:
             self._bar.close()
 
 
-def closing_line(result: Result, settings: Settings, side: int, seconds: float, device: str) -> str:
+def closing_line(result: PhotoResult, seconds: float, device: str) -> str:
     """Which scales were refined and how far the loss fell, or why none was."""
+    settings, scales = result.settings, result.refinement.scales
     took = f"{seconds:.1f} s on {device}"
-    height, width = result.scales[-1].size
+    height, width = scales[-1].size
     if not settings.refine:
         return f"Not refined: the model's own result at {width}x{height}, {took}."
-    refinable = result.scales[1:]
+    refinable = scales[1:]
     if not refinable:
         if settings.max_scales == 1:
             return f"Not refined: max_scales is 1, {took}."
-        needed = math.ceil((settings.min_side or side) * math.sqrt(2))
+        needed = math.ceil((settings.min_side or result.model.spec.train_size) * math.sqrt(2))
         return (
             f"Not refined: a short side of {min(height, width)} px is too small for more than one scale "
             f"(about {needed} px are needed), {took}."
         )
     refined = sum(scale.refined for scale in refinable)
-    told = ", ".join(_told(scale) for scale in refinable)
-    return f"Refined {refined} of {len(result.scales)} scales, the smallest being the guide: {told}; {took}."
+    changes = ", ".join(_change(scale) for scale in refinable)
+    return f"Refined {refined} of {len(scales)} scales, the smallest being the guide: {changes}; {took}."
 
 
-def _told(scale: ScaleResult) -> str:
+def _change(scale: ScaleResult) -> str:
     height, width = scale.size
     if len(scale.losses) == 1:
         return f"{width}x{height} not refined, with one prediction"

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from refiner import __version__
 from refiner.cli.mask_options import mask_options
 from refiner.cli.refine_options import refine_options
+from refiner.cli.spelling import in_words
 from refiner.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+
     from refiner.cli.refine_options import Choices
+    from refiner.cli.targets import Targets
+    from refiner.engine.plan import Plan
     from refiner.images.masks import MaskOptions
+    from refiner.images.picture import Picture
+    from refiner.photo import PhotoResult
 
 _PATH = click.Path(path_type=Path)
+_KEPT = 2  # times what is in use is what the C library may hold where it keeps freed memory
 
 
 @click.command(no_args_is_help=True)
@@ -25,7 +39,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @refine_options
 @mask_options
-@click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of JPEG, WebP, AVIF and HEIF results.")
+@click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of results in a lossy format, such as JPEG.")
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
 @click.option("--compare", type=_PATH, metavar="FILE.png", help="Also write hole, plain and refined side by side.")
 @click.option("--report", type=_PATH, metavar="FILE.json", help="Also write settings, sizes, losses and seconds.")
@@ -46,13 +60,11 @@ def inpaint(
 ) -> None:
     """Remove what MASK marks white from IMAGE. Prints the path of the result."""
     # PyTorch is imported here, so that help and version come at once.
-    from refiner.cli import job  # noqa: PLC0415
+    from refiner.cli.targets import Targets, default_output  # noqa: PLC0415
     from refiner.devices import pick_devices  # noqa: PLC0415
-    from refiner.images.writing import default_ending  # noqa: PLC0415
 
     if (mask is None) != options.from_alpha:
         raise InputError("mask: expected either MASK or --mask-from-alpha.")
-    settings = choices.settings()
     beside = (("--compare", compare), ("--save-scales", save_scales))
     idle = choices.idle() + [option for option, path in beside if path is not None and not choices.refine]
     if idle:
@@ -61,14 +73,116 @@ def inpaint(
         if path is not None and not path.is_file():
             reason = f"is a folder, expected the {role} file" if path.is_dir() else f"no such {role} file"
             raise InputError(f"{path}: {reason}; check the path.")
-    targets = job.Targets(
-        output=output or image.with_name(f"{image.stem}_refined{default_ending(image)}"),
-        compare=compare,
-        report=report,
-        scales=save_scales,
-        quality=quality,
-    )
+    targets = Targets(output or default_output(image), compare, report, save_scales, quality)
     targets.check(overwrite=overwrite)
-    devices = pick_devices(choices.device)
-    request = job.Request(image, mask, options, choices.model, choices.weights, choices.preset, settings, devices)
-    job.run(request, targets, quiet=quiet)
+    job = _Job(image, mask, options, choices, pick_devices(choices.device), targets)
+    _run(job, (lambda _: None) if quiet else (lambda line: click.echo(line, err=True)), quiet=quiet)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to do to one photo, and what to write."""
+
+    image: Path
+    mask: Path | None  # None where it is in the photo's alpha
+    mask_options: MaskOptions
+    choices: Choices
+    devices: tuple[torch.device, ...]
+    targets: Targets
+
+    @property
+    def device_names(self) -> str:
+        """The devices, separated by commas."""
+        return ",".join(str(device) for device in self.devices)
+
+
+def _run(job: _Job, say: Callable[[str], object], *, quiet: bool) -> None:
+    """Fill the photo and write the results; prints the path of the filled photo."""
+    from refiner.cli.console import ProgressBars  # noqa: PLC0415
+    from refiner.files import write_atomic  # noqa: PLC0415
+    from refiner.memory import give_back_freed_memory  # noqa: PLC0415
+    from refiner.models.registry import load_model  # noqa: PLC0415
+    from refiner.photo import read_photo  # noqa: PLC0415
+
+    start = time.perf_counter()
+    targets = job.targets
+    photo = read_photo(job.image, job.mask, job.mask_options)
+    if photo.hole.warning is not None:
+        say(f"Warning: {in_words(photo.hole.warning)}")
+    targets.check_fit(photo)
+    for line in photo.losses_in(targets.output, targets.quality):
+        say(line)
+    settings = job.choices.settings()
+    model = load_model(job.choices.model, weights=job.choices.weights)
+
+    def on_plan(plan: Plan) -> None:
+        if plan.bytes is None or _KEPT * plan.bytes > plan.budget:
+            give_back_freed_memory()  # slower, so only where memory is short
+        say(f"Plan: {plan}.")
+
+    with ProgressBars(quiet=quiet) as bars:
+        result = photo.inpaint(model, settings, job.devices, bars, on_plan)
+    plain = None
+    if targets.compare is not None:
+        plain = photo.inpaint(model, replace(settings, refine=False), job.devices).picture
+    seconds = time.perf_counter() - start
+    write_atomic(_files(job, result, plain, seconds))
+    for line in _closing_lines(job, result, seconds):
+        say(line)
+    click.echo(targets.output)
+
+
+def _files(job: _Job, result: PhotoResult, plain: Picture | None, seconds: float) -> dict[Path, bytes]:
+    """All that is written: the result and the extras."""
+    from refiner.cli.side_by_side import side_by_side  # noqa: PLC0415
+    from refiner.images.picture import from_rgb  # noqa: PLC0415
+    from refiner.images.writing import encode  # noqa: PLC0415
+
+    targets = job.targets
+    files: dict[Path, bytes] = {targets.output: result.encode(targets.output, quality=targets.quality)}
+    if targets.compare is not None and plain is not None:
+        files[targets.compare] = encode(side_by_side(result, plain), targets.compare)
+    if targets.report is not None:
+        files[targets.report] = (json.dumps(_report(job, result, seconds), indent=2) + "\n").encode()
+    if targets.scales is not None:
+        for number, scale in enumerate(result.refinement.scales, start=1):
+            path = targets.scales / f"scale{number}_{scale.size[1]}x{scale.size[0]}.png"
+            files[path] = encode(from_rgb(scale.composite), path)
+    return files
+
+
+def _closing_lines(job: _Job, result: PhotoResult, seconds: float) -> Iterator[str]:
+    """What the user should know at the end, a line each."""
+    from refiner.cli.console import closing_line  # noqa: PLC0415
+
+    if not result.refinement.scales:
+        copied = result.photo.is_copied_to(job.targets.output, job.targets.quality)
+        what = f"{job.image} was copied unchanged" if copied else "no pixel was filled"
+        yield f"{job.mask or 'The alpha'} marks nothing to remove; {what}."
+        return
+    shrinking = result.shrinking()
+    if shrinking is not None:
+        budget = result.settings.pixel_budget
+        yield f"The photo {shrinking}: preset {job.choices.preset} has a pixel_budget of {budget}."
+    yield closing_line(result, seconds, job.device_names)
+
+
+def _report(job: _Job, result: PhotoResult, seconds: float) -> dict[str, Any]:
+    """What was done, as JSON takes it. Sizes are width and height in pixels."""
+    import torch  # noqa: PLC0415
+
+    choices = job.choices
+    return {
+        "refiner": __version__,
+        "torch": torch.__version__,
+        "image": str(job.image),
+        "mask": None if job.mask is None else str(job.mask),
+        "mask_options": asdict(job.mask_options),
+        "output": str(job.targets.output),
+        "model": choices.model,
+        "weights": None if choices.weights is None else str(choices.weights),
+        "device": job.device_names,
+        "preset": choices.preset,
+        "seconds": round(seconds, 3),
+        **result.to_dict(),
+    }

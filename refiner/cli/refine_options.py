@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
+
+from refiner.cli.spelling import spell
+from refiner.errors import Option
+from refiner.settings import Flag, Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from refiner.settings import Settings
-
 _PATH = click.Path(path_type=Path)
+# Each setting that has a flag: its type, and what to say of it.
+_FLAGS: dict[str, tuple[Any, Flag]] = {
+    name: get_args(hint)
+    for name, hint in get_type_hints(Settings, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
 
 
 @dataclass(frozen=True)
@@ -43,15 +51,12 @@ class Choices:
         Raises:
             SettingsError: the preset is not known, or a value is out of range.
         """
-        from refiner.settings import load_preset  # noqa: PLC0415  so that help comes at once
-
         settings = replace(load_preset(self.preset), **self.given)
         return settings if self.refine else replace(settings, refine=False)
 
     def idle(self) -> list[str]:
         """Options given that have no effect without refinement."""
-        useful = ("precision", "memory", "match_color")
-        return [f"--{name.replace('_', '-')}" for name in self.given if not self.refine and name not in useful]
+        return [spell(Option(name)) for name in self.given if not self.refine and not _FLAGS[name][1].unrefined]
 
 
 def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,21 +84,7 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="auto|cpu|cuda|mps",
         help="Where to compute; cuda:0,cuda:1 shares the network among several.",
     )
-    @click.option("--steps", type=int, metavar="N", help="Predictions at each refined scale [preset: 15].")
-    @click.option("--lr", type=float, metavar="X", help="Learning rate of the features [preset: the model's own].")
-    @click.option("--min-side", type=int, metavar="N", help="Short side of the smallest scale [preset: the model's].")
-    @click.option(
-        "--windows",
-        type=click.Choice(["auto", "off"]),
-        help="Refine around the holes alone, or the whole photo [preset: auto].",
-    )
-    @click.option(
-        "--precision",
-        type=click.Choice(["auto", "float32", "bfloat16"]),
-        help="Of convolutions [preset: auto, bfloat16 where the hardware has it].",
-    )
-    @click.option("--memory", metavar="SIZE", help="Most to take, such as 6GB [preset: most of what is free].")
-    @click.option("--match-color", is_flag=True, help="Remove the fill's color offset against its surroundings.")
+    @_setting_options
     @click.option("--no-refine", is_flag=True, help="The model's own result: one pass at full size.")
     @wraps(command)
     def with_options(
@@ -103,26 +94,33 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         preset: str,
         device: str,
         no_refine: bool,
-        match_color: bool,
-        steps: int | None,
-        lr: float | None,
-        min_side: int | None,
-        windows: str | None,
-        precision: str | None,
-        memory: str | None,
+        given: dict[str, Any],
         **kwargs: Any,
     ) -> Any:
-        given: dict[str, Any] = {
-            "steps": steps,
-            "lr": lr,
-            "min_side": min_side,
-            "windows": windows,
-            "precision": precision,
-            "memory": memory,
-            "match_color": match_color or None,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
         choices = Choices(model, weights, preset, device, given, refine=not no_refine)
         return command(*args, choices=choices, **kwargs)
 
     return with_options
+
+
+def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a flag for each setting that has one; it is called with what was given, as `given`."""
+
+    @wraps(command)
+    def with_options(*args: Any, **kwargs: Any) -> Any:
+        values = {name: kwargs.pop(name) for name in _FLAGS}
+        return command(*args, given={name: value for name, value in values.items() if value is not None}, **kwargs)
+
+    for name, (kind, flag) in reversed(_FLAGS.items()):
+        value: dict[str, Any] = {"type": _click_type(kind), "metavar": flag.metavar}
+        if kind is bool:
+            value = {"is_flag": True, "default": None}
+        with_options = click.option(spell(Option(name)), name, help=flag.summary, **value)(with_options)
+    return with_options
+
+
+def _click_type(kind: Any) -> Any:
+    """What click reads a setting of this type with; for one that may be None, that of its values."""
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    return next((part for part in get_args(kind) if part is not type(None)), kind)

@@ -37,6 +37,7 @@ def list_models() -> None:
     metavar="PIXELS",
     help="Side the model was trained for, noted in the file [default: as the source says, else 512].",
 )
+@click.option("--native-side", "old_train_size", type=click.IntRange(min=16), hidden=True)  # its name before
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -50,6 +51,7 @@ def convert(
     *,
     half: bool,
     train_size: int | None,
+    old_train_size: int | None,
     learning_rate: float | None,
     overwrite: bool,
 ) -> None:
@@ -65,5 +67,8 @@ def convert(
     if target.suffix != ".safetensors":
         raise InputError(f"{target}: expected a name that ends in .safetensors.")
     check_target(target, overwrite=overwrite)
+    if old_train_size is not None:
+        click.echo("Warning: --native-side is called --train-size now.", err=True)
+        train_size = train_size or old_train_size
     convert_weights(source, target, half=half, train_size=train_size, learning_rate=learning_rate)
     click.echo(target)

@@ -1,4 +1,4 @@
-"""One scale: Adam on the features between front and rear."""
+"""One window: Adam on the features between front and rear."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-
-# The one private name used here: PyTorch's own walk over nested structures has no public spelling.
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from refiner.errors import InputError
+from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients
-from refiner.models.inpainter import lr_scale
+from refiner.models.features import lr_factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from refiner.models.inpainter import Features
+    from refiner.engine.objective import Loss
+    from refiner.models.features import Features
     from refiner.settings import Keep
 
 
@@ -27,15 +26,25 @@ class StopRefinement(Exception):  # noqa: N818  a request, not an error
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one scale gave.
+class Trajectory:
+    """What an optimization leaves on its device, where nothing has to wait for it.
 
     Attributes:
         prediction: the prediction kept, without gradient; (N,3,H,W).
-        losses: loss of every prediction made, the mean over the batch.
-        kept: index into `losses` of the prediction kept; for a batch, the last one any of its pictures kept.
+        losses: loss of every prediction made, the mean over the batch; scalars.
+        kept: index into `losses` of the prediction kept; for a batch, the last one any of its images kept; a scalar.
         stopped: whether the callback asked to stop.
     """
+
+    prediction: Tensor
+    losses: list[Tensor]
+    kept: Tensor
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an optimization gave; attributes as those of `Trajectory`, in plain numbers."""
 
     prediction: Tensor
     losses: tuple[float, ...]
@@ -46,83 +55,108 @@ class Outcome:
 def optimize_features(
     rear: Callable[[Features], Tensor],
     features: Features,
-    objective: Callable[[Tensor], Tensor],
+    objective: Loss,
     *,
     steps: int,
     lr: float,
     keep: Keep,
-    on_step: Callable[[int, float], object],
+    on_step: Callable[[int, float], object] | None = None,
     conv_dtype: torch.dtype | None = None,
-    rates: Mapping[str, float] | None = None,
+    lr_scale: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Optimize features so that what `rear` makes of them agrees with the objective.
 
     Args:
         rear: features to prediction (N,3,H,W).
         features: nested tensors; their floating-point leaves are optimized together, on copies.
-        objective: prediction to the loss of each picture, (N,).
+        objective: prediction to the loss of each image, (N,).
         steps: predictions to make; Adam updates the features between them.
         lr: Adam's learning rate.
-        keep: `best` keeps each picture's prediction of lowest loss, `last` the last one.
-        on_step: told the index and the loss of each prediction; may raise `StopRefinement`.
+        keep: `best` keeps each image's prediction of lowest loss, `last` the last one.
+        on_step: called with the index and the loss of each prediction; may raise `StopRefinement`.
         conv_dtype: precision to compute convolutions of `rear` in; None for that of their inputs.
-        rates: factors on the learning rate of single leaves, see `refiner.inpainter.lr_scale`; 0 freezes.
+        lr_scale: factors on the learning rate of single features, see `refiner.models.features.lr_factors`; 0 freezes.
 
     Raises:
-        InputError: the prediction does not depend on any feature, or a name in `rates` is not a feature's.
+        ModelError: the prediction does not depend on any feature, or all are frozen.
+        InputError: a name in `lr_scale` is not a feature's.
     """
+    run = descend(
+        rear, features, objective,
+        steps=steps, lr=lr, keep=keep, on_step=on_step, conv_dtype=conv_dtype, lr_scale=lr_scale,
+    )  # fmt: skip
+    return Outcome(run.prediction, tuple(torch.stack(run.losses).tolist()), int(run.kept), run.stopped)
+
+
+def descend(
+    rear: Callable[[Features], Tensor],
+    features: Features,
+    objective: Loss,
+    *,
+    steps: int,
+    lr: float,
+    keep: Keep,
+    on_step: Callable[[int, float], object] | None = None,
+    conv_dtype: torch.dtype | None = None,
+    lr_scale: Mapping[str, float] | None = None,
+) -> Trajectory:
+    """`optimize_features`, its numbers left on the device; without `on_step` it also runs on the `meta` device."""
     leaves, structure = tree_flatten(features)
     leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    groups = parameter_groups(leaves, lr_scale(features, rates or {}), lr)
+    groups = _parameter_groups(leaves, lr_factors(features, lr_scale or {}), lr)
     if not groups:
-        raise InputError("model: front gave no floating-point tensor to optimize; expected features, not all frozen.")
+        raise ModelError("model: front gave no floating-point tensor to optimize; expected features, not all frozen.")
     adam = torch.optim.Adam(groups, lr=lr)
     tuned = [leaf for group in groups for leaf in group["params"]]
 
     rear_mode, objective_mode = FrozenGradients(conv_dtype), FrozenGradients()
-    kept_prediction: Tensor | None = None
-    kept_loss = torch.empty(0)
-    kept, losses, stopped = 0, [], False
+    kept_prediction = kept_loss = kept = None
+    losses: list[Tensor] = []
+    stopped = False
     for step in range(steps):
         with torch.enable_grad():
             with rear_mode:
                 prediction = rear(tree_unflatten(leaves, structure))
             with objective_mode:
                 loss = objective(prediction)
-        losses.append(loss.detach().mean().item())
+        now = loss.detach()
+        losses.append(now.mean())
 
-        if kept_prediction is None or keep == "last":
+        if kept_prediction is None or kept_loss is None or kept is None or keep == "last":
             # A copy: a rear half may hand on a feature itself, which Adam writes to.
-            kept_prediction, kept_loss, kept = prediction.detach().clone(), loss.detach(), step
-        elif (better := loss.detach() < kept_loss).any():
+            kept_prediction, kept_loss = prediction.detach().clone(), now
+            kept = torch.full((), step, device=now.device)
+        else:
+            better = now < kept_loss
             kept_prediction = torch.where(better[:, None, None, None], prediction.detach(), kept_prediction)
-            kept_loss, kept = torch.where(better, loss.detach(), kept_loss), step
-        try:
-            on_step(step, losses[-1])
-        except StopRefinement:
-            stopped = True
-            break
+            kept_loss, kept = torch.where(better, now, kept_loss), torch.where(better.any(), step, kept)
+        if on_step is not None:
+            try:
+                on_step(step, losses[-1].item())
+            except StopRefinement:
+                stopped = True
+                break
         if step < steps - 1:
-            update(adam, tuned, loss)
+            _update(adam, tuned, loss)
         del prediction, loss  # frees the graph before the next one is built
 
-    assert kept_prediction is not None  # noqa: S101  steps is at least 1
-    return Outcome(kept_prediction, tuple(losses), kept, stopped)
+    assert kept_prediction is not None and kept is not None  # noqa: S101, PT018  steps is at least 1
+    return Trajectory(kept_prediction, losses, kept, stopped)
 
 
-def parameter_groups(leaves: list[Any], rates: list[float], lr: float) -> list[dict[str, Any]]:
+def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:
     """What Adam is given: the leaves to optimize, which now require a gradient, in groups of one learning rate."""
     groups: dict[float, list[Tensor]] = {}
-    for leaf, rate in zip(leaves, rates, strict=True):
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and rate > 0:
-            groups.setdefault(rate, []).append(leaf.requires_grad_())
-    return [{"params": params, "lr": rate * lr} for rate, params in groups.items()]
+    for leaf, factor in zip(leaves, factors, strict=True):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and factor > 0:
+            groups.setdefault(factor, []).append(leaf.requires_grad_())
+    return [{"params": params, "lr": factor * lr} for factor, params in groups.items()]
 
 
-def update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
-    """One step of Adam on what is tuned; a sum over the batch leaves each picture its own gradient."""
+def _update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
+    """One step of Adam on what is tuned; a sum over the batch leaves each image its own gradient."""
     if not loss.requires_grad:
-        raise InputError("model: the prediction has no gradient towards the features; rear must not detach them.")
+        raise ModelError("model: the prediction has no gradient towards the features; rear must not detach them.")
     gradients = torch.autograd.grad(loss, tuned, torch.ones_like(loss), allow_unused=True)
     for leaf, gradient in zip(tuned, gradients, strict=True):
         leaf.grad = gradient

@@ -28,7 +28,7 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # PyTorch tells this under private names alone; where a version lacks them, float32 is always right.
+        # PyTorch has only private names for this; float32 is right where a version lacks them.
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, name, bool)() for name in names)
     return False

@@ -1,6 +1,6 @@
-"""Image and hole on their way down, and padding to what the network takes.
+"""Image and hole on their way down.
 
-Steps 2 to 5 of the method (arXiv 2206.13644 and the authors' implementation). A hole is a bool tensor
+Steps 2 to 4 of the method (arXiv 2206.13644 and the authors' implementation). A hole is a bool tensor
 (N,1,H,W), true where pixels are to be filled. Masks are computed in float64 on the CPU whatever the picture's
 dtype and device: in float32, rounding in the resize decides which pixels of a solid hole count.
 """
@@ -8,9 +8,8 @@ dtype and device: in float32, rounding in the resize decides which pixels of a s
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
@@ -18,8 +17,6 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-Padding = Literal["reflect", "symmetric"]
 
 _THRESHOLD = 1e-8  # below it a resized mask value is rounding, not hole
 
@@ -73,12 +70,6 @@ def halve_hole_inward(hole: Tensor) -> Tensor:
     return _on_cpu_in_float64(hole, lambda mask: _resize(mask, _half(mask)) >= 1 - _THRESHOLD)
 
 
-def pad_to_even(x: Tensor) -> Tensor:
-    """Mirror one more row and column where a picture (..., H, W) has an odd number."""
-    height, width = x.shape[-2:]
-    return pad(x, (height + height % 2, width + width % 2))
-
-
 def exactly_half(halved: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample what was halved from `size` so that each of its pixels covers exactly 2 x 2 of the larger picture.
 
@@ -103,24 +94,6 @@ def exactly_half(halved: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.grid_sample(halved, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def pad(x: Tensor, size: tuple[int, int], mode: Padding = "reflect") -> Tensor:
-    """Mirror a picture (..., H, W) beyond its right and bottom edge up to `size`.
-
-    Args:
-        x: any dtype.
-        size: height and width, each at least the picture's; a picture narrower than its border is mirrored
-            again and again.
-        mode: `reflect` mirrors at the center of the last pixel, `symmetric` at its outer edge, as in
-            `numpy.pad`.
-    """
-    for axis, wanted in ((-2, size[0]), (-1, size[1])):
-        have = x.shape[axis]
-        if wanted > have:
-            index = np.pad(np.arange(have), (0, wanted - have), mode=mode)
-            x = x.index_select(axis, torch.from_numpy(index).to(x.device))
-    return x
-
-
 def _half(x: Tensor) -> tuple[int, int]:
     return x.shape[-2] // 2, x.shape[-1] // 2
 
@@ -135,4 +108,6 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _on_cpu_in_float64(hole: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    if hole.is_meta:  # shapes alone, where the work is only estimated
+        return change(hole.double())
     return change(hole.cpu().double()).to(hole.device)

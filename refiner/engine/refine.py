@@ -6,9 +6,8 @@ Source: "Feature Refinement to Improve High Resolution Image Inpainting", arXiv 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +15,23 @@ from torch.nn import functional
 
 from refiner.engine import pyramid
 from refiner.engine.color_match import match_color
-from refiner.engine.objective import Objective
+from refiner.engine.objective import ObjectiveFactory, Target, paper_objective
 from refiner.engine.optimize import Outcome, StopRefinement, optimize_features
-from refiner.engine.plan import Plan, Planner, scale_windows
+from refiner.engine.padding import crop, pad, pad_to_even, size_of
+from refiner.engine.plan import Plan, Planner
 from refiner.engine.precision import conv_dtype
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
-from refiner.engine.windows import whole
+from refiner.engine.windows import scale_windows, whole
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients
-from refiner.models.inpainter import Inpainter, encode, frozen, learning_rate, padded_size, predict, train_size
+from refiner.models.inpainter import Inpainter, encode, frozen, predict
 from refiner.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from refiner.engine.pyramid import Padding
-
-    Teller = Callable[..., object]
+    from refiner.engine.padding import Padding
+    from refiner.engine.windows import Window
 
 _IMAGE_DIMS = 4  # N, C, H, W
 
@@ -44,6 +43,8 @@ def refine(
     settings: Settings | None = None,
     progress: Callable[[Progress], object] | None = None,
     on_plan: Callable[[Plan], object] | None = None,
+    *,
+    objective: ObjectiveFactory = paper_objective,
 ) -> Result:
     """Remove what the mask covers and refine the fill at full size.
 
@@ -54,157 +55,146 @@ def refine(
         settings: `Settings()` where None.
         progress: called after each prediction; raising `StopRefinement` ends the work early with the best
             result so far.
-        on_plan: told how the work will be cut to fit into memory, before it starts, and again where that changes.
+        on_plan: called with the way the work is cut to fit into memory, before it starts, and again where that
+            changes.
+        objective: makes the loss that the features of a window are optimized for; the paper's unless given.
 
     Returns:
-        The filled picture and what happened at each scale. Pictures of a batch do not influence each other,
+        The filled image and what happened at each scale. Images of a batch do not influence each other,
         except that `losses` are their mean.
 
     Raises:
-        InputError: shapes, dtypes, ranges or devices do not fit, a hole leaves nothing known, or the model's
-            prediction has the wrong shape.
-        ModelError: the model fails while it runs.
+        InputError: shapes, dtypes, ranges or devices do not fit, or a hole leaves nothing known.
+        ModelError: the model fails while it runs, or its prediction has the wrong shape.
         BudgetError: the work does not fit into memory, whichever way it is cut.
     """
     settings = settings or Settings()
     hole = _checked_hole(model, image, mask)
     with torch.inference_mode(mode=False), torch.no_grad(), frozen(model):
         image = image.detach().clone()  # ours, and usable by autograd whatever mode the caller is in
-
-        def report(**known: Any) -> None:
-            if progress is not None:
-                progress(Progress(**known))
-
         if not hole.any():
             return Result(image, scales=(), shrunk_from=None, stopped=False, plan=None)
-        return _coarse_to_fine(model, image, hole, settings, report, on_plan or (lambda _: None))
+        full_size = size_of(image)
+        if settings.pixel_budget is not None and settings.refine:
+            image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
+        levels = pyramid.build_pyramid(image, hole, _scale_count(model, image, settings))
+        work = _Work(model, settings, objective, progress)
+        dtype = conv_dtype(settings.precision, image.device, image.dtype)
+        holes = [level_hole for _, level_hole in levels]
+        planner = Planner(model, image, holes, settings, dtype, objective, on_plan or (lambda _: None))
+
+        scales: list[ScaleResult] = []
+        stopped = False
+        for number, (level, level_hole) in enumerate(levels, start=1):
+            start = time.perf_counter()
+            here = Progress(scale=number, scales=len(levels), size=size_of(level))
+            if not scales:
+                fill = planner.run(work.inpaint, level, level_hole, here)
+            elif stopped:
+                fill = _Fill(_enlarge(scales[-1].composite, size_of(level)), stopped=True)
+            else:
+                fill = planner.run(work.refine_scale, level, level_hole, scales[-1].composite, here)
+            prediction, stopped = fill.prediction, fill.stopped
+            if settings.match_color and number == len(levels):
+                prediction = match_color(prediction, level, level_hole)
+            composite = torch.where(level_hole, prediction, level)
+            scales.append(ScaleResult(size_of(level), composite, fill.windows, _seconds_since(start, image.device)))
+        shrunk_from = full_size if size_of(image) != full_size else None
+        return Result(composite, tuple(scales), shrunk_from, stopped, planner.plan)
 
 
-def _coarse_to_fine(
-    model: Inpainter,
-    image: Tensor,
-    hole: Tensor,
-    settings: Settings,
-    tell: Teller,
-    on_plan: Callable[[Plan], object],
-) -> Result:
-    full_size = _size(image)
-    if settings.pixel_budget is not None and settings.refine:
-        image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
-    min_side = settings.min_side or train_size(model)
-    count = pyramid.scale_count(*_size(image), min_side, settings.max_scales) if settings.refine else 1
-    dtype = conv_dtype(settings.precision, image.device, image.dtype)
-    levels = pyramid.build_pyramid(image, hole, count)
-    planner = Planner(model, image, [level_hole for _, level_hole in levels], settings, dtype, on_plan)
+@dataclass(frozen=True)
+class _Fill:
+    """What one scale gave: its prediction (N,3,H,W), what happened in each window, and whether to stop."""
 
-    scales: list[ScaleResult] = []
-    stopped = False
-    for number, (level, level_hole) in enumerate(levels, start=1):
-        start = time.perf_counter()
-        tell_scale = partial(tell, scale=number, scales=count, size=_size(level))
-        windows: tuple[WindowResult, ...] = ()
-        if not scales:
-            # Where they do not refine, the authors pad this one pass by mirroring at the outer edge.
-            padding: Padding = "reflect" if settings.refine else "symmetric"
-            prediction, stopped = planner.run(_inpaint, model, level, level_hole, padding, tell_scale)
-        elif stopped:
-            prediction = _enlarge(scales[-1].composite, _size(level))
-        else:
-            reference = scales[-1].composite
-            prediction, windows, stopped = planner.run(
-                _refine_scale, model, level, level_hole, reference, settings, tell_scale
+    prediction: Tensor
+    windows: tuple[WindowResult, ...] = ()
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done at a scale, by a plan."""
+
+    model: Inpainter
+    settings: Settings
+    objective: ObjectiveFactory
+    progress: Callable[[Progress], object] | None
+
+    def inpaint(self, plan: Plan, image: Tensor, hole: Tensor, here: Progress) -> _Fill:
+        """One full pass of the network, without refinement."""
+        # Where they do not refine, the authors pad this one pass by mirroring at the outer edge.
+        padded, padded_hole = self._padded(image, hole, "reflect" if self.settings.refine else "symmetric")
+        with FrozenGradients(plan.conv_dtype):
+            prediction = predict(self.model, encode(self.model, padded, padded_hole), padded)
+        try:
+            self._report(here)
+        except StopRefinement:
+            return _Fill(crop(prediction, image), stopped=True)
+        return _Fill(crop(prediction, image))
+
+    def refine_scale(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> _Fill:
+        """Refine a scale window by window, so that each agrees with the previous scale's composite."""
+        full = image
+        windows = self._windows(hole, plan)
+        if windows != (whole(hole),):
+            # A window is compared with the guide at exactly half its size, which an odd image's guide is not.
+            guide = pyramid.exactly_half(guide, size_of(image))
+            image, hole = pad_to_even(image), pad_to_even(hole)
+            windows = self._windows(hole, plan)
+        prediction = _enlarge(guide, size_of(image))  # stays where a stop leaves a window unrefined
+        results: list[WindowResult] = []
+        for index, window in enumerate(windows, start=1):
+            outcome = self._refine_window(
+                plan,
+                window.of(image),
+                window.of(hole),
+                window.halved().of(guide),
+                replace(here, window=index, windows=len(windows), steps=self.settings.steps),
             )
-        if settings.match_color and number == count:
-            prediction = match_color(prediction, level, level_hole)
-        composite = torch.where(level_hole, prediction, level)
-        if image.device.type != "cpu":
-            torch.accelerator.synchronize(image.device)  # else the seconds would be those of asking for the work
-        scales.append(ScaleResult(_size(level), composite, windows, time.perf_counter() - start))
-    shrunk_from = full_size if _size(image) != full_size else None
-    return Result(scales[-1].composite, tuple(scales), shrunk_from, stopped, planner.plan)
+            window.of(prediction).copy_(outcome.prediction)
+            results.append(WindowResult(window, outcome.losses, outcome.kept))
+            if outcome.stopped:
+                break
+        return _Fill(crop(prediction, full), tuple(results), outcome.stopped)
 
-
-def _inpaint(
-    plan: Plan, model: Inpainter, image: Tensor, hole: Tensor, padding: Padding, tell: Teller
-) -> tuple[Tensor, bool]:
-    """One full pass of the network, without refinement; the prediction, and whether to stop."""
-    padded, padded_hole = _padded(model, image, hole, padding)
-    with FrozenGradients(plan.conv_dtype):
-        features = encode(model, padded, padded_hole)
-        prediction = predict(model, features, padded)
-    try:
-        tell(step=1, steps=1, loss=None)
-    except StopRefinement:
-        return _crop(prediction, image), True
-    return _crop(prediction, image), False
-
-
-def _refine_scale(
-    plan: Plan,
-    model: Inpainter,
-    image: Tensor,
-    hole: Tensor,
-    reference: Tensor,
-    settings: Settings,
-    tell: Teller,
-) -> tuple[Tensor, tuple[WindowResult, ...], bool]:
-    """Refine a scale window by window; the prediction, what happened in each, and whether to stop."""
-    height, width = _size(image)
-    windows = scale_windows(model, hole, settings, plan.context)
-    if windows != (whole(hole),):
-        # A window is compared with the guide at exactly half its size, which an odd picture's guide is not.
-        image, hole, reference = (
-            pyramid.pad_to_even(image),
-            pyramid.pad_to_even(hole),
-            pyramid.exactly_half(reference, (height, width)),
+    def _refine_window(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Outcome:
+        """Optimize the features until the prediction agrees with the guide."""
+        model, settings = self.model, self.settings
+        padded, padded_hole = self._padded(image, hole, "reflect")
+        with FrozenGradients(plan.conv_dtype):
+            features = encode(model, padded, padded_hole)
+        outcome = optimize_features(
+            rear=lambda features: predict(model, features, padded),
+            features=features,
+            objective=self.objective(Target(padded, padded_hole, guide, size_of(image)), settings),
+            steps=settings.steps,
+            lr=settings.lr or model.spec.learning_rate,
+            keep=settings.keep,
+            on_step=None
+            if self.progress is None
+            else lambda step, loss: self._report(replace(here, step=step + 1, loss=loss)),
+            conv_dtype=plan.conv_dtype,
+            lr_scale=settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale,
         )
-        windows = scale_windows(model, hole, settings, plan.context)
-    prediction = _enlarge(reference, _size(image))  # stays where a stop leaves a window unrefined
-    results: list[WindowResult] = []
-    for index, window in enumerate(windows, start=1):
-        outcome = _refine_window(
-            model,
-            window.of(image),
-            window.of(hole),
-            window.halved().of(reference),
-            settings,
-            plan.conv_dtype,
-            partial(tell, window=index, windows=len(windows)),
-        )
-        window.of(prediction).copy_(outcome.prediction)
-        results.append(WindowResult(window, outcome.losses, outcome.kept))
-        if outcome.stopped:
-            break
-    return prediction[..., :height, :width], tuple(results), outcome.stopped
+        return replace(outcome, prediction=crop(outcome.prediction, image))
+
+    def _windows(self, hole: Tensor, plan: Plan) -> tuple[Window, ...]:
+        return scale_windows(hole, self.model.spec, self.settings.windows, plan.context)
+
+    def _padded(self, image: Tensor, hole: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
+        size = self.model.spec.padded_size(*size_of(image))
+        return pad(image, size, padding), pad(hole, size, padding)
+
+    def _report(self, progress: Progress) -> None:
+        if self.progress is not None:
+            self.progress(progress)
 
 
-def _refine_window(
-    model: Inpainter,
-    image: Tensor,
-    hole: Tensor,
-    reference: Tensor,
-    settings: Settings,
-    dtype: torch.dtype | None,
-    tell: Teller,
-) -> Outcome:
-    """Optimize the features until the prediction agrees with the previous scale's composite."""
-    padded, padded_hole = _padded(model, image, hole, "reflect")
-    with FrozenGradients(dtype):
-        features = encode(model, padded, padded_hole)
-    outcome = optimize_features(
-        rear=lambda features: predict(model, features, padded),
-        features=features,
-        objective=Objective.at_scale(
-            padded, padded_hole, reference, hole, erosion=settings.erosion, guide_weight=settings.guide_weight
-        ),
-        steps=settings.steps,
-        lr=settings.lr or learning_rate(model),
-        keep=settings.keep,
-        on_step=lambda step, loss: tell(step=step + 1, steps=settings.steps, loss=loss),
-        conv_dtype=dtype,
-        rates=settings.lr_scale if settings.lr_scale is not None else getattr(model, "lr_scale", None),
-    )
-    return replace(outcome, prediction=_crop(outcome.prediction, image))
+def _scale_count(model: Inpainter, image: Tensor, settings: Settings) -> int:
+    if not settings.refine:
+        return 1
+    return pyramid.scale_count(*size_of(image), settings.min_side or model.spec.train_size, settings.max_scales)
 
 
 def _enlarge(composite: Tensor, size: tuple[int, int]) -> Tensor:
@@ -212,17 +202,10 @@ def _enlarge(composite: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(composite, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-def _padded(model: Inpainter, image: Tensor, hole: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
-    size = padded_size(model, *_size(image))
-    return pyramid.pad(image, size, padding), pyramid.pad(hole, size, padding)
-
-
-def _crop(prediction: Tensor, image: Tensor) -> Tensor:
-    return prediction[..., : image.shape[-2], : image.shape[-1]]
-
-
-def _size(image: Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]
+def _seconds_since(start: float, device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)  # otherwise this times the launch, not the work
+    return time.perf_counter() - start
 
 
 def _checked_hole(model: Inpainter, image: Tensor, mask: Tensor) -> Tensor:

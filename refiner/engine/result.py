@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress callback is told after each prediction.
+    """What a progress callback is given after each prediction.
 
     Attributes:
         scale: which scale, from 1, the smallest.
@@ -32,9 +32,9 @@ class Progress:
     scale: int
     scales: int
     size: tuple[int, int]
-    step: int
-    steps: int
-    loss: float | None
+    step: int = 1
+    steps: int = 1
+    loss: float | None = None
     window: int = 1
     windows: int = 1
 
@@ -52,6 +52,16 @@ class WindowResult:
     window: Window
     losses: tuple[float, ...]
     kept: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain values; `size` is width and height."""
+        return {
+            "left": self.window.left,
+            "top": self.window.top,
+            "size": list(self.window.size[::-1]),
+            "losses": list(self.losses),
+            "kept": self.kept,
+        }
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,18 @@ class ScaleResult:
         """Loss of the prediction in the composite."""
         return self._mean([window.losses[window.kept] for window in self.windows])
 
+    def to_dict(self) -> dict[str, Any]:
+        """All but the composite, in plain values; `size` is width and height."""
+        return {
+            "size": list(self.size[::-1]),
+            "refined": self.refined,
+            "losses": list(self.losses),
+            "loss_before": self.loss_before if self.losses else None,
+            "loss_after": self.loss_after if self.losses else None,
+            "windows": [window.to_dict() for window in self.windows],
+            "seconds": round(self.seconds, 3),
+        }
+
     def _mean(self, values: Iterable[float]) -> float:
         areas = [window.window.area for window in self.windows]
         return sum(area * value for area, value in zip(areas, values, strict=True)) / sum(areas)
@@ -114,3 +136,12 @@ class Result:
     shrunk_from: tuple[int, int] | None
     stopped: bool
     plan: Plan | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the images, in plain values as JSON takes them; sizes are width and height."""
+        return {
+            "plan": None if self.plan is None else str(self.plan),
+            "shrunk_from": None if self.shrunk_from is None else list(self.shrunk_from[::-1]),
+            "stopped": self.stopped,
+            "scales": [scale.to_dict() for scale in self.scales],
+        }

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from refiner.models.spec import ModelSpec
+    from refiner.settings import Windows
+
+_WORTH_IT = 0.8  # windows that cover more of an image than this save too little to give up its context
 _CELL = 32  # holes nearer than this, in pixels, are found as one
 
 
@@ -53,13 +57,30 @@ def whole(picture: Tensor) -> Window:
     return Window(0, 0, picture.shape[-2], picture.shape[-1])
 
 
-def find_windows(hole: Tensor, *, context: float, least: int, multiple: int) -> list[Window]:
+def scale_windows(hole: Tensor, spec: ModelSpec, windows: Windows, context: float) -> tuple[Window, ...]:
+    """Windows around the holes of a scale, or all of it where that is hardly more.
+
+    Args:
+        hole: (N,1,H,W), bool.
+        spec: of the model, whose train size and multiple shape the windows.
+        windows: the setting.
+        context: margin, see `find_windows`.
+    """
+    everything = whole(hole)
+    if windows == "off":
+        return (everything,)
+    found = find_windows(hole, context=context, min_side=spec.train_size, multiple=spec.multiple)
+    worth_it = sum(window.area for window in found) < _WORTH_IT * everything.area
+    return tuple(found) if found and worth_it else (everything,)
+
+
+def find_windows(hole: Tensor, *, context: float, min_side: int, multiple: int) -> list[Window]:
     """Windows that hold every hole with context around it; they do not overlap.
 
     Args:
         hole: (N,1,H,W), bool; the holes of a batch are taken together.
         context: margin around a hole, as a share of its shorter side.
-        least: side in pixels that the margin is a share of where holes are smaller.
+        min_side: side in pixels that the margin is a share of where holes are smaller.
         multiple: windows start at multiples of this and of 2, and end there or at the picture's edge.
 
     Returns:
@@ -69,7 +90,7 @@ def find_windows(hole: Tensor, *, context: float, least: int, multiple: int) -> 
     step = math.lcm(multiple, 2)
     windows = []
     for box in _boxes(flat):
-        margin = math.ceil(context * max(least, min(box.size)))
+        margin = math.ceil(context * max(min_side, min(box.size)))
         windows.append(
             Window(
                 max((box.top - margin) // step * step, 0),
@@ -113,15 +134,15 @@ def _boxes(hole: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> list[Window
 
 def _merged(windows: Iterable[Window]) -> list[Window]:
     """Replace windows that overlap by the one around them, until none do."""
-    apart: list[Window] = []
+    disjoint: list[Window] = []
     for window in windows:
         grown = window
-        while touching := [other for other in apart if _overlap(grown, other)]:
-            apart = [other for other in apart if other not in touching]
+        while touching := [other for other in disjoint if _overlap(grown, other)]:
+            disjoint = [other for other in disjoint if other not in touching]
             for other in touching:
                 grown = _around(grown, other)
-        apart.append(grown)
-    return sorted(apart, key=lambda window: (window.top, window.left))
+        disjoint.append(grown)
+    return sorted(disjoint, key=lambda window: (window.top, window.left))
 
 
 def _overlap(a: Window, b: Window) -> bool:

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from refiner.errors import InputError
+from refiner.errors import InputError, Option
 from refiner.evaluation.random_masks import load_mask_kind
 from refiner.files import make_folder, write_atomic
-from refiner.images.pairs import MASK_NAME, image_files
+from refiner.images.folders import image_files
+from refiner.images.pairs import MASK_NAME
 from refiner.images.picture import Picture
-from refiner.images.reading import read_picture
+from refiner.images.reading import read_rgb
 from refiner.images.writing import encode
 
 if TYPE_CHECKING:
     from collections.abc import Container
     from pathlib import Path
+
+    from refiner.evaluation.random_masks import MaskKind
+    from refiner.images.planes import Pixels
 
 
 def draw_set(
@@ -46,41 +50,37 @@ def draw_set(
         SettingsError: the kind is not known.
     """
     shape = load_mask_kind(kind)
-    files, left_out = image_files(images)
-    paths = [path for path in files if not MASK_NAME.fullmatch(path.stem)]
-    if not paths:
-        raise InputError(f"{images}: has no photos.")
+    paths, left_out = _photos_in(images)
     make_folder(out)
-    _refuse_strays(out, {f"{path.stem}_crop{number:03d}" for path in paths for number in range(crops)})
+    _refuse_strays(out, {_crop_name(path, number) for path in paths for number in range(crops)})
     made = 0
-    taken: dict[str, Path] = {}
     for path in paths:
-        if path.stem in taken:
-            left_out.append((path, f"has the name of {taken[path.stem].name}"))
-            continue
-        taken[path.stem] = path
         try:
-            picture = read_picture(path)
+            photo = _scaled(read_rgb(path), size)
         except InputError as error:
             left_out.append((path, str(error)))
             continue
-        photo = _scaled(picture, size)
         for number in range(crops):
-            key = hashlib.sha256(f"{seed}/{path.stem}/{number}".encode()).digest()
-            rng = np.random.default_rng(np.frombuffer(key, dtype=np.uint32))
-            top, left = (int(rng.integers(extent - size + 1)) for extent in photo.shape[:2])
-            hole = shape.draw(size, size, rng)
-            stem = out / f"{path.stem}_crop{number:03d}"
-            targets = {
-                stem.with_name(f"{stem.name}.png"): photo[top : top + size, left : left + size],
-                stem.with_name(f"{stem.name}_mask000.png"): hole[..., None],
-            }
-            existing = next((target for target in targets if target.exists()), None)
-            if existing is not None and not overwrite:
-                raise InputError(f"{existing}: exists already; choose another folder or add --overwrite.")
-            write_atomic({target: encode(Picture(values), target) for target, values in targets.items()})
+            crop, hole = _draw(photo, shape, size, _generator(seed, path, number))
+            _write_pair(out / _crop_name(path, number), crop, hole, overwrite=overwrite)
             made += 1
     return made, left_out
+
+
+def _photos_in(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The photos of a folder, one of each name, and the files left out with the reason."""
+    files, left_out = image_files(folder)
+    photos: dict[str, Path] = {}
+    for path in files:
+        if MASK_NAME.fullmatch(path.stem):
+            continue
+        if path.stem in photos:
+            left_out.append((path, f"has the name of {photos[path.stem].name}"))
+        else:
+            photos[path.stem] = path
+    if not photos:
+        raise InputError(f"{folder}: has no photos.")
+    return list(photos.values()), left_out
 
 
 def _refuse_strays(out: Path, names: Container[str]) -> None:
@@ -91,10 +91,36 @@ def _refuse_strays(out: Path, names: Container[str]) -> None:
             raise InputError(f"{path}: is of another draw; choose another folder, or remove it.")
 
 
-def _scaled(picture: Picture, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """8-bit RGB whose short side is `size`."""
-    height, width = picture.size
-    factor = size / min(height, width)
-    image = Picture(picture.color).to_pil().convert("RGB")
-    target = (max(size, round(width * factor)), max(size, round(height * factor)))
-    return np.asarray(image.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0))
+def _crop_name(photo: Path, number: int) -> str:
+    return f"{photo.stem}_crop{number:03d}"
+
+
+def _generator(seed: int, photo: Path, number: int) -> np.random.Generator:
+    """Random numbers for one crop of a photo, whatever else is drawn."""
+    key = hashlib.sha256(f"{seed}/{photo.stem}/{number}".encode()).digest()
+    return np.random.default_rng(np.frombuffer(key, dtype=np.uint32))
+
+
+def _scaled(photo: Image.Image, size: int) -> Pixels:
+    """The photo (H,W,3) with `size` for its short side."""
+    factor = size / min(photo.size)
+    target = (max(size, round(photo.width * factor)), max(size, round(photo.height * factor)))
+    return np.asarray(photo.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+
+def _draw(photo: Pixels, shape: MaskKind, size: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """A random crop (size,size,3) and a hole for it (size,size), 255 inside."""
+    top, left = (int(rng.integers(extent - size + 1)) for extent in photo.shape[:2])
+    hole = shape.draw(size, size, rng)
+    return photo[top : top + size, left : left + size], hole
+
+
+def _write_pair(stem: Path, crop: Pixels, hole: Pixels, *, overwrite: bool) -> None:
+    targets = {
+        stem.with_name(f"{stem.name}.png"): crop,
+        stem.with_name(f"{stem.name}_mask000.png"): hole[..., None],
+    }
+    existing = next((target for target in targets if target.exists()), None)
+    if existing is not None and not overwrite:
+        raise InputError(f"{existing}: exists already; choose another folder or add ", Option("overwrite"), ".")
+    write_atomic({target: encode(Picture(values), target) for target, values in targets.items()})

@@ -6,6 +6,13 @@ a ReLU's one bit for each element. PyTorch keeps whole inputs for these (pytorch
 """
 
 from refiner.frozen.mode import FrozenGradients, Survey, saved_bytes
-from refiner.frozen.strips import in_strips
+from refiner.frozen.strips import current_strip_height, in_strips, strip_height
 
-__all__ = ["FrozenGradients", "Survey", "in_strips", "saved_bytes"]
+__all__ = [
+    "FrozenGradients",
+    "Survey",
+    "current_strip_height",
+    "in_strips",
+    "saved_bytes",
+    "strip_height",
+]

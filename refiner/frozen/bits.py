@@ -18,14 +18,24 @@ def pack(flags: Tensor) -> Tensor:
     flat = flags.reshape(-1)
     if flat.device.type == "cpu":
         return torch.from_numpy(np.packbits(flat.numpy(), bitorder="little"))
-    padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8))
-    words = padded.view(torch.int64) * _GATHER
-    return ((words >> 56) & 0xFF).to(torch.uint8)
+    return pack_by_arithmetic(flat)
 
 
 def unpack(bits: Tensor, count: int) -> Tensor:
     """The first `count` bools of what `pack` gave, (count,)."""
     if bits.device.type == "cpu":
         return torch.from_numpy(np.unpackbits(bits.numpy(), count=count, bitorder="little")).view(torch.bool)
+    return unpack_by_arithmetic(bits, count)
+
+
+def pack_by_arithmetic(flat: Tensor) -> Tensor:
+    """`pack` of (n,) by integer operations, which every device has."""
+    padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8))
+    words = padded.view(torch.int64) * _GATHER
+    return ((words >> 56) & 0xFF).to(torch.uint8)
+
+
+def unpack_by_arithmetic(bits: Tensor, count: int) -> Tensor:
+    """`unpack` by integer operations, which every device has."""
     spread = (bits.to(torch.int64) * _SPREAD) & _PICK
     return (spread.view(torch.uint8) != 0)[:count]

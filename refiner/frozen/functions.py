@@ -90,7 +90,7 @@ class FrozenGate(Function):
             out = x.clamp_(low, high) if inplace else x.clamp(low, high)
         if inplace:
             ctx.mark_dirty(x)
-        # The output tells where the input lay, as long as it is compared with what it was clamped to.
+        # The output shows which side of a bound the input was on, as long as it is compared with that bound.
         passed = out > low if high == float("inf") else (out > low) & (out < high)
         ctx.channels_last = _is_channels_last(passed)
         ctx.save_for_backward(pack(passed.permute(0, 2, 3, 1) if ctx.channels_last else passed))

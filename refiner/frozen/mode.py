@@ -174,7 +174,7 @@ class FrozenGradients(TorchFunctionMode):
         return self._gate(x, 0.0, _INF, 0.0, inplace=True)
 
     def leaky_relu(self, x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Any:
-        """`leaky_relu`; with a slope below 0 the output does not tell the input's sign."""
+        """`leaky_relu`; not with a slope below 0, where the output's sign is not the input's."""
         return self._gate(x, 0.0, _INF, negative_slope, inplace) if negative_slope > 0 else NotImplemented
 
     def relu6(self, x: Tensor, inplace: bool = False) -> Any:

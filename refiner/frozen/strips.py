@@ -9,6 +9,8 @@ saves for it; inside `FrozenGradients` that is packed bits.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,26 @@ from torch import Tensor
 from torch.autograd import Function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from fractions import Fraction
+
+# Of the thread at work, so that threads with one model do not change each other's.
+_strip_height: ContextVar[int | None] = ContextVar("strip_height", default=None)
+
+
+@contextmanager
+def strip_height(rows: int | None) -> Iterator[None]:
+    """Have networks that can compute their full-resolution ends `rows` image rows at a time; None for all at once."""
+    token = _strip_height.set(rows)
+    try:
+        yield
+    finally:
+        _strip_height.reset(token)
+
+
+def current_strip_height() -> int | None:
+    """Image rows that a network computes at once in its full-resolution ends; None for all."""
+    return _strip_height.get()
 
 
 def in_strips(run: Callable[[Tensor], Tensor], x: Tensor, *, rows: int, halo: int, scale: Fraction) -> Tensor:

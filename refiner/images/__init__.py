@@ -1,1 +1,1 @@
-"""Image files, PIL images and arrays in and out; masks. What is no hole leaves as it came."""
+"""Photos and masks: image files, PIL images and arrays in and out. Outside the hole a photo stays as it was."""

@@ -1,4 +1,4 @@
-"""Masks in: white is what to remove."""
+"""Masks: white is what to remove."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from refiner.errors import InputError, SettingsError
-from refiner.images.picture import to_8_bits
-from refiner.images.reading import Source, is_sideways, orientation, read_plain
+from refiner.errors import InputError, Message, Option, SettingsError
+from refiner.images.cmyk import cmyk_to_rgb
+from refiner.images.orientation import is_sideways, turned
+from refiner.images.planes import to_8_bits
+from refiner.images.reading import Source, read_stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from refiner.images.picture import Mask, Picture
+    from refiner.images.picture import Picture
+    from refiner.images.planes import Mask, Pixels, Values
 
 _WHITE = 255
 _SAME_ASPECT = 0.01  # relative difference of aspects that rounding a size to pixels may make
 _INVERTED = 0.5  # share of white above which a mask with a white border looks inverted
+_LEAST_WEIGHT = np.float32(1e-3)  # of the fill at the hole's rim, so that all of the hole has some
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,27 @@ class Hole:
     Attributes:
         mask: (H,W), true in the hole. It may be empty.
         weight: (H,W) in (0,1] in the hole, how much of the fill to take; None for all of it.
-        warning: what looks wrong with the mask, in one line, or None.
+        warning: what looks wrong with the mask, or None.
     """
 
     mask: Mask
     weight: NDArray[np.float32] | None = None
-    warning: str | None = None
+    warning: Message | None = None
+
+
+@dataclass(frozen=True)
+class _Brightness:
+    """A mask before the threshold.
+
+    Attributes:
+        values: (H,W), upright, at the photo's size.
+        opaque: (H,W), where it is not fully transparent; None for everywhere.
+        name: to call the mask by in messages.
+    """
+
+    values: Pixels
+    opaque: Mask | None
+    name: str
 
 
 def read_mask(source: Source | None, picture: Picture, options: MaskOptions | None = None) -> Hole:
@@ -76,8 +95,8 @@ def read_mask(source: Source | None, picture: Picture, options: MaskOptions | No
 
     Args:
         source: a file, a PIL image, or an array (H,W) or (H,W,3) of 8 bits or bools; gray, color (a pixel's highest
-            value counts) or 1-bit. Where it has alpha, what is fully transparent is not hole. It fits the photo
-            upright, or as its pixels are stored, which its size tells. None where the photo's alpha is the mask.
+            value counts) or 1-bit. What is fully transparent in it is not hole. It may be drawn on the upright photo
+            or on the pixels as stored: its size says which. None where the photo's alpha is the mask.
         picture: the photo it belongs to.
         options: how to read it.
 
@@ -85,105 +104,113 @@ def read_mask(source: Source | None, picture: Picture, options: MaskOptions | No
         InputError: the mask cannot be read, is of another size than the photo, or covers all of it.
     """
     options = options or MaskOptions()
-    if options.from_alpha:
-        values, opaque, name = _transparency(picture), None, picture.name
-    else:
-        assert source is not None  # noqa: S101  callers take it from the alpha else
-        values, opaque, name = _values(source, picture, options)
-    hole: Mask = values > options.threshold
+    brightness = _of_alpha(picture) if options.from_alpha else _of_mask(source, picture, options)
+    drawn: Mask = brightness.values > options.threshold
     if options.invert:
-        hole = ~hole
-    if opaque is not None:
-        hole = hole & opaque
-    warning = _suspicion(hole, name) if not options.invert else None
-    drawn = hole
-    if options.dilate and hole.any():
-        hole = ndimage.distance_transform_edt(~hole) <= options.dilate
+        drawn = ~drawn
+    if brightness.opaque is not None:
+        drawn = drawn & brightness.opaque
+    warning = None if options.invert else _warning_of_inversion(drawn, brightness.name)
+    hole = _dilated(drawn, options.dilate)
     if hole.all():
-        raise InputError(_all_over(name, picture, options, drawn))
-    weight = None
-    if options.feather and hole.any():
-        # Half a pixel, since the rim runs between pixels: the outermost has some of the fill, and N inwards all.
-        depth = ndimage.distance_transform_edt(hole)
-        weight = np.clip((depth - 0.5) / options.feather, 0, 1).astype(np.float32)
-        if weight.max() < 1 and warning is None:
-            warning = (
-                f"{name}: no part of the hole is wide enough for feather {options.feather}; what is there shows on."
-            )
-        weight = np.where(hole, np.maximum(weight, np.float32(1e-3)), 0).astype(np.float32)
-    return Hole(hole, weight, warning)
+        raise _covers_all(brightness.name, picture, options, grown=not drawn.all())
+    if not options.feather or not hole.any():
+        return Hole(hole, None, warning)
+    weight = _feathered(hole, options.feather)
+    return Hole(hole, weight, warning or _warning_of_feather(weight, options.feather, brightness.name))
 
 
-def _all_over(name: str, picture: Picture, options: MaskOptions, drawn: Mask) -> str:
-    """Why nothing of the photo is left, in a line."""
-    if not drawn.all():
-        return f"{name}: grown by {options.dilate} pixels, its hole covers all of {picture.name}; dilate less."
-    if options.invert:
-        return f"{name}: inverted, it covers all of {picture.name}; black marks what to remove then, the rest is white."
-    return (
-        f"{name}: is white all over and leaves nothing of {picture.name} to go by; white marks what to remove, "
-        "the rest must be black."
-    )
+def _of_alpha(picture: Picture) -> _Brightness:
+    """What is transparent in the photo, as white."""
+    if picture.alpha is None:
+        raise InputError(f"{picture.name}: has no transparency to take the hole from; give a mask.")
+    return _Brightness((_WHITE - to_8_bits(picture.alpha)).astype(np.uint8), None, picture.name)
 
 
-def _values(source: Source, picture: Picture, options: MaskOptions) -> tuple[NDArray[np.uint8], Mask | None, str]:
-    """The mask's brightness (H,W) at the photo's size, upright, and where it is not fully transparent."""
-    image, name = read_plain(source, "mask")
-    own_turn = orientation(image)
-    turn = own_turn
-    if own_turn is None and picture.turned is not None and is_sideways(picture.turned):
-        height, width = picture.size
-        if (image.height, image.width) == (width, height) and height != width:
-            turn = picture.turned  # drawn on the pixels as they are stored
-    if turn is not None:
-        image = image.transpose(turn)
-    values, opacity = _brightness(image, name)
-    if values.shape != picture.size:
-        values = _resized(values, name, picture, allowed=options.resize)
-        opacity = None if opacity is None else _resized(opacity, name, picture, allowed=True)
-    return values, None if opacity is None else opacity > 0, name
+def _of_mask(source: Source | None, picture: Picture, options: MaskOptions) -> _Brightness:
+    if source is None:
+        raise InputError(f"{picture.name}: expected a mask, or ", Option("from_alpha"), " to take it from the photo.")
+    if isinstance(source, np.ndarray) and source.dtype == np.bool_:
+        source = source.astype(np.uint8) * _WHITE
+    stored = read_stored(source, "mask")
+    turn, height, width = stored.turn, *picture.size
+    as_stored = stored.planes.color.shape[:2] == (width, height) and height != width
+    if turn is None and is_sideways(picture.turned) and as_stored:
+        turn = picture.turned  # drawn on the photo's pixels as they are stored
+    color, alpha, _ = turned(stored.planes, turn)
+    values = _at_size_of(picture, _highest(color), stored.name, resize=options.resize)
+    if alpha is None:
+        return _Brightness(values, None, stored.name)
+    return _Brightness(values, _at_size_of(picture, _to_8_bits(alpha), stored.name, resize=True) > 0, stored.name)
 
 
-def _brightness(image: Image.Image, name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """A pixel's highest color value, and its alpha where the image has it."""
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    if image.mode.startswith("I;16"):
-        return np.ceil(np.asarray(image).astype(np.float32) / 257).astype(np.uint8), None  # 1 of 65535 is above 0
-    if image.mode == "F":
-        raise InputError(f"{name}: holds F values without a known range, expected 8 or 16 bits; convert it first.")
-    if image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
-        image = image.convert("RGB")
-    if image.mode == "1":
-        image = image.convert("L")
-    values = np.asarray(image)
-    alpha = values[..., -1] if image.mode.endswith("A") else None
-    if alpha is not None:
-        values = values[..., :-1]
-    return values if values.ndim == 2 else values.max(axis=2), alpha  # noqa: PLR2004  H, W
+def _highest(color: Values) -> Pixels:
+    """A pixel's highest value of gray, red, green and blue."""
+    if color.shape[2] == 4:  # noqa: PLR2004  CMYK
+        color = cmyk_to_rgb(color, None)
+    return _to_8_bits(color.max(axis=2))
 
 
-def _resized(values: NDArray[np.uint8], name: str, picture: Picture, *, allowed: bool) -> NDArray[np.uint8]:
+def _to_8_bits(values: Values) -> Pixels:
+    """In 8 bits, where any value above 0 stays above 0: labels in a mask count, however small."""
+    return values if values.dtype == np.uint8 else np.ceil(values / 257).astype(np.uint8)
+
+
+def _at_size_of(picture: Picture, values: Pixels, name: str, *, resize: bool) -> Pixels:
+    if values.shape == picture.size:
+        return values
     height, width = picture.size
     sizes = f"{name}: is {values.shape[1]}x{values.shape[0]}, {picture.name} is {width}x{height}"
     aspect = (values.shape[1] / values.shape[0]) / (width / height)
     if abs(aspect - 1) > _SAME_ASPECT:
         raise InputError(f"{sizes}; expected a mask of the picture's size.")
-    if not allowed:
-        raise InputError(f"{sizes}; expected a mask of the picture's size, or --resize-mask to scale it.")
-    image = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    if not resize:
+        raise InputError(f"{sizes}; expected a mask of the picture's size, or ", Option("resize"), " to scale it.")
+    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _transparency(picture: Picture) -> NDArray[np.uint8]:
-    if picture.alpha is None:
-        raise InputError(f"{picture.name}: has no transparency to take the hole from; give a mask.")
-    return (_WHITE - to_8_bits(picture.alpha)).astype(np.uint8)
+def _dilated(hole: Mask, distance: int) -> Mask:
+    if not distance or not hole.any():
+        return hole
+    grown: Mask = ndimage.distance_transform_edt(~hole) <= distance
+    return grown
 
 
-def _suspicion(hole: Mask, name: str) -> str | None:
+def _feathered(hole: Mask, width: int) -> NDArray[np.float32]:
+    """How much of the fill to take: some at the hole's rim, all of it from `width` pixels inwards."""
+    # Half a pixel less, since the rim runs between pixels.
+    inwards = ndimage.distance_transform_edt(hole) - 0.5
+    weight = np.clip(inwards / width, _LEAST_WEIGHT, 1).astype(np.float32)
+    return np.where(hole, weight, np.float32(0))
+
+
+def _warning_of_inversion(hole: Mask, name: str) -> Message | None:
     border = np.concatenate([hole[0], hole[-1], hole[:, 0], hole[:, -1]])
-    if hole.mean() > _INVERTED and border.all() and not hole.all():
-        share = f"{100 * hole.mean():.0f} %"
-        return f"{name}: is white over {share} and all along its border; if it is inverted, add --invert."
-    return None
+    if not (hole.mean() > _INVERTED and border.all() and not hole.all()):
+        return None
+    share = f"{100 * hole.mean():.0f} %"
+    return Message(
+        (f"{name}: is white over {share} and all along its border; if it is inverted, add ", Option("invert"), ".")
+    )
+
+
+def _warning_of_feather(weight: NDArray[np.float32], width: int, name: str) -> Message | None:
+    if weight.max() == 1:
+        return None
+    return Message((f"{name}: no part of the hole is wide enough for feather {width}; what is there shows through.",))
+
+
+def _covers_all(name: str, picture: Picture, options: MaskOptions, *, grown: bool) -> InputError:
+    """The error where nothing of the photo is left."""
+    if grown:
+        return InputError(
+            f"{name}: grown by {options.dilate} pixels, its hole covers all of {picture.name}; dilate less."
+        )
+    if options.invert:
+        return InputError(
+            f"{name}: inverted, it covers all of {picture.name}; black marks what to remove then, the rest is white."
+        )
+    return InputError(
+        f"{name}: is white all over and leaves nothing of {picture.name} to go by; white marks what to remove, the "
+        "rest must be black."
+    )

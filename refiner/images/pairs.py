@@ -1,4 +1,4 @@
-"""Which images of a folder go with which masks."""
+"""Which photos of a folder go with which masks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from PIL import Image
-
-from refiner.errors import InputError
+from refiner.errors import InputError, Option
+from refiner.images.folders import image_files
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Iterable, Sequence
 
 MASK_NAME = re.compile(r"(?P<name>.+)_mask(?P<number>\d*)$")
+
+_Numbered: TypeAlias = "tuple[Path | None, str]"  # a mask, and the number that its name ends in
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture to make.
+    """One photo to fill.
 
     Attributes:
         image: the photo.
         mask: its mask; None where the hole is in the photo's alpha.
-        output: the result's path within the output folder, without ending, with `/` between folders.
+        output: the result's path within the output folder, without suffix, with `/` between folders.
     """
 
     image: Path
@@ -46,118 +47,141 @@ class Pairing:
     left_out: tuple[tuple[Path, str], ...]
 
 
+@dataclass(frozen=True)
+class _Holes:
+    """Where the photos' holes are.
+
+    Attributes:
+        of: a photo's masks, by its folder within the source and its name without suffix; none for a photo without.
+        masks: files that are masks, and so no photos.
+    """
+
+    of: Callable[[str, str], Sequence[_Numbered]]
+    masks: frozenset[Path] = frozenset()
+
+
 def find_pairs(
     source: Path,
     *,
     masks: Path | None = None,
-    one_mask: Path | None = None,
+    mask: Path | None = None,
     from_alpha: bool = False,
     glob: str = "*",
     recursive: bool = False,
-    apart: Path | None = None,
+    exclude: Path | None = None,
 ) -> Pairing:
-    """Pair a folder's images with masks.
+    """Pair a folder's photos with masks.
 
-    Without more, the mask of `NAME.jpg` is `NAME_mask.png` beside it, or each of `NAME_mask000.png`,
-    `NAME_mask001.png`, ... as LaMa's evaluation names them; a result of several is named as its mask.
+    Without `masks`, `mask` or `from_alpha`, the mask of `NAME.jpg` is `NAME_mask.png` beside it, or each of
+    `NAME_mask000.png`, `NAME_mask001.png`, ... as LaMa's evaluation names them. A result is named as its photo, or as
+    its mask where that has a number.
 
     Args:
-        source: folder of images.
-        masks: folder of masks instead: `NAME.png`, or named as above; folders below it as in `source`.
-        one_mask: one mask for all images.
-        from_alpha: holes are in the images' alpha.
-        glob: pattern that an image's file name must fit.
+        source: folder of photos.
+        masks: folder of masks: `NAME.png`, or named as above, in folders as those of `source`.
+        mask: one mask for all photos.
+        from_alpha: the holes are in the photos' alpha.
+        glob: pattern that a photo's file name must fit.
         recursive: search folders below `source` too.
-        apart: folder that is left out of the search, such as that of the results.
+        exclude: folder that is left out of the search, such as that of the results.
 
     Raises:
         InputError: a folder is not there, or no pair is found.
     """
-    for folder in (source, masks):
-        if folder is not None and not folder.is_dir():
-            raise InputError(f"{folder}: expected a folder.")
-    if one_mask is not None and not one_mask.is_file():
-        raise InputError(f"{one_mask}: no such mask file; check the path.")
-    if not glob:
-        raise InputError("--glob: expected a pattern, such as '*.jpg', got nothing.")
-    files, left_out = image_files(source, recursive=recursive, apart=apart)
-    beside = masks is None and one_mask is None and not from_alpha
-    by_image = _masks_by_image(source if beside else masks, plain_names=not beside, recursive=recursive, apart=apart)
-    own_masks = {path for group in by_image.values() for path, _ in group} if beside else {one_mask}
-
-    pairs: list[Pair] = []
-    for path in files:
-        where = path.parent.relative_to(source).as_posix()
-        group: list[tuple[Path | None, str]] = [*by_image.get((where, path.stem), [])]
-        if one_mask is not None or from_alpha:
-            group = [(one_mask, "")]
-        reason = _unfit(path, own_masks, files, glob, has_mask=bool(group))
-        if reason is None:
-            pairs += [Pair(path, mask, _output(where, path.stem, number)) for mask, number in group]
-        elif reason:
-            left_out.append((path, reason))
+    _check_arguments(source, masks, mask, glob)
+    files, left_out = image_files(source, recursive=recursive, exclude=exclude)
+    if mask is not None:
+        holes = _in_one_mask(mask)
+    elif from_alpha:
+        holes = _in_alpha()
+    elif masks is not None:
+        holes = _in_folder(masks, image_files(masks, recursive=recursive, exclude=exclude)[0])
+    else:
+        holes = _beside(source, files)
+    pairs, unpaired = _paired(source, files, holes, glob)
+    left_out += unpaired
     if not pairs:
-        reasons = Counter(reason for _, reason in left_out).most_common(1)
-        why = f"its images: {reasons[0][0]}" if reasons else "there are no images"
-        raise InputError(f"{source}: nothing to do ({why}); name masks NAME_mask.png, or give --masks or --mask.")
+        raise _nothing_to_do(source, left_out)
     pairs.sort(key=lambda pair: (pair.output, str(pair.image)))
     return Pairing(tuple(pairs), tuple(sorted(left_out)))
 
 
-def _unfit(
-    path: Path, own_masks: Container[Path | None], files: list[Path], glob: str, *, has_mask: bool
-) -> str | None:
-    """Why a file is not an image to fill; empty where that needs no telling, None where it is one."""
-    if path in own_masks:
+def _check_arguments(source: Path, masks: Path | None, mask: Path | None, glob: str) -> None:
+    for folder in (source, masks):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{folder}: expected a folder.")
+    if mask is not None and not mask.is_file():
+        raise InputError(f"{mask}: no such mask file; check the path.")
+    if not glob:
+        raise InputError(Option("glob"), ": expected a pattern, such as '*.jpg', got nothing.")
+
+
+def _beside(source: Path, files: Iterable[Path]) -> _Holes:
+    """Holes in masks that lie among the photos."""
+    masks = [path for path in files if MASK_NAME.fullmatch(path.stem)]
+    by_photo = _by_photo(source, masks)
+    return _Holes(lambda folder, stem: by_photo.get((folder, stem), []), frozenset(masks))
+
+
+def _in_folder(folder: Path, files: Iterable[Path]) -> _Holes:
+    """Holes in masks that have a folder of their own, where they may be named as their photos."""
+    by_photo = _by_photo(folder, files)
+    return _Holes(lambda folder, stem: by_photo.get((folder, stem), []))
+
+
+def _in_one_mask(mask: Path) -> _Holes:
+    return _Holes(lambda _folder, _stem: [(mask, "")], frozenset({mask}))
+
+
+def _in_alpha() -> _Holes:
+    return _Holes(lambda _folder, _stem: [(None, "")])
+
+
+def _by_photo(folder: Path, masks: Iterable[Path]) -> dict[tuple[str, str], list[_Numbered]]:
+    """Masks with their numbers, by folder and name of their photo."""
+    by_photo: dict[tuple[str, str], list[_Numbered]] = {}
+    for path in masks:
         match = MASK_NAME.fullmatch(path.stem)
-        used = match is None or any(p.parent == path.parent and p.stem == match["name"] for p in files)
-        return "" if used else "is named as a mask, but there is no image of that name"
-    if not PurePosixPath(path.name).match(glob):
-        return f"does not fit {glob}"
-    return None if has_mask else "has no mask"
+        name, number = (match["name"], match["number"]) if match else (path.stem, "")
+        by_photo.setdefault((_folder_in(folder, path), name), []).append((path, number))
+    return by_photo
 
 
-def _output(where: str, stem: str, number: str) -> str:
-    name = f"{stem}_mask{number}" if number else stem
-    return name if where == "." else f"{where}/{name}"
-
-
-def _masks_by_image(
-    folder: Path | None, *, plain_names: bool, recursive: bool, apart: Path | None
-) -> dict[tuple[str, str], list[tuple[Path, str]]]:
-    """Masks, with the number that tells several apart, by folder and name of their image."""
-    by_image: dict[tuple[str, str], list[tuple[Path, str]]] = {}
-    if folder is None:
-        return by_image
-    for path in image_files(folder, recursive=recursive, apart=apart)[0]:
-        where = path.parent.relative_to(folder).as_posix()
-        match = MASK_NAME.fullmatch(path.stem)
-        if match:
-            by_image.setdefault((where, match["name"]), []).append((path, match["number"]))
-        elif plain_names:
-            by_image.setdefault((where, path.stem), []).append((path, ""))
-    return by_image
-
-
-def image_files(
-    folder: Path, *, recursive: bool = False, apart: Path | None = None
-) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """A folder's files with an image's ending, in order, and what looks like one and is not, with the reason."""
-    Image.init()
-    endings = {*Image.registered_extensions(), ".heic", ".heif", ".avif"}
-    files: list[Path] = []
+def _paired(source: Path, files: Sequence[Path], holes: _Holes, glob: str) -> tuple[list[Pair], list[tuple[Path, str]]]:
+    """The pairs, and the files left out, with the reason; masks of photos are neither."""
+    pairs: list[Pair] = []
     left_out: list[tuple[Path, str]] = []
-    below = apart is not None and folder in apart.parents  # a folder within it is searched all the same
-    for path in _entries(folder, recursive=recursive):
-        if path.suffix.lower() not in endings or (below and apart in path.parents):
+    photos = {(path.parent, path.stem) for path in files}
+    for path in files:
+        if path in holes.masks:
+            match = MASK_NAME.fullmatch(path.stem)
+            if match and (path.parent, match["name"]) not in photos:
+                left_out.append((path, "is named as a mask, but there is no image of that name"))
             continue
-        if path.is_file():
-            files.append(path)
+        folder = _folder_in(source, path)
+        found = holes.of(folder, path.stem)
+        if not PurePosixPath(path.name).match(glob):
+            left_out.append((path, f"does not fit {glob}"))
+        elif not found:
+            left_out.append((path, "has no mask"))
         else:
-            left_out.append((path, "is a folder" if path.is_dir() else "is not a file"))
-    return sorted(files), left_out
+            pairs += [Pair(path, mask, _output(folder, path.stem, number)) for mask, number in found]
+    return pairs, left_out
 
 
-def _entries(folder: Path, *, recursive: bool) -> Iterator[Path]:
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    yield from (path for path in found if not path.name.startswith("."))
+def _folder_in(root: Path, path: Path) -> str:
+    """The folder of a file, from a root folder on."""
+    return path.parent.relative_to(root).as_posix()
+
+
+def _output(folder: str, stem: str, number: str) -> str:
+    name = f"{stem}_mask{number}" if number else stem
+    return name if folder == "." else f"{folder}/{name}"
+
+
+def _nothing_to_do(source: Path, left_out: Iterable[tuple[Path, str]]) -> InputError:
+    """The error where no pair was found, with the reason that most files have."""
+    reasons = Counter(reason for _, reason in left_out).most_common(1)
+    why = f"its images: {reasons[0][0]}" if reasons else "there are no images"
+    hint = (Option("masks"), " or ", Option("mask"), ".")
+    return InputError(f"{source}: nothing to do ({why}); name masks NAME_mask.png, or give ", *hint)

@@ -1,48 +1,33 @@
-"""What the engine asks of a network: two halves, and the multiple its sides must be of."""
+"""The split interface: what the engine needs of a network, and the only places where it is called."""
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
-# The one private name used here and in the modules around: PyTorch's own walk over nested structures.
-from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
-
-from refiner.errors import InputError, ModelError, RefinerError, first_line
+from refiner.errors import ModelError, Option, RefinerError, first_line
 from refiner.memory import is_out_of_memory
+from refiner.models.features import Features, cast_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-Features = Any
-"""A tensor, or any nested tuple, list or dict of tensors."""
-
-DEFAULT_TRAIN_SIZE = 512
-DEFAULT_LEARNING_RATE = 0.002  # the authors', for Big LaMa
+    from refiner.models.spec import ModelSpec
 
 
 @runtime_checkable
 class Inpainter(Protocol):
-    """An inpainting network cut in two: `rear(front(image, mask))` is its prediction.
-
-    More attributes are read where a model has them: `train_size`, the side in pixels it was trained for (else 512);
-    `learning_rate`, for its features (else 0.002); `lr_scale`, factors on it for single features by name, 0 to freeze
-    them; `min_side`, the least side it takes (else `multiple`); `strip_height`, which the engine sets to have its
-    full-resolution ends computed that many picture rows at a time; and `stages`, the rear half's modules in the order
-    they run, which can then lie on several devices.
-    """
+    """An inpainting network cut in two: `rear(front(image, mask))` is its prediction."""
 
     @property
-    def multiple(self) -> int:
-        """Height and width of what `front` is given are multiples of this."""
+    def spec(self) -> ModelSpec:
+        """The sizes it takes, and what suits its features."""
         ...
 
     def front(self, image: Tensor, mask: Tensor) -> Features:
-        """Encode a picture.
+        """Encode an image.
 
         Args:
             image: (N,3,H,W), RGB in [0,1]. Pixels in the hole are the photo's own: the network must not
@@ -55,78 +40,34 @@ class Inpainter(Protocol):
         ...
 
     def rear(self, features: Features) -> Tensor:
-        """Decode features into the predicted picture: (N,3,H,W), RGB in [0,1]."""
+        """Decode features into the predicted image: (N,3,H,W), RGB in [0,1]."""
         ...
 
 
-def train_size(model: Inpainter) -> int:
-    """The side in pixels that the model was trained for."""
-    return int(getattr(model, "train_size", DEFAULT_TRAIN_SIZE))
-
-
-def learning_rate(model: Inpainter) -> float:
-    """Adam's learning rate that suits the model's features."""
-    return float(getattr(model, "learning_rate", DEFAULT_LEARNING_RATE))
-
-
-def feature_names(features: Features) -> list[str]:
-    """Names of the leaves of features, in order: keys and indices joined by dots, such as `skips.0`.
-
-    Features that are one tensor are named `features`.
-    """
-    leaves, _ = tree_flatten_with_path(features)
-    return [re.sub(r"[\[\]'.]+", ".", keystr(path)).strip(".") or "features" for path, _ in leaves]
-
-
-def lr_scale(features: Features, rates: Mapping[str, float]) -> list[float]:
-    """Each leaf's factor on the learning rate, in order.
-
-    Args:
-        features: nested tensors.
-        rates: factors by name; a name stands for all leaves below it, the longest that fits counts, and 1 where none.
-
-    Raises:
-        InputError: a name fits no leaf, or a factor is negative.
-    """
-    names = feature_names(features)
-
-    def fits(name: str, leaf: str) -> bool:
-        return leaf == name or leaf.startswith(f"{name}.")
-
-    for name, rate in rates.items():
-        if not any(fits(name, leaf) for leaf in names):
-            raise InputError(f"lr_scale: no feature is named {name!r}; expected one of {', '.join(names)}.")
-        if rate < 0:
-            raise InputError(f"lr_scale: expected factors from 0, got {rate} for {name!r}.")
-    return [
-        rates[max((name for name in rates if fits(name, leaf)), key=len)] if any(fits(n, leaf) for n in rates) else 1.0
-        for leaf in names
-    ]
-
-
-def padded_size(model: Inpainter, height: int, width: int) -> tuple[int, int]:
-    """The least size the model takes that a picture of this size fits into."""
-    least = max(int(getattr(model, "min_side", 1)), 1)
-
-    def up(side: int) -> int:
-        return -(-max(side, least) // model.multiple) * model.multiple
-
-    return up(height), up(width)
-
-
 def encode(model: Inpainter, image: Tensor, hole: Tensor) -> Features:
-    """Run the front half on a padded picture (N,3,H,W) and its hole (N,1,H,W), bool; features in the picture's dtype.
+    """Run the front half on a padded image (N,3,H,W) and its hole (N,1,H,W), bool; features in the image's dtype.
 
     Raises:
         ModelError: the front half fails.
     """
-    with _blamed("front"):
-        return widened(model.front(image, hole.to(image.dtype)), image.dtype)
+    with _blaming("front"):
+        return cast_features(model.front(image, hole.to(image.dtype)), image.dtype)
 
 
-def widened(features: Features, dtype: torch.dtype) -> Features:
-    """Features in the picture's precision, whatever convolutions are computed in."""
-    return tree_map(lambda x: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x, features)
+def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
+    """Run the rear half and check what comes out against the image it must match.
+
+    Raises:
+        ModelError: the rear half fails, or the prediction's shape is not the image's.
+    """
+    with _blaming("rear"):
+        prediction = model.rear(features).to(like)  # its last part may lie on another device
+    if prediction.shape != like.shape:
+        raise ModelError(
+            f"model: rear gave {tuple(prediction.shape)} for an image of {tuple(like.shape)}; expected the same "
+            "shape: check `multiple` in the model's spec."
+        )
+    return prediction
 
 
 @contextmanager
@@ -150,26 +91,9 @@ def frozen(model: Inpainter) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
-    """Run the rear half and check what comes out against the picture it must match.
-
-    Raises:
-        InputError: the prediction's shape is not the picture's.
-        ModelError: the rear half fails.
-    """
-    with _blamed("rear"):
-        prediction = model.rear(features).to(like)  # its last part may lie on another device
-    if prediction.shape != like.shape:
-        raise InputError(
-            f"model: rear gave {tuple(prediction.shape)} for a picture of {tuple(like.shape)}; expected the same "
-            "shape: check the model's `multiple`."
-        )
-    return prediction
-
-
 @contextmanager
-def _blamed(half: str) -> Iterator[None]:
-    """Say whose error it is that a model raises: it may be anybody's code."""
+def _blaming(half: str) -> Iterator[None]:
+    """Turn any error of a model's half into one that names it: the model may be anybody's code."""
     try:
         yield
     except RefinerError:
@@ -178,6 +102,7 @@ def _blamed(half: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise ModelError(
-            f"model: its {half} failed ({type(error).__name__}: {first_line(error)}); `refiner check` tells more, and "
-            "precision float32 helps where dtypes do not fit."
+            f"model: its {half} failed ({type(error).__name__}: {first_line(error)}); `refiner check` tells more, and ",
+            Option("precision", "float32"),
+            " helps where dtypes do not fit.",
         ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -13,22 +15,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+    from torch.utils.hooks import RemovableHandle
 
     from refiner.models.inpainter import Inpainter
 
-_HANDLES, _DEVICES = "_spread_handles", "_spread_devices"  # what a spread module is marked with
+
+@dataclass(frozen=True)
+class _Placement:
+    """Where a network was spread to, and the hooks that carry its tensors."""
+
+    devices: tuple[torch.device, ...]
+    hooks: tuple[RemovableHandle, ...]
+
+
+_placements: WeakKeyDictionary[nn.Module, _Placement] = WeakKeyDictionary()
 
 
 def spread(model: Inpainter, devices: Sequence[torch.device]) -> None:
     """Move a network to several devices; tensors follow from stage to stage.
 
-    Stages are the modules that the model's attribute `stages` lists, in the order they run; a stage that is an
-    `nn.ModuleList` stays together. They are dealt out evenly; all else goes to the first device. The prediction is
-    brought back there by the engine.
+    Stages are the modules that the model's spec lists, in the order they run; a stage that is an `nn.ModuleList` stays
+    together. They are dealt out evenly; all else goes to the first device. The engine brings the prediction back there.
 
     Args:
-        model: a module with `stages`, or any module where there is one device. It stays usable on fewer devices: call
-            this again.
+        model: a module whose spec has stages, or any module where there is one device. To use it on fewer devices,
+            call this again.
         devices: where to; the first is where pictures are.
 
     Raises:
@@ -36,35 +47,35 @@ def spread(model: Inpainter, devices: Sequence[torch.device]) -> None:
     """
     if not isinstance(model, nn.Module) or placed_on(model) == tuple(devices):
         return
-    for handle in vars(model).pop(_HANDLES, []):
-        handle.remove()
-    vars(model).pop(_DEVICES, None)
+    before = _placements.pop(model, None)
+    for hook in before.hooks if before is not None else ():
+        hook.remove()
     model.to(devices[0])
     if len(devices) == 1:
         return
-    stages: list[nn.Module] = list(getattr(model, "stages", ()))
+    stages = model.spec.stages
     if len(stages) < len(devices):
         raise InputError(
             f"device: {len(devices)} devices given, but this model has {len(stages)} stages to deal out; give one."
         )
-    handles = []
+    hooks: list[RemovableHandle] = []
     for number, stage in enumerate(stages):
         device = devices[number * len(devices) // len(stages)]
         stage.to(device)
         parts = stage if isinstance(stage, nn.ModuleList) else [stage]
-        handles += [part.register_forward_pre_hook(_carry_to(device), with_kwargs=True) for part in parts]
-    vars(model).update({_HANDLES: handles, _DEVICES: tuple(devices)})
+        hooks += [part.register_forward_pre_hook(_carry_to(device), with_kwargs=True) for part in parts]
+    _placements[model] = _Placement(tuple(devices), tuple(hooks))
 
 
 def placed_on(model: Inpainter) -> tuple[torch.device, ...]:
     """The devices a network was spread over; none where it was not."""
-    devices: tuple[torch.device, ...] = getattr(model, _DEVICES, ())
-    return devices
+    placement = _placements.get(model) if isinstance(model, nn.Module) else None
+    return () if placement is None else placement.devices
 
 
 def _carry_to(device: torch.device) -> Any:
     def carry(_: nn.Module, args: Any, kwargs: Any) -> Any:
-        # A rehearsal runs without data, and needs none moved.
+        # The memory estimate runs without data, and needs none moved.
         travels = tree_map(lambda x: isinstance(x, Tensor) and x.device.type != "meta", (args, kwargs))
         return tree_map(lambda x, does: x.to(device) if does else x, (args, kwargs), travels)
 

@@ -122,7 +122,10 @@ def _made(offered: Any, name: str, weights: Path | None) -> Inpainter:
     elif weights is not None:
         raise ModelError(f"{name}: is a model itself and takes no separate weights.")
     if not isinstance(model, Inpainter):
-        raise ModelError(f"{name}: gave a {type(model).__name__}, expected front, rear and multiple.")
+        raise ModelError(
+            f"{name}: gave a {type(model).__name__}, expected an object with front, rear and spec, as "
+            "refiner.Inpainter describes them."
+        )
     return model
 
 

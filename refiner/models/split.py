@@ -1,29 +1,26 @@
 """Other people's networks behind the engine's split interface.
 
 A network that is an `nn.Sequential` is cut at an index or a name by `split_sequential`. For any other, a subclass of
-`SplitInpainter` says in two methods how to compute its halves. What the network wants its input to look like is an
+`SplitInpainter` says in two methods how to compute its halves. What the network's input looks like is an
 `Encoding`, so that neither has to convert anything by hand.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from refiner.errors import ModelError
-from refiner.models.inpainter import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE
+from refiner.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from refiner.models.inpainter import Features
+    from refiner.models.features import Features
 
 Plane = Literal["image", "hole", "known", "ones"]
-_NO_RATES: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -68,33 +65,28 @@ class Encoding:
 
 
 class SplitInpainter(nn.Module, ABC):
-    """Base class for a network of one's own: give its two halves, and what its input looks like.
+    """Base class for your own network: its two halves, and what its input looks like.
 
     Args:
         encoding: the network's input and output.
-        multiple: its sides must be multiples of this.
-        train_size: side in pixels that it was trained for.
-        learning_rate: Adam's learning rate that suits its features.
-        min_side: least side it takes; `multiple` where None.
-        lr_scale: learning rates of single features relative to `learning_rate`, by name, such as
-            `{"skips": 0.1, "skips.0": 0}`; 0 freezes. A name stands for all below it, the longest counts.
+        **spec: fields of `ModelSpec`, such as `multiple` and `train_size`.
+
+    Attributes:
+        encoding: the network's input and output.
+        spec: the sizes it takes, and what suits its features.
+
+    Raises:
+        ModelError: a value in `spec` is out of range, or not known there.
     """
 
-    def __init__(
-        self,
-        encoding: Encoding | None = None,
-        *,
-        multiple: int = 8,
-        train_size: int = DEFAULT_TRAIN_SIZE,
-        learning_rate: float = DEFAULT_LEARNING_RATE,
-        min_side: int | None = None,
-        lr_scale: Mapping[str, float] = _NO_RATES,
-    ) -> None:
+    def __init__(self, encoding: Encoding | None = None, **spec: Any) -> None:
         super().__init__()
         self.encoding = encoding or Encoding()
-        self.multiple, self.train_size, self.learning_rate = multiple, train_size, learning_rate
-        self.min_side = min_side or multiple
-        self.lr_scale = dict(lr_scale)
+        known = [field.name for field in fields(ModelSpec)]
+        unknown = [name for name in spec if name not in known]
+        if unknown:
+            raise ModelError(f"spec: {', '.join(unknown)} is not known; expected {', '.join(known)}.")
+        self.spec = ModelSpec(**spec)
 
     @abstractmethod
     def front_half(self, x: Tensor) -> Features:
@@ -126,11 +118,7 @@ class SequentialInpainter(SplitInpainter):
         self.network = network
         self.layers: list[tuple[str, nn.Module]] = _flat(network, "")
         self.at = self._index(network, at)
-
-    @property
-    def stages(self) -> list[nn.Module]:
-        """The rear half's layers, which can lie on several devices."""
-        return [layer for _, layer in self.layers[self.at :]]
+        self.spec = replace(self.spec, stages=tuple(layer for _, layer in self.layers[self.at :]))
 
     def front_half(self, x: Tensor) -> Features:
         """Run the layers before the cut."""
@@ -151,11 +139,8 @@ class SequentialInpainter(SplitInpainter):
 
     def moved_to(self, at: int) -> SequentialInpainter:
         """The same network cut elsewhere; layers and settings are shared."""
-        options = {
-            name: getattr(self, name)
-            for name in ("encoding", "multiple", "train_size", "learning_rate", "min_side", "lr_scale")
-        }
-        return SequentialInpainter(self.network, self.layers[at][0], **options)
+        options = {f.name: getattr(self.spec, f.name) for f in fields(ModelSpec) if f.name != "stages"}
+        return SequentialInpainter(self.network, self.layers[at][0], encoding=self.encoding, **options)
 
     def _index(self, network: nn.Sequential, at: int | str) -> int:
         names = [name for name, _ in self.layers]
@@ -176,7 +161,7 @@ def split_sequential(network: nn.Sequential, at: int | str, **options: Any) -> S
     Args:
         network: takes one tensor and gives one; sequences within it are opened.
         at: first layer of the rear half: an index into `network`, or a layer's name, such as `middle` or `body.3`.
-        **options: those of `SplitInpainter`, `encoding` among them.
+        **options: those of `SplitInpainter`: `encoding` and the fields of `ModelSpec`.
 
     Returns:
         An inpainter that the engine refines.
@@ -189,7 +174,7 @@ def split_sequential(network: nn.Sequential, at: int | str, **options: Any) -> S
 
 def _flat(network: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:
     layers: list[tuple[str, nn.Module]] = []
-    for name, child in network._modules.items():  # noqa: SLF001  named_children() tells a layer used twice once
+    for name, child in network._modules.items():  # noqa: SLF001  named_children() lists a layer that is used twice only once
         if child is None:
             continue
         # A subclass may compute something of its own, so only plain sequences are opened.

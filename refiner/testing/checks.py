@@ -10,19 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from refiner.engine.plan import can_rehearse
+from refiner.engine.memory_estimate import can_estimate
 from refiner.engine.refine import refine
 from refiner.errors import RefinerError, first_line
 from refiner.frozen import FrozenGradients, Survey, saved_bytes
-from refiner.models.inpainter import (
-    Inpainter,
-    feature_names,
-    frozen,
-    learning_rate,
-    lr_scale,
-    widened,
-)
+from refiner.models.features import cast_features, feature_names, lr_factors
+from refiner.models.inpainter import Inpainter, frozen
+from refiner.models.spec import ModelSpec
 from refiner.settings import Settings
+from refiner.testing.spelling import HasWhole, misplaced_names
 from refiner.testing.subject import Subject
 
 Status = Literal["ok", "failed", "note"]
@@ -98,14 +94,20 @@ def _interface(subject: Subject) -> tuple[Status, str]:
     missing = [name for name in ("front", "rear") if not callable(getattr(model, name, None))]
     if missing:
         return "failed", f"the model has no {' and no '.join(missing)}; see refiner.Inpainter."
-    multiple = getattr(model, "multiple", None)
-    if not isinstance(multiple, int) or multiple < 1:
-        return "failed", f"`multiple` is {multiple!r}; expected a whole number from 1."
-    return "ok", f"front, rear, and sides in multiples of {multiple}"
+    if not isinstance(getattr(model, "spec", None), ModelSpec):
+        return "failed", "the model has no spec; give it `spec = ModelSpec(multiple=..., train_size=...)`."
+    return "ok", f"front, rear, and sides in multiples of {model.spec.multiple}"
+
+
+def _spelling(subject: Subject) -> tuple[Status, str]:
+    found = misplaced_names(subject.model)
+    if found:
+        return "failed", f"{'; '.join(found)}."
+    return "ok", "no attribute looks misspelled or out of place"
 
 
 def _shapes(subject: Subject) -> tuple[Status, str]:
-    multiple = subject.model.multiple
+    multiple = subject.model.spec.multiple
     height, width = subject.size
     sizes = [
         (height, width),
@@ -130,7 +132,7 @@ def _shapes(subject: Subject) -> tuple[Status, str]:
 def _trouble(subject: Subject, height: int, width: int) -> str | None:
     """What is wrong with the prediction at a size."""
     image, hole = subject.picture(height, width)
-    where = f"at {width}x{height}, a multiple of {subject.model.multiple}"
+    where = f"at {width}x{height}, a multiple of {subject.model.spec.multiple}"
     try:
         prediction = subject.predict(image, hole)
     except Exception as error:  # noqa: BLE001  see `check`
@@ -185,7 +187,7 @@ def _batch(subject: Subject) -> tuple[Status, str]:
 
 
 def _whole(subject: Subject) -> tuple[Status, str]:
-    if not hasattr(subject.model, "whole"):
+    if not isinstance(subject.model, HasWhole):
         return "note", "no method `whole(image, mask)` to compare rear(front(image, mask)) with"
     image, hole = subject.picture(*subject.size)
     difference = (subject.predict(image, hole) - subject.model.whole(image, hole)).abs().max().item()
@@ -197,11 +199,11 @@ def _whole(subject: Subject) -> tuple[Status, str]:
 def _gradients(subject: Subject) -> tuple[Status, str]:
     image, hole = subject.picture(*subject.size)
     features = subject.features(image, hole)
-    rates = lr_scale(features, getattr(subject.model, "lr_scale", {}))
+    factors = lr_factors(features, subject.model.spec.lr_scale)
     named = [
         (name, leaf)
-        for name, leaf, rate in zip(feature_names(features), tree_leaves(features), rates, strict=True)
-        if isinstance(leaf, Tensor) and leaf.requires_grad and rate > 0
+        for name, leaf, factor in zip(feature_names(features), tree_leaves(features), factors, strict=True)
+        if isinstance(leaf, Tensor) and leaf.requires_grad and factor > 0
     ]
     if not named:
         return "failed", "front gives no floating-point tensor that is not frozen; there is nothing to optimize."
@@ -257,12 +259,12 @@ def _precision(subject: Subject) -> tuple[Status, str]:
     exact = subject.predict(image, hole)
     try:
         with FrozenGradients(torch.bfloat16):
-            features = widened(subject.model.front(image, hole), subject.dtype)
+            features = cast_features(subject.model.front(image, hole), subject.dtype)
             rounded = subject.model.rear(features).to(subject.dtype)
     except Exception as error:  # noqa: BLE001  see `check`
         return "failed", (
             f"convolutions in bfloat16 do not fit the rest ({_reason(error)}): write operations on several tensors "
-            "so that dtypes may differ, as + and * allow, or refine with --precision float32."
+            "so that dtypes may differ, as + and * allow, or refine with precision float32."
         )
     return "ok", f"convolutions in bfloat16 change the prediction by up to {(exact - rounded).abs().max().item():.1g}"
 
@@ -286,7 +288,7 @@ def _memory(subject: Subject) -> tuple[Status, str]:
 
 
 def _rehearsal(subject: Subject) -> tuple[Status, str]:
-    if can_rehearse(subject.model):
+    if can_estimate(subject.model):
         return "ok", "its need of memory can be predicted"
     return "note", "its need of memory cannot be predicted: it does not run, or cannot be copied, without data"
 
@@ -307,8 +309,8 @@ def _refinement(subject: Subject) -> tuple[Status, str]:
     if min(losses) >= losses[0]:
         better = "smaller" if max(losses) > losses[0] else "larger"
         return "failed", (
-            f"refinement does not lower the loss ({change}) at a learning rate of {learning_rate(subject.model):g}; "
-            f"set the model's `learning_rate` to a {better} one."
+            f"refinement does not lower the loss ({change}) at a learning rate of "
+            f"{subject.model.spec.learning_rate:g}; set `learning_rate` of its spec to a {better} one."
         )
     return "ok", f"refinement lowers the loss: {change} in {_STEPS} predictions"
 
@@ -316,6 +318,7 @@ def _refinement(subject: Subject) -> tuple[Status, str]:
 _Check = Callable[[Subject], "tuple[Status, str]"]
 _CHECKS: tuple[tuple[str, _Check, bool], ...] = (  # the last says whether all that follows needs it
     ("interface", _interface, True),
+    ("spelling", _spelling, False),
     ("shapes", _shapes, True),
     ("range", _range, False),
     ("determinism", _determinism, False),

@@ -10,13 +10,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from refiner.engine import pyramid
-from refiner.engine.objective import Objective
+from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
+from refiner.engine.padding import size_of
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients, saved_bytes
-from refiner.models.inpainter import Inpainter, frozen, learning_rate, widened
+from refiner.models.features import cast_features
+from refiner.models.inpainter import Inpainter, frozen
 from refiner.models.split import SequentialInpainter
 from refiner.settings import Settings
+from refiner.testing.spelling import HasSequence
 from refiner.testing.subject import Subject
 
 _STEPS = 15
@@ -57,9 +60,8 @@ def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
     Raises:
         InputError: the model is not a sequence.
     """
-    sequence = getattr(model, "sequence", None)
-    if callable(sequence):
-        model = sequence()
+    if isinstance(model, HasSequence):
+        model = model.sequence()
     if not isinstance(model, SequentialInpainter):
         raise InputError(
             f"scan: expected a sequence of layers made by split_sequential, got a {type(model).__name__}; only its "
@@ -76,8 +78,8 @@ def _try_cut(subject: Subject, steps: int) -> Cut:
     (small, small_hole), _ = pyramid.build_pyramid(image, hole > 0, 2)
     with FrozenGradients():
         guide = torch.where(small_hole, subject.predict(small, small_hole.to(image.dtype)), small)
-        features = widened(model.front(image, hole), image.dtype)
-    objective = Objective.at_scale(image, hole > 0, guide, hole > 0, erosion=Settings().erosion)
+        features = cast_features(model.front(image, hole), image.dtype)
+    objective = paper_objective(Target(image, hole > 0, guide, size_of(image)), Settings())
     pixels = image.shape[2] * image.shape[3]
 
     with torch.enable_grad(), FrozenGradients():
@@ -89,10 +91,9 @@ def _try_cut(subject: Subject, steps: int) -> Cut:
         features,
         objective,
         steps=steps,
-        lr=learning_rate(model),
+        lr=model.spec.learning_rate,
         keep="best",
-        on_step=lambda _step, _loss: None,
-        rates=getattr(model, "lr_scale", None),
+        lr_scale=model.spec.lr_scale,
     )
     seconds = (time.perf_counter() - start) / max(steps, 1)
     leaves = [leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from refiner.models.inpainter import Features, padded_size, widened
+from refiner.models.features import Features, cast_features
 
 _SIDE = 128  # of test pictures, about
 
@@ -25,7 +25,8 @@ class Subject:
     @property
     def size(self) -> tuple[int, int]:
         """Of the usual test picture."""
-        return padded_size(self.model, _SIDE, _SIDE)
+        size: tuple[int, int] = self.model.spec.padded_size(_SIDE, _SIDE)
+        return size
 
     def picture(self, height: int, width: int, count: int = 1) -> tuple[Tensor, Tensor]:
         """Smooth pictures with some detail, the same every time, and an ellipse of a hole."""
@@ -55,4 +56,4 @@ class Subject:
             copy = leaf.detach().clone()
             return copy.requires_grad_() if copy.is_floating_point() else copy
 
-        return tree_map(ours, widened(self.model.front(image, hole), self.dtype))
+        return tree_map(ours, cast_features(self.model.front(image, hole), self.dtype))

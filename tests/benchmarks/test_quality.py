@@ -269,7 +269,7 @@ def test_results_change_nothing_but_the_hole(pairs) -> None:
 
 
 def test_features_of_a_photo_are_computed_once(pairs, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(table, "LEAST_PICTURES", 2)
+    monkeypatch.setattr(table, "MIN_PICTURES", 2)
     seen = []
 
     class Features:

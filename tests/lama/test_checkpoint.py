@@ -9,7 +9,7 @@ from conftest import GOLDEN
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lama.checkpoint import load_generator
+from lama.checkpoint import load_generator, read_tensors
 from lama.weights import CHECKPOINTS
 from refiner import ModelError, load_model
 
@@ -99,7 +99,7 @@ def test_conversion_to_safetensors(tmp_path, tiny, half) -> None:
     target = tmp_path / "tiny.safetensors"
     CHECKPOINTS.convert(GOLDEN, target, half=half, train_size=64, learning_rate=0.03)
     for loaded in (load_model(str(target)), load_model("big-lama", weights=target)):
-        assert (loaded.train_size, loaded.learning_rate) == (64, 0.03)
+        assert (loaded.spec.train_size, loaded.spec.learning_rate) == (64, 0.03)
     with safe_open(target, framework="pt") as opened:
         stored = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16 if half else torch.float32}
@@ -107,7 +107,7 @@ def test_conversion_to_safetensors(tmp_path, tiny, half) -> None:
         assert same_network(target, tiny)
     again = tmp_path / "again.safetensors"
     CHECKPOINTS.convert(target, again)
-    assert load_model(str(again)).train_size == 64
+    assert load_model(str(again)).spec.train_size == 64
 
 
 def test_values_beyond_half_precision_are_refused(tmp_path, tensors) -> None:
@@ -162,3 +162,20 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
     assert "not a readable weights file" in refusal(cut)
     torch.save([1, 2], tmp_path / "list.ckpt")
     assert "it holds a list, not named tensors" in refusal(tmp_path / "list.ckpt")
+
+
+def test_old_header_names_are_read_with_a_warning(tmp_path) -> None:
+    tensors, _ = read_tensors(GOLDEN)
+    path = tmp_path / "old.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"native_side": "96"})
+    with pytest.warns(FutureWarning, match="native_side is called train_size now") as caught:
+        assert load_model(str(path)).spec.train_size == 96
+    assert len(caught) == 1
+
+
+def test_conversion_reads_its_source_once(tmp_path, monkeypatch) -> None:
+    reads = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: reads.append(args) or load(*args, **kwargs))
+    CHECKPOINTS.convert(GOLDEN, tmp_path / "tiny.safetensors")
+    assert len(reads) == 1

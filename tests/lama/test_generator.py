@@ -38,8 +38,8 @@ def small() -> LamaInpainter:
 
 def test_the_embedded_model(small) -> None:
     assert isinstance(small, Inpainter)
-    assert small.train_size == 256
-    assert small.multiple == 8
+    assert small.spec.train_size == 256
+    assert small.spec.multiple == 8
     assert not any(parameter.requires_grad for parameter in small.parameters())
     assert not small.training
 

@@ -70,7 +70,7 @@ def test_downloaded_once_and_converted(big, server, cache, tiny) -> None:
     assert "downloaded on first use" in big.describe()
     for _ in range(2):
         loaded = big()
-        assert loaded.train_size == 512
+        assert loaded.spec.train_size == 512
         first = next(loaded.parameters())
         assert torch.equal(first, next(tiny.parameters()))
     assert server.requests == 1
@@ -91,7 +91,7 @@ def test_a_bad_download_leaves_nothing_and_can_be_tried_again(big, server, cache
         assert part in message
     assert names(cache) == []
     server.broken_off, server.status = False, 200
-    assert big().train_size == 512
+    assert big().spec.train_size == 512
 
 
 def test_no_network(big, server, cache) -> None:
@@ -100,7 +100,7 @@ def test_no_network(big, server, cache) -> None:
     with pytest.raises(ModelError, match=r"big-lama: http.* could not be downloaded .* by hand, or use lama-small"):
         big()
     cache.joinpath("big-lama.pt").write_bytes(PUBLISHED)  # by hand
-    assert big().train_size == 512
+    assert big().spec.train_size == 512
     assert names(cache) == ["big-lama.pt", "big-lama.safetensors"]
 
 
@@ -121,9 +121,9 @@ def test_a_cache_that_cannot_be_written(big, tmp_path, monkeypatch) -> None:
 
 def test_a_file_in_place_of_the_named_one(cache) -> None:
     model = load_model("big-lama", weights=GOLDEN)
-    assert model.train_size == 512
+    assert model.spec.train_size == 512
     assert model.generator.config.ngf == 8
-    assert load_model("lama-small", weights=GOLDEN).train_size == 256
+    assert load_model("lama-small", weights=GOLDEN).spec.train_size == 256
     assert not cache.exists()
 
 
@@ -135,7 +135,7 @@ def test_the_default_needs_no_cache(cache) -> None:
 
 def test_names_and_paths() -> None:
     assert {"lama-small", "big-lama"} <= set(model_names())
-    assert load_model(str(GOLDEN)).train_size == 512
+    assert load_model(str(GOLDEN)).spec.train_size == 512
     with pytest.raises(ModelError, match="unknown model 'lamma': expected one of big-lama, lama-small, the path"):
         load_model("lamma")
     with pytest.raises(ModelError, match="is a path itself"):

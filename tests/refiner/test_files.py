@@ -57,7 +57,7 @@ def test_targets_are_checked_ahead(tmp_path) -> None:
     check_target(tmp_path / "new.png", overwrite=False)
     (tmp_path / "old.png").write_bytes(b"")
     check_target(tmp_path / "old.png", overwrite=True)
-    with pytest.raises(InputError, match=r"old.png: exists already; .* --overwrite"):
+    with pytest.raises(InputError, match=r"old.png: exists already; .* add `overwrite`"):
         check_target(tmp_path / "old.png", overwrite=False)
     with pytest.raises(InputError, match="its folder does not exist"):
         check_target(tmp_path / "no" / "new.png", overwrite=False)

@@ -63,7 +63,7 @@ def test_the_hole_can_be_in_the_alpha(photo_files, toy, tmp_path) -> None:
     options = MaskOptions(from_alpha=True)
     result = inpaint(tmp_path / "cut.png", model=toy, mask_options=options, settings=Settings(steps=2), device="cpu")
     usual = inpaint(*photo_files, toy, settings=Settings(steps=2), device="cpu")
-    assert result.mode == "RGB"  # what was transparent is filled
+    assert result.picture.mode == "RGB"  # what was transparent is filled
     assert np.array_equal(np.asarray(result), np.asarray(usual))
     with pytest.raises(InputError, match="must be given"):
         inpaint(tmp_path / "cut.png", model=toy)
@@ -71,7 +71,7 @@ def test_the_hole_can_be_in_the_alpha(photo_files, toy, tmp_path) -> None:
 
 def test_a_suspicious_mask_is_warned_of(photo_files, toy) -> None:
     inverted = 255 - np.asarray(Image.open(photo_files[1]))
-    with pytest.warns(UserWarning, match="if it is inverted, add --invert"):
+    with pytest.warns(UserWarning, match="if it is inverted, add `invert`"):
         inpaint(photo_files[0], inverted, toy, settings=Settings(steps=2), device="cpu")
 
 

@@ -80,3 +80,11 @@ def test_bad_presets_name_the_file_and_the_key(tmp_path, text, message) -> None:
 def test_an_unknown_preset() -> None:
     with pytest.raises(SettingsError, match="expected one of default, reference, or the path"):
         load_preset("fastest")
+
+
+def test_old_names_are_read_with_a_warning(tmp_path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("leaf_rates: {skips: 0.5}\n")
+    with pytest.warns(FutureWarning, match="leaf_rates is called lr_scale now") as caught:
+        assert load_preset(str(path)) == Settings(lr_scale={"skips": 0.5})
+    assert len(caught) == 1

@@ -1,12 +1,17 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from lama.training.config import DataConfig
 from lama.training.data import Crops, batches, held_out_crops, hold_out, keep_photos
 from refiner.errors import InputError
 from refiner.evaluation.random_masks import load_mask_kind
+from refiner.images import formats
+from refiner.images.picture import Picture
+from refiner.images.writing import save
 
 
 @pytest.fixture
@@ -25,8 +30,10 @@ def folder(tmp_path):
 
 
 def keep(folder, tmp_path, skipped=None):
-    told = [] if skipped is None else skipped
-    return keep_photos(folder, tmp_path / "cache", side=48, least=32, on_skip=lambda p, r: told.append((p.name, r)))
+    reasons = [] if skipped is None else skipped
+    return keep_photos(
+        folder, tmp_path / "cache", side=48, min_side=32, on_skip=lambda p, r: reasons.append((p.name, r))
+    )
 
 
 def test_photos_are_scaled_down_never_up_and_read_back(folder, tmp_path):
@@ -37,7 +44,7 @@ def test_photos_are_scaled_down_never_up_and_read_back(folder, tmp_path):
     assert np.array_equal(photos.photo(2), np.asarray(Image.open(folder / "below" / "c c.png")))
 
 
-def test_bad_files_are_told_and_do_not_stop_the_rest(folder, tmp_path):
+def test_bad_files_are_reported_and_do_not_stop_the_rest(folder, tmp_path):
     (folder / "broken.jpg").write_bytes((folder / "b.jpg").read_bytes()[:300])
     (folder / "empty.png").write_bytes(b"")
     Image.new("RGB", (500, 10)).save(folder / "flat.png")
@@ -74,16 +81,55 @@ def test_16_bit_photos_keep_their_tones(tmp_path):
     assert values.mean() == pytest.approx(127.5, abs=2)
 
 
+def test_16_bits_are_rounded_to_8_in_every_mode(tmp_path):
+    """Pillow has 16-bit gray as I;16 or, from a PGM, as I; 16-bit color it cuts to 8 bits."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 65536, (48, 48, 3), dtype=np.uint16)
+    gray = values[..., 0]
+    Image.fromarray(gray).save(folder / "a.png")
+    (folder / "b.pgm").write_bytes(b"P5\n48 48\n65535\n" + gray.astype(">u2").tobytes())
+    save(Picture(values), folder / "c.png")
+    save(Picture(values), folder / "d.tif")
+    photos = keep(folder, tmp_path)
+    assert photos.names == ("a.png", "b.pgm", "c.png", "d.tif")
+    for index in range(4):
+        expected = values if index > 1 else gray[..., None]
+        assert np.array_equal(photos.photo(index), np.broadcast_to(np.rint(expected / 257), (48, 48, 3)))
+
+
+@pytest.mark.parametrize("suffix", [kind.suffix for kind in formats.writable()])
+def test_photos_of_every_format_are_taken_upright(tmp_path, suffix):
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    smooth = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
+    path = tmp_path / "photos" / f"photo{suffix}"
+    save(Picture(np.asarray(smooth)), path)
+    if suffix in (".jpg", ".png", ".webp", ".tif"):
+        smooth.save(path, exif=exif)
+        smooth = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    values = keep(tmp_path / "photos", tmp_path).photo(0)
+    assert values.shape == (smooth.height, smooth.width, 3)
+    assert np.abs(values.astype(int) - np.asarray(smooth)).mean() < 3
+
+
+def test_warnings_are_heard_as_before_once_photos_are_decoded(folder, tmp_path):
+    filters = list(warnings.filters)
+    keep(folder, tmp_path)
+    assert warnings.filters == filters
+
+
 def test_the_trainings_own_pictures_are_not_photos(folder, tmp_path):
     sheets = folder / "run" / "sheets"
     sheets.mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(sheets / "0000000.png")
-    found = keep_photos(folder, folder / "run" / "cache", side=48, least=32, on_skip=print)
+    found = keep_photos(folder, folder / "run" / "cache", side=48, min_side=32, on_skip=print)
     assert len(found) == 3
 
 
 def test_held_out_photos_among_the_others_are_not_trained_on(folder, tmp_path):
-    found = keep_photos(folder, tmp_path / "cache", side=48, least=32, on_skip=print, apart=folder / "below")
+    found = keep_photos(folder, tmp_path / "cache", side=48, min_side=32, on_skip=print, exclude=folder / "below")
     assert found.names == ("a.png", "b.jpg")
 
 
@@ -123,7 +169,7 @@ def test_crops_are_pieces_of_the_photos(tmp_path, config):
     photo = np.stack([x * 2, y * 2, np.zeros_like(x)], axis=-1).astype(np.uint8)
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo).save(tmp_path / "photos" / "ramp.png")
-    photos = keep_photos(tmp_path / "photos", tmp_path / "cache", side=64, least=32, on_skip=print)
+    photos = keep_photos(tmp_path / "photos", tmp_path / "cache", side=64, min_side=32, on_skip=print)
     spans, flipped = [], 0
     for number in range(40):
         picture, _ = Crops(photos, config, seed=0)[number]

@@ -69,7 +69,7 @@ def folder(tmp_path_factory):
 
 
 def make(config, folder, out, header=None, **options):
-    photos = keep_photos(folder, out / "cache", side=config.data.working_side, least=config.data.crop, on_skip=print)
+    photos = keep_photos(folder, out / "cache", side=config.data.working_side, min_side=config.data.crop, on_skip=print)
     train, held = hold_out(photos, config.data.held_out)
     trainer = Trainer(config, CPU, **options)
     return Run(config, trainer, train, held, out, lambda _: None, header=header, log_every=1)
@@ -147,21 +147,21 @@ def test_the_discriminator_comes_in_late_and_softly(folder, tmp_path):
     assert first["adversarial"] == ""
     assert second["adversarial"] != ""
     assert any(not torch.equal(a, b) for a, b in zip(before, run.trainer.discriminator.parameters(), strict=True))
-    assert run.trainer._weight("adversarial", 0.5) == 0
-    assert run.trainer._weight("adversarial", 0.75) == pytest.approx(5)
-    assert run.trainer._weight("adversarial", 1.0) == pytest.approx(10)
+    assert run.trainer.weight("adversarial", 0.5) == 0
+    assert run.trainer.weight("adversarial", 0.75) == pytest.approx(5)
+    assert run.trainer.weight("adversarial", 1.0) == pytest.approx(10)
 
 
 def test_schedule_warms_up_and_falls_by_a_cosine():
     trainer = Trainer(tiny(optimizer=OptimizerConfig(warmup=0.1, final_lr=0.2)), CPU)
     shares = [0, 0.05, 0.1, 0.55, 1.0]
-    assert [trainer._learning_rate(share) for share in shares] == pytest.approx([0, 0.5, 1, 0.6, 0.2])
+    assert [trainer.learning_rate(share) for share in shares] == pytest.approx([0, 0.5, 1, 0.6, 0.2])
 
 
 def test_the_average_follows_the_weights(folder, tmp_path):
     run = make(tiny(), folder, tmp_path)
     trainer = run.trainer
-    pictures, holes = run._held_out
+    pictures, holes = run.held_out
     trainer.step(pictures[:4], holes[:4], 0.5)  # the first sets the average
     old = trainer.average.model[1].ffc.convl2l.weight.clone()
     trainer.step(pictures[:4], holes[:4], 0.5)
@@ -191,7 +191,7 @@ def test_training_lowers_the_error_on_held_out_crops(folder, tmp_path):
     generator, header = load_generator(tmp_path / "model.safetensors")
     assert header["train_size"] == "64"
     assert header["learning_rate"] == "0.01"
-    pictures, holes = run._held_out
+    pictures, holes = run.held_out
     x = torch.cat([pictures * (1 - holes), holes], dim=1)[:2]
     with torch.no_grad():
         torch.testing.assert_close(generator(x), run.trainer.average.eval()(x), atol=5e-3, rtol=0)
@@ -212,11 +212,11 @@ def test_training_in_bfloat16_gives_finite_losses(folder, tmp_path):
 
 def test_minutes_count_on_over_a_restart(folder, tmp_path):
     run = make(tiny(), folder, tmp_path)
-    run._elapsed = 59.0
+    run.elapsed = 59.0
     run.save()
     resumed = make(tiny(), folder, tmp_path)
     resumed.resume()
-    assert resumed._share(10**9, minutes=2) == pytest.approx(59 / 120)
+    assert resumed.share_done(10**9, minutes=2) == pytest.approx(59 / 120)
     assert resumed.train(minutes=59.05 / 60)
     assert resumed.trainer.step_count >= 1
 
@@ -240,7 +240,7 @@ def test_another_configuration_does_not_resume(folder, tmp_path):
     make(tiny(data=data), folder, tmp_path).resume()  # prepared otherwise, but the same
     with pytest.raises(InputError, match="another perceptual loss"):
         make(tiny(), folder, tmp_path, perceptual=Features()).resume()
-    photos = keep_photos(folder, tmp_path / "cache", side=96, least=64, on_skip=print)
+    photos = keep_photos(folder, tmp_path / "cache", side=96, min_side=64, on_skip=print)
     fewer = Run(tiny(), Trainer(tiny(), CPU), photos.only([0, 1, 2]), photos.only([3]), tmp_path, print)
     with pytest.raises(InputError, match="another held-out photos, photos"):
         fewer.resume()
@@ -256,9 +256,9 @@ def test_what_is_known_of_refinement_is_exported_again(folder, tmp_path):
     assert load_generator(tmp_path / "m.safetensors")[1]["learning_rate"] == "0.03"
     export(tmp_path / "a", tmp_path / "folder", half=False)
     opened = load_model(str(tmp_path / "folder"))
-    assert (opened.train_size, opened.learning_rate) == (tiny().data.crop, 0.03)
+    assert (opened.spec.train_size, opened.spec.learning_rate) == (tiny().data.crop, 0.03)
     (tmp_path / "folder" / "config.yaml").write_text("[")  # its sizes are not trusted, nor is it needed
-    assert load_model(str(tmp_path / "folder")).train_size == 512
+    assert load_model(str(tmp_path / "folder")).spec.train_size == 512
 
 
 def test_exports_are_refused_before_the_training(folder, tmp_path, config_file):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -286,17 +285,27 @@ def test_version_and_help(run) -> None:
         assert option in out
 
 
+# The command line, which says when it begins to import PyTorch.
+READY = """
+import sys
+from refiner import cli
+sys.addaudithook(lambda event, args: event == "import" and args[0] == "torch" and print("ready", file=sys.stderr))
+cli.main()
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
-@pytest.mark.parametrize("wait", ["at once", "while refining"])
-def test_ctrl_c_leaves_nothing_behind(photo_files, tmp_path, wait) -> None:
+@pytest.mark.parametrize("begun", ["ready", "Plan: "])
+def test_ctrl_c_leaves_nothing_behind(photo_files, tmp_path, begun) -> None:
+    """While PyTorch is being imported, and while refining."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "refiner", "inpaint", *photo_files, "--min-side", "16", "--steps", "100000"],
+        [sys.executable, "-c", READY, "inpaint", *photo_files, "--min-side", "16", "--steps", "100000"],
         stderr=subprocess.PIPE,
         text=True,
         # Where the tests run as a shell's background job, Ctrl-C is ignored, and so it would be there.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
-    time.sleep(0.4 if wait == "at once" else 8)
+    assert any(line.startswith(begun) for line in process.stderr), "ended before it began"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -350,3 +359,16 @@ def test_several_devices_share_the_network(run, photo_files, tmp_path) -> None:
     code, _, err = run("inpaint", *photo_files, *QUICK[:-1], "cpu,tpu", "-o", tmp_path / "no.png")
     assert code == 2
     assert "tpu" in err
+
+
+def test_settings_with_a_flag_are_options_of_every_command_that_refines() -> None:
+    from typing import get_type_hints
+
+    from refiner.cli.app import main
+    from refiner.settings import Settings
+
+    flagged = [name for name, hint in get_type_hints(Settings, include_extras=True).items() if "Flag(" in str(hint)]
+    assert {"steps", "memory", "match_color"} <= set(flagged)
+    for command in ("inpaint", "batch"):
+        options = {parameter.name for parameter in main.commands[command].params}
+        assert set(flagged) <= options

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kornia.morphology import erosion
 
-from refiner.engine.objective import Objective, _ellipse, erode
+from refiner import Settings
+from refiner.engine.objective import Objective, Target, ellipse_kernel, erode, paper_objective
 from refiner.engine.pyramid import halve_hole_inward, halve_image
 
 OPENCV_ELLIPSES = [  # pixels set in each row
@@ -20,7 +21,7 @@ OPENCV_ELLIPSES = [  # pixels set in each row
 
 @pytest.mark.parametrize("rows", OPENCV_ELLIPSES)
 def test_ellipse_is_opencvs(rows) -> None:
-    ellipse = _ellipse(len(rows))
+    ellipse = ellipse_kernel(len(rows))
     assert ellipse.sum(dim=1).int().tolist() == rows
     assert torch.equal(ellipse, ellipse.flip(1))
 
@@ -35,41 +36,41 @@ def test_ellipse_is_opencvs(rows) -> None:
 )
 def test_erosion_is_kornias(height, width, known, side, seed) -> None:
     hole = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(seed)) >= known
-    expected = erosion(hole.float(), _ellipse(side)) >= 1 - 1e-8
+    expected = erosion(hole.float(), ellipse_kernel(side)) >= 1 - 1e-8
     assert torch.equal(erode(hole, side), expected)
 
 
-def _objective(hole: torch.Tensor, image: torch.Tensor, reference: torch.Tensor, **options) -> Objective:
-    return Objective.at_scale(image, hole, reference, hole, **({"erosion": 15} | options))
+def _objective(hole: torch.Tensor, image: torch.Tensor, guide: torch.Tensor, **options) -> Objective:
+    return paper_objective(Target(image, hole, guide, tuple(hole.shape[2:])), Settings(**options))
 
 
 @pytest.fixture
 def parts():
     generator = torch.Generator().manual_seed(1)
     image, prediction = (torch.rand(2, 3, 64, 72, generator=generator, dtype=torch.float64) for _ in range(2))
-    reference = torch.rand(2, 3, 32, 36, generator=generator, dtype=torch.float64)
+    guide = torch.rand(2, 3, 32, 36, generator=generator, dtype=torch.float64)
     hole = torch.zeros(2, 1, 64, 72, dtype=torch.bool)
     hole[0, :, 8:60, 8:60] = True
     hole[1, :, 4:50, 10:70] = True
-    return hole, image, reference, prediction
+    return hole, image, guide, prediction
 
 
 def test_loss_is_the_sum_of_two_means(parts) -> None:
-    hole, image, reference, prediction = parts
-    losses = _objective(hole, image, reference)(prediction)
-    trusted = erode(halve_hole_inward(hole), 15)
-    assert 0 < trusted.sum() < halve_hole_inward(hole).sum()
+    hole, image, guide, prediction = parts
+    losses = _objective(hole, image, guide)(prediction)
+    guide_mask = erode(halve_hole_inward(hole), 15)
+    assert 0 < guide_mask.sum() < halve_hole_inward(hole).sum()
     for i in range(2):
         known_term = (prediction - image)[i].abs()[(~hole[i]).expand(3, -1, -1)].mean()
         halved = halve_image(prediction)
-        guide_term = (halved - reference)[i].abs()[trusted[i].expand(3, -1, -1)].mean()
+        guide_term = (halved - guide)[i].abs()[guide_mask[i].expand(3, -1, -1)].mean()
         torch.testing.assert_close(losses[i], known_term + guide_term)
 
 
 def test_padding_counts_as_known_but_not_in_the_guide(parts) -> None:
-    hole, image, reference, prediction = parts
-    trusted = erode(halve_hole_inward(hole[..., :56, :60]), 15)
-    padded = Objective(image, ~hole, reference[..., :28, :30], trusted, (56, 60))
+    hole, image, guide, prediction = parts
+    guide_mask = erode(halve_hole_inward(hole[..., :56, :60]), 15)
+    padded = Objective(image, ~hole, guide[..., :28, :30], guide_mask, (56, 60))
     before = padded(prediction)
     changed = prediction.clone()
     changed[..., 63, 71] += 1.0  # known padding in both pictures
@@ -80,10 +81,10 @@ def test_padding_counts_as_known_but_not_in_the_guide(parts) -> None:
 
 
 def test_an_empty_term_is_left_out(parts) -> None:
-    hole, image, reference, prediction = parts
+    hole, image, guide, prediction = parts
     thin = torch.zeros_like(hole)
     thin[..., 30:33, :] = True
-    known_only = _objective(thin, image, reference)(prediction.requires_grad_())
+    known_only = _objective(thin, image, guide)(prediction.requires_grad_())
     expected = (prediction - image).abs()[(~thin).expand_as(image)].reshape(2, -1).mean(dim=1)
     torch.testing.assert_close(known_only, expected)
     (gradient,) = torch.autograd.grad(known_only.sum(), prediction)
@@ -92,19 +93,17 @@ def test_an_empty_term_is_left_out(parts) -> None:
 
 
 def test_the_guide_is_weighted_and_its_region_eroded_as_told(parts) -> None:
-    hole, image, reference, prediction = parts
+    hole, image, guide, prediction = parts
     whole = halve_hole_inward(hole)
-    known_term = _objective(hole, image, reference, guide_weight=0)(prediction)
-    weighted = _objective(hole, image, reference, erosion=1, guide_weight=2.5)(prediction)
+    known_term = _objective(hole, image, guide, guide_weight=0)(prediction)
+    weighted = _objective(hole, image, guide, erosion=1, guide_weight=2.5)(prediction)
     for i in range(2):
-        guide_term = (halve_image(prediction) - reference)[i].abs()[whole[i].expand(3, -1, -1)].mean()
+        guide_term = (halve_image(prediction) - guide)[i].abs()[whole[i].expand(3, -1, -1)].mean()
         torch.testing.assert_close(weighted[i], known_term[i] + 2.5 * guide_term)
 
 
 def test_pictures_of_a_batch_do_not_mix(parts) -> None:
-    hole, image, reference, prediction = parts
-    together = _objective(hole, image, reference)(prediction)
-    alone = [
-        _objective(hole[i : i + 1], image[i : i + 1], reference[i : i + 1])(prediction[i : i + 1]) for i in range(2)
-    ]
+    hole, image, guide, prediction = parts
+    together = _objective(hole, image, guide)(prediction)
+    alone = [_objective(hole[i : i + 1], image[i : i + 1], guide[i : i + 1])(prediction[i : i + 1]) for i in range(2)]
     torch.testing.assert_close(together, torch.cat(alone))

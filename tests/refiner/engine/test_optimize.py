@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from refiner import InputError, StopRefinement
+from refiner import ModelError, StopRefinement
 from refiner.engine.optimize import optimize_features
 
 
-def run(features, objective, *, rear=lambda f: f, steps=5, lr=0.1, keep="last", on_step=lambda *_: None):
+def run(features, objective, *, rear=lambda f: f, steps=5, lr=0.1, keep="last", on_step=None):
     return optimize_features(rear, features, objective, steps=steps, lr=lr, keep=keep, on_step=on_step)
 
 
@@ -102,5 +102,5 @@ def test_a_leaf_without_influence_is_left_alone(start) -> None:
     ],
 )
 def test_features_that_cannot_be_optimized(features, rear, message) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ModelError, match=message):
         run(features, squared(torch.zeros(1, 3, 2, 2)), rear=rear)

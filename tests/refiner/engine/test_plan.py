@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from refiner import BudgetError, ModelError, Settings, budget, devices, load_model, pyramid, refine
+from refiner import BudgetError, ModelError, ModelSpec, Settings, load_model, refine
+from refiner.byte_sizes import format_bytes, parse_bytes
+from refiner.engine import plan as planning
+from refiner.engine import pyramid
+from refiner.engine.objective import paper_objective
 from refiner.engine.precision import conv_dtype
-from refiner.memory import format_bytes, parse_bytes
+from refiner.engine.windows import scale_windows
+from refiner.frozen import current_strip_height
+from refiner.memory import is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -42,11 +48,11 @@ def scene():
     return image, mask
 
 
-def planned(model, scene, **settings) -> budget.Plan:
+def planned(model, scene, **settings) -> planning.Plan:
     """The plan for a picture, without carrying it out."""
     image, mask = scene
     holes = [hole for _, hole in pyramid.build_pyramid(image, mask > 0, 3)]
-    return budget.Planner(model, image, holes, Settings(**settings), None, lambda _: None).plan
+    return planning.Planner(model, image, holes, Settings(**settings), None, paper_objective, lambda _: None).plan
 
 
 def test_plans_shrink_with_the_budget(small, scene) -> None:
@@ -72,18 +78,18 @@ def test_windows_that_grow_together_at_a_smaller_scale_are_planned_for(small) ->
     apart = planned(small, (image, mask))
     assert len(apart.windows) > 1
     half = pyramid.halve_hole(mask > 0)
-    (joined,) = budget.scale_windows(small, half, Settings(), 0.25)
+    (joined,) = scale_windows(half, small.spec, "auto", 0.25)
     assert joined.area > 4 * max(window.area for window in apart.windows)
     alone = planned(small, (image[..., :300, :300], mask[..., :300, :300]))
     assert apart.bytes > 4 * (alone.bytes - 80 * 300 * 300)
 
 
 def test_words_for_a_lack_of_memory() -> None:
-    assert devices.is_out_of_memory(torch.OutOfMemoryError())
-    assert devices.is_out_of_memory(MemoryError())
-    assert devices.is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
-    assert devices.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert not devices.is_out_of_memory(RuntimeError("shape mismatch"))
+    assert is_out_of_memory(torch.OutOfMemoryError())
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 
 def test_nothing_fits(small, scene) -> None:
@@ -99,7 +105,7 @@ def test_the_plan_is_told_and_reported(small, scene) -> None:
     result = refine(small, image, mask, Settings(steps=1, min_side=160, precision="float32"), on_plan=told.append)
     assert told == [result.plan]
     assert str(result.plan).startswith("one window of 232x216; about ")
-    assert small.strip_height is None
+    assert current_strip_height() is None
 
 
 def test_strips_change_nothing_but_memory(small, scene) -> None:
@@ -119,7 +125,7 @@ def test_running_out_of_memory_falls_back_to_the_next_plan(small, scene, monkeyp
     front = type(small.fused).front
 
     def scarce(self, x):
-        if self.strip_height is None and x.device.type != "meta":
+        if current_strip_height() is None and x.device.type != "meta":
             raise torch.OutOfMemoryError("CUDA out of memory")
         return front(self, x)
 
@@ -140,7 +146,7 @@ def test_a_network_that_cannot_be_rehearsed_is_refined_all_the_same(toy, scene) 
     image, mask = (part[..., 200:392, 352:544].contiguous() for part in scene)
 
     class Stubborn(nn.Module):
-        multiple = 4
+        spec = ModelSpec(multiple=4)
 
         def front(self, image, mask):
             assert float(image.sum()) >= 0  # needs data
@@ -161,7 +167,7 @@ def test_a_network_that_cannot_be_rehearsed_is_refined_all_the_same(toy, scene) 
     assert refine(Locked(), image, mask, Settings(steps=1)).plan.bytes is None
 
     class Plain:
-        multiple, front, rear = 4, staticmethod(toy.front), staticmethod(toy.rear)
+        spec, front, rear = ModelSpec(multiple=4), staticmethod(toy.front), staticmethod(toy.rear)
 
     assert refine(Plain(), image, mask, Settings(steps=1)).plan.bytes is None
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refiner.engine import pyramid
+from refiner.engine import padding, pyramid
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_scale_count(short_side, min_side, max_scales, expected) -> None:
 )
 def test_pad_is_numpys(height, width, more, mode) -> None:
     x = torch.arange(2 * height * width).reshape(1, 2, height, width)
-    padded = pyramid.pad(x, (height + more[0], width + more[1]), mode)
+    padded = padding.pad(x, (height + more[0], width + more[1]), mode)
     widths = ((0, 0), (0, 0), (0, more[0]), (0, more[1]))
     np.testing.assert_array_equal(padded.numpy(), np.pad(x.numpy(), widths, mode=mode))
 
@@ -103,5 +103,5 @@ def test_resampled_to_exactly_half_a_ramp_stays_where_it_is(height, width) -> No
 
 
 def test_padding_to_even() -> None:
-    assert pyramid.pad_to_even(torch.zeros(1, 1, 7, 8)).shape == (1, 1, 8, 8)
-    assert pyramid.pad_to_even(torch.zeros(1, 1, 6, 9)).shape == (1, 1, 6, 10)
+    assert padding.pad_to_even(torch.zeros(1, 1, 7, 8)).shape == (1, 1, 8, 8)
+    assert padding.pad_to_even(torch.zeros(1, 1, 6, 9)).shape == (1, 1, 6, 10)

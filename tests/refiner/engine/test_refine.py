@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-import refiner
-from refiner import InputError, ModelError, Settings, StopRefinement, refine
+from refiner import InputError, ModelError, Settings, StopRefinement, Target, refine
 
 QUICK = Settings(min_side=16, steps=4, lr=0.01, windows="off", precision="float32")
 
@@ -90,8 +90,8 @@ def test_erosion_and_the_guides_weight_reach_the_loss(toy, scene, change) -> Non
 
 
 def test_the_smallest_scale_follows_from_the_model(toy, scene) -> None:
-    assert len(refine(toy, *scene, Settings(steps=1)).scales) == 2  # 67 px against its native 32
-    toy.train_size = 16
+    assert len(refine(toy, *scene, Settings(steps=1)).scales) == 2  # 67 px against the 32 it was trained at
+    toy.spec = replace(toy.spec, train_size=16)
     assert len(refine(toy, *scene, Settings(steps=1)).scales) == 3
     assert len(refine(toy, *scene, Settings(steps=1, max_scales=2)).scales) == 2
     assert len(refine(toy, *scene, Settings(steps=1, min_side=60)).scales) == 1
@@ -100,7 +100,7 @@ def test_the_smallest_scale_follows_from_the_model(toy, scene) -> None:
 def test_the_learning_rate_follows_from_the_model(toy, scene) -> None:
     given = {lr: refine(toy, *scene, replace(QUICK, lr=lr)).image for lr in (0.002, 0.03)}
     assert torch.equal(refine(toy, *scene, replace(QUICK, lr=None)).image, given[0.002])
-    toy.learning_rate = 0.03
+    toy.spec = replace(toy.spec, learning_rate=0.03)
     assert torch.equal(refine(toy, *scene, replace(QUICK, lr=None)).image, given[0.03])
     assert not torch.equal(given[0.002], given[0.03])
 
@@ -220,11 +220,45 @@ def test_a_prediction_of_the_wrong_shape_is_refused(toy, scene) -> None:
     toy.up.stride = (5, 5)
     toy.front = lambda _image, _mask: torch.rand(1, 8, 5, 6)
     toy.rear = lambda features: torch.sigmoid(toy.out(toy.up(features)))
-    with pytest.raises(InputError, match="check the model's `multiple`"):
+    with pytest.raises(ModelError, match="check `multiple` in the model's spec"):
         refine(toy, *scene, QUICK)
 
 
-def test_the_public_names_exist() -> None:
-    assert all(getattr(refiner, name) is not None for name in refiner.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = refiner.nonsense
+class SecondMoment:
+    """An objective of one's own: the known pixels in squares, no guide."""
+
+    def __init__(self, target: Target, settings: Settings) -> None:
+        self.target, self.settings = target, settings
+
+    def __call__(self, prediction: torch.Tensor) -> torch.Tensor:
+        known = ~self.target.hole
+        return ((prediction - self.target.image).square() * known).flatten(1).mean(dim=1)
+
+
+def test_another_objective_is_one_class(toy, scene) -> None:
+    made: list[SecondMoment] = []
+
+    def objective(target: Target, settings: Settings) -> SecondMoment:
+        made.append(SecondMoment(target, settings))
+        return made[-1]
+
+    ours = refine(toy, *scene, QUICK, objective=objective)
+    assert ours.plan.bytes is not None  # memory is estimated with it too
+    at_work = [one for one in made if not one.target.image.is_meta]
+    assert [one.target.size for one in at_work] == [(33, 45), (67, 90)]
+    assert all(one.settings is QUICK and one.target.guide.shape[-2:] == (16, 22) for one in at_work[:1])
+    assert ours.scales[-1].losses[-1] < ours.scales[-1].losses[0]
+    assert ours.scales[-1].losses != refine(toy, *scene, QUICK).scales[-1].losses
+
+
+def test_results_as_plain_values(toy, scene) -> None:
+    result = refine(toy, *scene, QUICK)
+    plain = json.loads(json.dumps(result.to_dict()))
+    assert plain == result.to_dict()
+    assert plain["stopped"] is False
+    assert plain["shrunk_from"] is None
+    assert [scale["size"] for scale in plain["scales"]] == [[22, 16], [45, 33], [90, 67]]
+    assert plain["scales"][0]["loss_before"] is None
+    (window,) = plain["scales"][2]["windows"]
+    assert (window["left"], window["top"], window["size"]) == (0, 0, [90, 67])
+    assert plain["scales"][2]["loss_after"] == min(window["losses"])

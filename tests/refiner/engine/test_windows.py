@@ -17,29 +17,29 @@ def holes(height: int, width: int, *boxes: tuple[int, int, int, int]) -> torch.T
 
 
 def test_a_window_surrounds_its_hole_by_its_share() -> None:
-    (window,) = find_windows(holes(1000, 1000, (400, 480, 600, 880)), context=0.25, least=64, multiple=8)
+    (window,) = find_windows(holes(1000, 1000, (400, 480, 600, 880)), context=0.25, min_side=64, multiple=8)
     assert window == Window(344, 424, 656, 936)  # 50 px, a quarter of 200, rounded outward to multiples of 8
-    (least,) = find_windows(holes(1000, 1000, (400, 480, 402, 482)), context=0.25, least=512, multiple=8)
+    (least,) = find_windows(holes(1000, 1000, (400, 480, 402, 482)), context=0.25, min_side=512, multiple=8)
     assert least == Window(272, 352, 536, 616)  # a quarter of 512
 
 
 def test_windows_stay_inside_and_in_step() -> None:
-    (window,) = find_windows(holes(101, 203, (90, 0, 101, 9)), context=0.5, least=32, multiple=5)
+    (window,) = find_windows(holes(101, 203, (90, 0, 101, 9)), context=0.5, min_side=32, multiple=5)
     assert window == Window(70, 0, 101, 30)  # multiples of 10, or the edge
 
 
 def test_near_holes_share_a_window_and_far_ones_do_not() -> None:
     near = holes(600, 900, (100, 100, 120, 120), (100, 160, 120, 180))
-    assert len(find_windows(near, context=0.25, least=128, multiple=8)) == 1
+    assert len(find_windows(near, context=0.25, min_side=128, multiple=8)) == 1
     far = holes(600, 900, (100, 100, 120, 120), (400, 700, 420, 720))
-    assert len(find_windows(far, context=0.25, least=128, multiple=8)) == 2
-    assert find_windows(holes(50, 50), context=0.25, least=128, multiple=8) == []
+    assert len(find_windows(far, context=0.25, min_side=128, multiple=8)) == 2
+    assert find_windows(holes(50, 50), context=0.25, min_side=128, multiple=8) == []
 
 
 def test_merging_goes_on_until_nothing_overlaps() -> None:
     """A tall hole and a wide one, each away from the third until the two are joined."""
     three = holes(900, 900, (0, 0, 600, 8), (560, 30, 600, 800), (20, 700, 60, 760))
-    windows = find_windows(three, context=0.05, least=8, multiple=8)
+    windows = find_windows(three, context=0.05, min_side=8, multiple=8)
     assert windows == [Window(0, 0, 632, 832)]
 
 
@@ -47,7 +47,7 @@ def test_merging_goes_on_until_nothing_overlaps() -> None:
 @given(st.lists(st.tuples(*[st.integers(0, 350)] * 4), min_size=1, max_size=6), st.sampled_from([1, 8, 12]))
 def test_every_hole_is_in_one_window_with_real_pixels_around(boxes, multiple) -> None:
     hole = holes(301, 333, *((t, left, t + 1 + h // 6, left + 1 + w // 6) for t, left, h, w in boxes))
-    windows = find_windows(hole, context=0.25, least=64, multiple=multiple)
+    windows = find_windows(hole, context=0.25, min_side=64, multiple=multiple)
     count = torch.zeros(301, 333)
     for window in windows:
         window.of(count).add_(1)

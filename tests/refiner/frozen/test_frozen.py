@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import pytest
@@ -14,8 +15,8 @@ from torch.nn import functional
 
 from lama import Generator, GeneratorConfig, LamaInpainter
 from lama.weights import LAMA_SMALL
-from refiner.frozen import FrozenGradients, Survey, in_strips
-from refiner.frozen.bits import pack, unpack
+from refiner.frozen import FrozenGradients, Survey, current_strip_height, in_strips, strip_height
+from refiner.frozen.bits import pack, pack_by_arithmetic, unpack, unpack_by_arithmetic
 
 
 def randomised(network: nn.Module) -> nn.Module:
@@ -210,14 +211,13 @@ def test_lama_in_float32_agrees_with_ordinary_autograd(fused) -> None:
     assert (ours[1] - theirs[1]).norm() <= 1e-5 * theirs[1].norm()
 
 
-@pytest.mark.parametrize("strip_height", [None, 16])
-def test_fused_lama_is_lama(strip_height) -> None:
+@pytest.mark.parametrize("rows", [None, 16])
+def test_fused_lama_is_lama(rows) -> None:
     """In float64: in float32 rounding decides the sign of values near zero, and the gradient there."""
     model, features = lama_features(torch.float64)
-    model.strip_height = strip_height
 
     def ours(x: Tensor) -> Tensor:
-        with FrozenGradients():
+        with strip_height(rows), FrozenGradients():
             return model.rear(split(x))
 
     one, other = gradient(ours, features), gradient(lambda x: model.generator.rear(split(x)), features)
@@ -225,14 +225,13 @@ def test_fused_lama_is_lama(strip_height) -> None:
     assert (one[1] - other[1]).norm() <= 1e-10 * other[1].norm()
 
 
-@pytest.mark.parametrize("strip_height", [None, 64])
-def test_big_lamas_rear_saves_at_most_200_bytes_a_pixel(strip_height) -> None:
+@pytest.mark.parametrize("rows", [None, 64])
+def test_big_lamas_rear_saves_at_most_200_bytes_a_pixel(rows) -> None:
     model = LamaInpainter(Generator(GeneratorConfig()).eval())
-    model.strip_height = strip_height
     features = torch.rand(1, 512, 24, 24)
 
     def run(x: Tensor) -> None:
-        with FrozenGradients():
+        with strip_height(rows), FrozenGradients():
             model.rear((x[:, :128], x[:, 128:]))
 
     assert saved_bytes(run, features) <= 200 * (8 * 24) ** 2
@@ -276,17 +275,11 @@ def test_bits(count, seed) -> None:
     assert torch.equal(unpack(bits, count), flags)
 
 
-def test_bits_by_arithmetic_as_on_a_gpu(monkeypatch) -> None:
-    """The way without NumPy gives the same bits; here on the CPU, where it can be compared."""
-    flags = torch.rand(1003) > 0.5
-    expected = pack(flags)
-
-    class Elsewhere:
-        type = "cuda"
-
-    monkeypatch.setattr(Tensor, "device", property(lambda _: Elsewhere()))
-    assert torch.equal(pack(flags), expected)
-    assert torch.equal(unpack(expected, 1003), flags)
+@given(st.integers(1, 70), st.integers(0, 99))
+def test_bits_by_arithmetic_as_on_a_gpu(count, seed) -> None:
+    flags = torch.rand(count, generator=torch.Generator().manual_seed(seed)) > 0.5
+    assert torch.equal(pack_by_arithmetic(flags), pack(flags))
+    assert torch.equal(unpack_by_arithmetic(pack(flags), count), flags)
 
 
 def local_network(scale: Fraction) -> tuple[nn.Module, int]:
@@ -333,3 +326,12 @@ def test_a_halo_too_small_is_seen() -> None:
     with torch.no_grad():
         short = in_strips(network, x, rows=5, halo=halo - 1, scale=Fraction(1))
         assert not torch.allclose(short, network(x))
+
+
+def test_threads_have_their_own_strips() -> None:
+    with strip_height(64), ThreadPoolExecutor(1) as other:
+        assert other.submit(current_strip_height).result() is None
+        with strip_height(None):
+            assert current_strip_height() is None
+        assert current_strip_height() == 64
+    assert current_strip_height() is None

@@ -9,6 +9,7 @@ from refiner import InputError, SettingsError
 from refiner.images.masks import MaskOptions, read_mask
 from refiner.images.picture import Picture
 from refiner.images.reading import read_picture
+from refiner.images.writing import save
 
 
 def picture_of(height: int, width: int, **options) -> Picture:
@@ -86,7 +87,7 @@ def test_feathering_wider_than_the_hole_is_warned_of() -> None:
     mask = np.zeros((40, 40), dtype=np.uint8)
     mask[10:30, 10:30] = 255
     assert read_mask(mask, picture_of(40, 40), MaskOptions(feather=9)).warning is None
-    assert "wide enough for feather 30" in read_mask(mask, picture_of(40, 40), MaskOptions(feather=30)).warning
+    assert "wide enough for feather 30" in str(read_mask(mask, picture_of(40, 40), MaskOptions(feather=30)).warning)
 
 
 def test_deep_masks_count_however_small_their_values(tmp_path, picture) -> None:
@@ -101,11 +102,26 @@ def test_deep_masks_count_however_small_their_values(tmp_path, picture) -> None:
         read_mask(tmp_path / "mask.tif", picture)
 
 
+def test_gray_of_16_bits_is_held_to_the_threshold_in_every_mode(tmp_path, picture) -> None:
+    """Pillow has 16-bit gray as I;16 or, from a PGM, as I."""
+    values = np.linspace(0, 65535, 48).astype(np.uint16).reshape(6, 8)
+    (tmp_path / "mask.pgm").write_bytes(b"P5\n8 6\n65535\n" + values.astype(">u2").tobytes())
+    with Image.open(tmp_path / "mask.pgm") as opened:
+        assert opened.mode == "I"
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    wide = Image.fromarray(values.astype(np.int32))
+    for source in (tmp_path / "mask.pgm", tmp_path / "mask.png", wide, values):
+        found = read_mask(source, picture, MaskOptions(threshold=127))
+        assert np.array_equal(found.mask, values > 127 * 257)
+    with pytest.raises(InputError, match="I values without a known range"):
+        read_mask(Image.fromarray(np.full((6, 8), 70_000, dtype=np.int32)), picture)
+
+
 def test_sizes_that_differ(tmp_path, picture) -> None:
     Image.new("L", (8, 7)).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match=r"mask\.png: is 8x7, image is 8x6; expected a mask of the picture's size\."):
         read_mask(tmp_path / "mask.png", picture, MaskOptions(resize=True))
-    with pytest.raises(InputError, match=r"is 4x3, image is 8x6.*--resize-mask"):
+    with pytest.raises(InputError, match=r"is 4x3, image is 8x6.*`resize`"):
         read_mask(Image.new("L", (4, 3)), picture)
     small = np.zeros((3, 4), dtype=np.uint8)
     small[1, 1:3] = 255
@@ -128,6 +144,10 @@ def test_masks_fit_the_upright_view_and_the_stored_pixels(tmp_path, orientation)
         assert np.array_equal(read_mask(mark, picture).mask, upright > 0)
     Image.fromarray(mark).save(tmp_path / "mask.png", exif=exif)  # a mask may say itself how it lies
     assert np.array_equal(read_mask(tmp_path / "mask.png", picture).mask, upright > 0)
+    deep = Picture(np.repeat(mark[..., None].astype(np.uint16) * 257, 3, axis=2), metadata={"exif": exif.tobytes()})
+    for suffix in ("png", "tif"):
+        save(deep, tmp_path / f"deep.{suffix}")
+        assert np.array_equal(read_mask(tmp_path / f"deep.{suffix}", picture).mask, upright > 0)
 
 
 def test_holes_from_alpha(picture) -> None:
@@ -142,7 +162,7 @@ def test_holes_from_alpha(picture) -> None:
 
 def test_a_mask_that_may_be_inverted_is_warned_of(picture, hole) -> None:
     inverted = (~hole * 255).astype(np.uint8)
-    assert "if it is inverted, add --invert" in read_mask(inverted, picture).warning
+    assert "if it is inverted, add `invert`" in str(read_mask(inverted, picture).warning)
     found = read_mask(inverted, picture, MaskOptions(invert=True))
     assert found.warning is None
     assert np.array_equal(found.mask, hole)
@@ -161,6 +181,8 @@ def test_masks_that_leave_nothing(tmp_path, picture) -> None:
         read_mask(np.zeros((6, 8), dtype=np.uint8), picture, MaskOptions(invert=True))
     with pytest.raises(InputError, match="no such mask file"):
         read_mask(tmp_path / "nothing.png", picture)
+    with pytest.raises(InputError, match="expected a mask, or `from_alpha`"):
+        read_mask(None, picture)
 
 
 @pytest.mark.parametrize("options", [{"threshold": 255}, {"threshold": -1}, {"dilate": -1}, {"feather": -2}])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from refiner.batch.worker import Work, check_targets
+from refiner.batch.work import Work, check_targets
 from refiner.errors import InputError
 from refiner.images.pairs import find_pairs
 
@@ -27,13 +27,13 @@ def folder(tmp_path):
     return source
 
 
-def told(pairing, source):
+def found_in(pairing, source):
     pairs = [(p.image.name, p.mask and p.mask.relative_to(source).as_posix(), p.output) for p in pairing.pairs]
     return pairs, {p.relative_to(source).as_posix(): reason for p, reason in pairing.left_out}
 
 
 def test_names_make_pairs(folder) -> None:
-    pairs, left_out = told(find_pairs(folder), folder)
+    pairs, left_out = found_in(find_pairs(folder), folder)
     assert pairs == [
         ("cat.jpg", "cat_mask.png", "cat"),
         ("dog.png", "dog_mask000.png", "dog_mask000"),
@@ -50,13 +50,13 @@ def test_names_make_pairs(folder) -> None:
 
 
 def test_folders_below_are_searched_on_request(folder) -> None:
-    pairs, _ = told(find_pairs(folder, recursive=True), folder)
+    pairs, _ = found_in(find_pairs(folder, recursive=True), folder)
     assert ("bird.webp", "below/bird_mask.png", "below/bird") in pairs
     assert len(pairs) == 6
 
 
 def test_a_pattern_chooses_images_not_masks(folder) -> None:
-    pairs, left_out = told(find_pairs(folder, glob="*.jpg"), folder)
+    pairs, left_out = found_in(find_pairs(folder, glob="*.jpg"), folder)
     assert pairs == [("cat.jpg", "cat_mask.png", "cat")]
     assert left_out["dog.png"] == "does not fit *.jpg"
 
@@ -82,7 +82,7 @@ def test_masks_in_a_folder_of_their_own(tmp_path) -> None:
 
 def test_one_mask_for_all_and_masks_in_alpha(folder) -> None:
     mask = folder / "cat_mask.png"
-    one = find_pairs(folder, one_mask=mask)
+    one = find_pairs(folder, mask=mask)
     assert {p.mask for p in one.pairs} == {mask}
     assert mask not in {p.image for p in one.pairs}
     assert all(p.mask is None for p in find_pairs(folder, from_alpha=True).pairs)
@@ -95,7 +95,7 @@ def test_nothing_to_do_is_one_line(tmp_path, folder) -> None:
     with pytest.raises(InputError, match="there are no images"):
         find_pairs(tmp_path / "empty")
     with pytest.raises(InputError, match="no such mask file"):
-        find_pairs(folder, one_mask=tmp_path / "no.png")
+        find_pairs(folder, mask=tmp_path / "no.png")
     with pytest.raises(InputError, match=r"does not fit \*\.xyz"):
         find_pairs(folder, glob="*.xyz")
 
@@ -107,7 +107,7 @@ def test_results_of_one_name_are_made_once(tmp_path) -> None:
     assert len(pairs) == 2
     kept, _ = check_targets(Work(tmp_path / "out"), pairs)
     assert len(kept) == 2  # a.jpg and a.png
-    kept, left_out = check_targets(Work(tmp_path / "out", ending=".png"), pairs)
+    kept, left_out = check_targets(Work(tmp_path / "out", suffix=".png"), pairs)
     assert len(kept) == 1
     assert left_out == [(tmp_path / "a.png", "its result would be a.png, as that of a.jpg")]
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from refiner import Settings, refine
 from refiner.errors import InputError, ModelError
-from refiner.models.inpainter import Inpainter, feature_names, lr_scale
+from refiner.models.features import feature_names, lr_factors
+from refiner.models.inpainter import Inpainter
 from refiner.models.placement import placed_on, spread
 from refiner.models.split import Encoding, SplitInpainter, split_sequential
 
@@ -130,11 +131,11 @@ def test_features_have_names() -> None:
 
 def test_rates_go_by_the_longest_name() -> None:
     features = {"skips": [torch.zeros(1), torch.zeros(1)], "skip": torch.zeros(1), "deep": torch.zeros(1)}
-    assert lr_scale(features, {"skips": 0.1, "skips.1": 0}) == [0.1, 0, 1, 1]
+    assert lr_factors(features, {"skips": 0.1, "skips.1": 0}) == [0.1, 0, 1, 1]
     with pytest.raises(InputError, match=r"named 'ship'; expected one of skips\.0, skips\.1, skip, deep"):
-        lr_scale(features, {"ship": 1})
+        lr_factors(features, {"ship": 1})
     with pytest.raises(InputError, match="from 0"):
-        lr_scale(features, {"deep": -1})
+        lr_factors(features, {"deep": -1})
 
 
 def test_rates_scale_adams_steps_and_freeze_leaves(scene) -> None:
@@ -156,7 +157,7 @@ def test_rates_scale_adams_steps_and_freeze_leaves(scene) -> None:
     assert steps(None) == pytest.approx([0.05, 0.05], rel=1e-3)  # Adam's first step is the learning rate
     assert steps(None, lr_scale={"deep": 0.5, "skips": 0}) == pytest.approx([0.025, 0], rel=1e-3)
     assert steps({"skips.0": 0.1}, lr_scale={"deep": 0}) == pytest.approx([0.05, 0.005], rel=1e-3)  # settings win
-    with pytest.raises(InputError, match="not all frozen"):
+    with pytest.raises(ModelError, match="not all frozen"):
         steps({"deep": 0, "skips": 0})
     with pytest.raises(InputError, match="no feature is named 'nothing'"):
         steps({"nothing": 1})
@@ -175,7 +176,7 @@ def test_stages_are_dealt_out_and_the_result_stays(scene, tiny) -> None:
     alone = refine(tiny, *scene, settings)
     moved: list[str] = []
     for model in (tiny, split_sequential(layers(), 1, multiple=4)):
-        stages = model.stages
+        stages = model.spec.stages
         expected = refine(model, *scene, settings).image
         spread(model, [torch.device("cpu"), torch.device("cpu:1")])
         assert placed_on(model) == (torch.device("cpu"), torch.device("cpu:1"))

@@ -1,6 +1,7 @@
 """The conformance kit: passes what is sound, and names each planted fault."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from click.testing import CliRunner
 from conftest import Toy
 from torch import nn
 
-from refiner import load_model
+from refiner import ModelSpec, load_model
 from refiner.cli.app import app
 from refiner.errors import InputError, ModelError
 from refiner.models.split import split_sequential
@@ -21,11 +22,11 @@ def finding(model, name):
 
 @pytest.mark.parametrize("name", ["golden", "lama-small", "toy", "sequence"])
 def test_sound_networks_pass(name, tiny, toy) -> None:
-    toy.learning_rate = 0.02
+    toy.spec = replace(toy.spec, learning_rate=0.02)
     models = {"golden": lambda: tiny, "lama-small": lambda: load_model(name), "toy": lambda: toy, "sequence": sequence}
     report = check(models[name]())
     assert report.passed, str(report)
-    assert len(report.findings) == 13
+    assert report.findings[-1].name == "refinement", "all checks were made, to the last"
     assert all(line.split()[0] in ("ok", "note") for line in str(report).splitlines())
 
 
@@ -38,14 +39,34 @@ def sequence():
 
 
 class NoRear(nn.Module):
-    multiple = 4
+    spec = ModelSpec(multiple=4)
 
     def front(self, image, mask):
         return image
 
 
+class NoSpec(Toy):
+    def __init__(self):
+        super().__init__()
+        del self.spec
+
+
+class Misspelled(Toy):
+    lerning_rate = 0.01
+
+
+class Misplaced(Toy):
+    train_size = 64
+
+
+class BeforeSpecs(Toy):
+    native_side = 64
+
+
 class WrongMultiple(Toy):
-    multiple = 2
+    def __init__(self):
+        super().__init__()
+        self.spec = ModelSpec(multiple=2, train_size=32)
 
 
 class Half(Toy):
@@ -115,8 +136,7 @@ class Strict(Toy):
 class TooFast:
     """Hands the picture on: right at once, and wrong after any large step."""
 
-    multiple = 4
-    learning_rate = 1e6
+    spec = ModelSpec(multiple=4, learning_rate=1e6)
 
     def front(self, image, mask):
         return image * (1 - mask)
@@ -126,7 +146,9 @@ class TooFast:
 
 
 class TooSlow(Toy):
-    learning_rate = 1e-12
+    def __init__(self):
+        super().__init__()
+        self.spec = ModelSpec(multiple=4, train_size=32, learning_rate=1e-12)
 
 
 class Crashes(Toy):
@@ -138,6 +160,10 @@ class Crashes(Toy):
     ("model", "name", "words"),
     [
         (NoRear, "interface", "has no rear"),
+        (NoSpec, "interface", "has no spec"),
+        (Misspelled, "spelling", "`lerning_rate` is read by nothing; is it meant to be `learning_rate`"),
+        (Misplaced, "spelling", "give it as train_size of its spec"),
+        (BeforeSpecs, "spelling", "`native_side` on the model is read by nothing: give it as train_size"),
         (WrongMultiple, "shapes", "seems to be 4"),
         (Half, "shapes", "where the picture is"),
         (NotFinite, "shapes", "not finite"),
@@ -151,7 +177,7 @@ class Crashes(Toy):
         (DeadLeaf, "gradients", r"no gradient reaches skips\.0"),
         (UnusedLeaf, "gradients", "no gradient reaches spare"),
         (Detached, "gradients", "must not detach"),
-        (Strict, "bfloat16", "--precision float32"),
+        (Strict, "bfloat16", "with precision float32"),
         (TooFast, "refinement", "smaller one"),
         (TooSlow, "refinement", "larger one"),
     ],
@@ -166,7 +192,7 @@ def test_each_fault_has_its_own_message(model, name, words) -> None:
 
 def test_a_frozen_leaf_needs_no_gradient() -> None:
     model = UnusedLeaf()
-    model.lr_scale = {"spare": 0}
+    model.spec = replace(model.spec, lr_scale={"spare": 0})
     assert finding(model, "gradients").status == "ok"
 
 
@@ -255,7 +281,7 @@ def test_code_that_cannot_be_used_is_one_line(module, name, words) -> None:
 
 
 def test_results_do_not_depend_on_earlier_randomness(toy) -> None:
-    toy.learning_rate = 0.02
+    toy.spec = replace(toy.spec, learning_rate=0.02)
     first = str(check(toy))
     torch.rand(7)
     assert str(check(toy)) == first

@@ -1,0 +1,69 @@
+"""How a command ends: 0 done, 1 some of it failed, 2 bad input, one line says which, 130 interrupted.
+
+Commands of other packages here, the trainer and the benchmarks, end the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refiner.cli.spelling import in_words
+from refiner.errors import RefinerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class OneLineErrors(click.Command):
+    """A command whose errors are one line on stderr and an exit code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run the command; exits unless `standalone_mode` is off."""
+        run: Callable[..., Any] = super().main
+        if not standalone_mode:
+            return run(*args, standalone_mode=False, **kwargs)
+        sys.exit(_ended(lambda: run(*args, standalone_mode=False, **kwargs)))
+
+
+class Command(OneLineErrors):
+    """A single command that ends so."""
+
+
+class Group(OneLineErrors, click.Group):
+    """A group of commands that end so."""
+
+
+def _ended(run: Callable[[], Any]) -> int:
+    """Run, and give the exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        return run() or 0
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.stderr.flush()
+        # sys.exit would let Python die by the signal instead, where it struck inside an import's exec().
+        os._exit(INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message())
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+    except RefinerError as error:
+        click.echo(f"Error: {in_words(error)}", err=True)
+    except OSError as error:  # of the system rather than of one file's content: a name too long, a disk gone
+        click.echo(f"Error: {error.filename or 'system'}: {error.strerror or error}.", err=True)
+    return BAD_INPUT
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Warnings meant for users, in one line; Python would add the place in the code."""
+    if issubclass(category, FutureWarning):
+        click.echo(f"Warning: {message}", err=True)

@@ -1,0 +1,24 @@
+"""Options as the command line writes them: what a message of the library calls `memory` is --memory here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from refiner.errors import RefinerError
+
+if TYPE_CHECKING:
+    from refiner.errors import Message, Option
+
+_FLAGS = {"resize": "--resize-mask", "from_alpha": "--mask-from-alpha"}
+
+
+def spell(option: Option) -> str:
+    """An option's flag, with its value where there is one."""
+    flag = _FLAGS.get(option.name, f"--{option.name.replace('_', '-')}")
+    return flag if option.value is None else f"{flag} {option.value}"
+
+
+def in_words(error: RefinerError | Message) -> str:
+    """A message in one line, with flags."""
+    message = error.message if isinstance(error, RefinerError) else error
+    return message.spelled(spell)

@@ -1,0 +1,67 @@
+"""16-bit color, which Pillow reduces to 8 bits without a word. OpenCV reads it in full."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from refiner.errors import InputError
+from refiner.images.damage import damaged
+from refiner.images.planes import Planes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+
+def tiles_of(image: Image.Image) -> str:
+    """Pillow's plan of how to decode an opened file, as text; empty where it has been decoded."""
+    return str(getattr(image, "tile", None) or "")
+
+
+def depth_by_tiles(image: Image.Image) -> int:
+    """Bits a channel in an opened file, by Pillow's plan of how to decode it: 16 or 8."""
+    return 16 if ";16" in tiles_of(image) else 8
+
+
+def decode(image: Image.Image, path: Path) -> Planes | None:
+    """16-bit color of an opened file; None where Pillow loses nothing.
+
+    Raises:
+        InputError: the file is damaged, or OpenCV is missing.
+    """
+    if image.mode.startswith("I") or depth_by_tiles(image) == 8:  # noqa: PLR2004  bits
+        return None
+    return decode_with_opencv(path, (image.height, image.width), gray="LA;16" in tiles_of(image))
+
+
+def decode_with_opencv(path: Path, size: tuple[int, int], *, gray: bool = False) -> Planes:
+    """16-bit color of a file.
+
+    Args:
+        path: the file.
+        size: its height and width.
+        gray: whether it holds gray with alpha, which OpenCV gives as color.
+
+    Raises:
+        InputError: the file is damaged, or OpenCV is missing.
+    """
+    if importlib.util.find_spec("cv2") is None:
+        raise InputError(f'{path}: holds 16 bits a channel, which needs OpenCV: pip install "refiner[formats]".')
+    import cv2  # noqa: PLC0415  an extra
+
+    try:
+        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    except (cv2.error, OSError) as error:
+        raise damaged(path, error, "image") from error
+    if decoded is None or decoded.dtype != np.uint16 or decoded.shape[:2] != size:
+        raise InputError(f"{path}: is damaged or of an unusual kind of 16 bits; expected a whole image file.")
+    if decoded.ndim == 2:  # noqa: PLR2004  H, W
+        return Planes(decoded[..., None])
+    color = np.ascontiguousarray(decoded[..., 2::-1])  # OpenCV's order is blue, green, red
+    alpha = np.ascontiguousarray(decoded[..., 3]) if decoded.shape[2] == 4 else None  # noqa: PLR2004  RGBA
+    return Planes(color[..., :1] if gray else color, alpha)

@@ -1,0 +1,39 @@
+"""JPEG: a result is compressed as its photo was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from PIL.JpegImagePlugin import get_sampling
+
+from refiner.images.pillow import DEFAULT_QUALITY, file_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
+
+    from refiner.images.picture import Picture
+
+MAX_EXIF = 65533  # bytes of one segment
+
+
+def compression(image: Image.Image) -> dict[str, Any]:
+    """The quantization tables and the chroma subsampling of an opened file."""
+    tables = getattr(image, "quantization", None)
+    if not tables:
+        return {}
+    sampling = get_sampling(image)
+    return {
+        "qtables": {key: list(table) for key, table in tables.items()},
+        "subsampling": sampling if sampling in (0, 1, 2) else 0,
+    }
+
+
+def write(picture: Picture, metadata: Mapping[str, Any], quality: int | None) -> bytes:
+    """With the tables that the photo came with, where it was a JPEG; else at a quality, without subsampling."""
+    if quality is None and "qtables" in picture.metadata:
+        options = {key: picture.metadata[key] for key in ("qtables", "subsampling")}
+    else:
+        options = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
+    return file_of(picture.to_pil(), "JPEG", metadata, **options)

@@ -1,0 +1,63 @@
+"""Metadata that goes with a picture from its file to the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from PIL import ExifTags, Image
+
+from refiner.images.damage import DAMAGE
+from refiner.images.orientation import ORIENTATION
+
+if TYPE_CHECKING:
+    from refiner.images.formats import Format
+
+_CARRIED = ("icc_profile", "dpi")  # not XMP: it may turn the picture again, and hold thumbnails
+# Tags that describe how a TIFF file is stored, not the picture: they would be wrong in another file.
+_STRUCTURE = frozenset(
+    {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
+    | {292, 293, 296, 282, 283, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 338, 339, 340, 341, 347}
+    | {512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 700, 34377, 34675}
+)
+
+
+def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
+    """EXIF data, color profile, resolution, and how the file is compressed, by the names that Pillow's `save` takes.
+
+    Args:
+        image: as opened.
+        kind: the format of its file.
+    """
+    metadata = {key: image.info[key] for key in _CARRIED if image.info.get(key)}
+    exif = _portable_exif(image)
+    if exif:
+        metadata["exif"] = exif
+    if kind.compression is not None:
+        metadata |= kind.compression(image)
+    return metadata
+
+
+def _portable_exif(image: Image.Image) -> bytes:
+    """EXIF data for the result: upright, without what describes the source file, and without its thumbnail.
+
+    The thumbnail is a small copy of the photo that would still show what was removed.
+    """
+    try:
+        source = image.getexif()
+        exif = Image.Exif()
+        exif.endian = source.endian or "<"
+        for tag, value in source.items():
+            if tag not in _STRUCTURE and tag != ORIENTATION:
+                exif[tag] = value
+        for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            values = source.get_ifd(ifd)
+            if values:
+                exif[ifd] = values
+            elif ifd in exif:
+                del exif[ifd]
+        if not len(exif):
+            return b""
+        exif[ORIENTATION] = 1
+        return exif.tobytes()
+    except DAMAGE:
+        return b""  # malformed EXIF is not carried on

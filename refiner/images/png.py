@@ -1,0 +1,63 @@
+"""PNG, 16-bit color included, which Pillow does not write."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from refiner.images.pillow import file_of
+from refiner.images.planes import DEEP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from refiner.images.picture import Picture
+
+_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels
+_UP = 2  # the filter that stores each row as its difference from the one above, which compresses well
+
+
+def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -> bytes:
+    """Without loss."""
+    if picture.depth < DEEP:
+        return file_of(picture.to_pil(), "PNG", metadata)
+    if picture.mode == "L":
+        return file_of(Image.fromarray(picture.color[..., 0]), "PNG", metadata)  # of mode I;16
+    return _deep_color(picture, metadata)
+
+
+def _deep_color(picture: Picture, metadata: Mapping[str, Any]) -> bytes:
+    """16-bit color, or 16-bit gray with alpha; the metadata's chunks are those that Pillow makes."""
+    planes = np.asarray(picture)
+    height, width, channels = planes.shape
+    header = struct.pack(">IIBBBBB", width, height, DEEP, _COLOR_TYPES[channels], 0, 0, 0)
+    rows = planes.astype(">u2").view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), dtype=np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    filtered[1:, 1:] = rows[1:] - rows[:-1]
+    stub = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(stub, "PNG", **metadata)
+    chunks = [_chunk(b"IHDR", header), *_ancillary(stub.getvalue())]
+    chunks += [_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _ancillary(png: bytes) -> list[bytes]:
+    """The chunks of a PNG other than its header, pixels and end."""
+    chunks, offset = [], 8
+    while offset < len(png):
+        (length,) = struct.unpack(">I", png[offset : offset + 4])
+        if png[offset + 4 : offset + 8] not in (b"IHDR", b"IDAT", b"IEND"):
+            chunks.append(png[offset : offset + length + 12])
+        offset += length + 12
+    return chunks

@@ -1,0 +1,120 @@
+"""The public names and their signatures, pinned: a change here is a change for users, and belongs into CHANGELOG.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import refiner
+import refiner.frozen
+import refiner.models
+import refiner.testing
+
+SURFACE = {
+    refiner: {
+        "BudgetError": "error: RefinerError",
+        "Encoding": "fields: planes low high fill",
+        "Features": "type",
+        "Inpainter": "protocol: front rear spec",
+        "InputError": "error: RefinerError",
+        "MaskOptions": "fields: threshold invert dilate feather resize from_alpha",
+        "ModelError": "error: RefinerError",
+        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages",
+        "Objective": "fields: image known guide guide_mask size guide_weight",
+        "ObjectiveFactory": "type",
+        "PhotoResult": "fields: photo picture refinement model settings",
+        "Picture": "fields: color alpha name format metadata turned stored_depth",
+        "Plan": "fields: windows image_size context strip_height conv_dtype bytes budget",
+        "Progress": "fields: scale scales size step steps loss window windows",
+        "RefinerError": "error: Exception",
+        "Result": "fields: image scales shrunk_from stopped plan",
+        "ScaleResult": "fields: size composite windows seconds",
+        "Settings": (
+            "fields: refine min_side max_scales steps lr erosion guide_weight pixel_budget keep windows context "
+            "precision memory lr_scale match_color"
+        ),
+        "SettingsError": "error: RefinerError",
+        "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
+        "StopRefinement": "error: Exception",
+        "Target": "fields: image hole guide size",
+        "WindowResult": "fields: window losses kept",
+        "inpaint": (
+            "(image, mask=None, model='lama-small', *, settings='default', mask_options=None, device='auto', "
+            "progress=None)"
+        ),
+        "load_model": "(name, *, weights=None)",
+        "load_preset": "(name_or_path)",
+        "model_names": "()",
+        "paper_objective": "(target, settings)",
+        "preset_names": "()",
+        "refine": "(model, image, mask, settings=None, progress=None, on_plan=None, *, objective=paper_objective)",
+        "split_sequential": "(network, at, **options)",
+    },
+    refiner.models: {
+        "Encoding": "fields: planes low high fill",
+        "Features": "type",
+        "Inpainter": "protocol: front rear spec",
+        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages",
+        "SequentialInpainter": "class(network, at, **options): front_half moved_to rear_half whole",
+        "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
+        "split_sequential": "(network, at, **options)",
+    },
+    refiner.testing: {
+        "Cut": "fields: at depth shape values saved_bytes seconds loss_before loss_after",
+        "Finding": "fields: name status message",
+        "Report": "fields: findings",
+        "check": "(model)",
+        "scan": "(model, *, steps=15)",
+    },
+    refiner.frozen: {
+        "FrozenGradients": "class(conv_dtype=None, survey=None)",
+        "Survey": "class()",
+        "current_strip_height": "()",
+        "in_strips": "(run, x, *, rows, halo, scale)",
+        "saved_bytes": "(run)",
+        "strip_height": "(rows)",
+    },
+}
+EMPTY = inspect.Signature.empty
+HANDLERS = {"FrozenGradients", "Survey"}  # whose methods are called by PyTorch, not by users
+
+
+def signature(function: Any, *, skip: int = 0) -> str:
+    plain = inspect.signature(function)
+    parameters = list(plain.parameters.values())[skip:]
+    shown = str(plain.replace(parameters=[p.replace(annotation=p.empty) for p in parameters], return_annotation=EMPTY))
+    return shown.replace(f"{refiner.paper_objective!r}", "paper_objective")
+
+
+def public(members: Any) -> str:
+    return " ".join(sorted(name for name in members if not name.startswith("_")))
+
+
+def describe(name: str, thing: Any) -> str:
+    if isinstance(thing, type) and issubclass(thing, BaseException):
+        return f"error: {thing.__mro__[1].__name__}"
+    if dataclasses.is_dataclass(thing):
+        return "fields: " + " ".join(field.name for field in dataclasses.fields(thing))
+    if getattr(thing, "_is_protocol", False):
+        return f"protocol: {public(vars(thing))}"
+    if inspect.isclass(thing) and thing.__module__.startswith("refiner"):
+        members = "" if name in HANDLERS else f": {public(vars(thing))}"
+        return f"class{signature(thing.__init__, skip=1)}{members}"
+    if inspect.isfunction(thing):
+        return signature(thing)
+    return "type"
+
+
+@pytest.mark.parametrize("module", SURFACE, ids=lambda module: module.__name__)
+def test_names_and_signatures(module: ModuleType) -> None:
+    assert {name: describe(name, getattr(module, name)) for name in module.__all__} == SURFACE[module]
+    assert list(module.__all__) == sorted(module.__all__, key=lambda name: (name[0].islower(), name))
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = refiner.nonsense
