@@ -364,11 +364,11 @@ def test_several_devices_share_the_network(run, photo_files, tmp_path) -> None:
 def test_settings_with_a_flag_are_options_of_every_command_that_refines() -> None:
     from typing import get_type_hints
 
-    from refiner.cli.app import main
+    from refiner.cli.app import app
     from refiner.settings import Settings
 
     flagged = [name for name, hint in get_type_hints(Settings, include_extras=True).items() if "Flag(" in str(hint)]
     assert {"steps", "memory", "match_color"} <= set(flagged)
     for command in ("inpaint", "batch"):
-        options = {parameter.name for parameter in main.commands[command].params}
+        options = {parameter.name for parameter in app.commands[command].params}
         assert set(flagged) <= options
