@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from refiner.frozen import inverse_rfft2
+
 
 def conv(c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Conv2d:
     """A convolution as LaMa builds them inside FFC: reflection padding, no bias."""
@@ -34,8 +36,7 @@ class FourierUnit(nn.Module):
         spectrum = spectrum.permute(0, 1, 4, 2, 3).reshape(n, 2 * c, h, w // 2 + 1)  # re0 im0 re1 im1 ...
         spectrum = torch.relu(self.bn(self.conv_layer(spectrum)))
         spectrum = spectrum.to(wide.dtype).reshape(n, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
-        out: Tensor = torch.fft.irfft2(torch.view_as_complex(spectrum), s=(h, w), norm="ortho")
-        return out
+        return inverse_rfft2(torch.view_as_complex(spectrum), (h, w), "ortho")
 
 
 class SpectralTransform(nn.Module):

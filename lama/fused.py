@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from refiner.frozen import current_strip_height, in_strips
+from refiner.frozen import current_strip_height, in_strips, inverse_rfft2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,8 +118,7 @@ class FusedFFC(nn.Module):
         channels = torch.view_as_real(spectrum.contiguous()).flatten(3).permute(0, 3, 1, 2)  # re0 im0 re1 im1 ...
         mixed = functional.relu(self.mix(channels), inplace=True).permute(0, 2, 3, 1)  # (N,H,W//2+1,2C)
         mixed = mixed.to(channels.dtype).reshape(*spectrum.shape, 2).contiguous()
-        out: Tensor = torch.fft.irfft2(torch.view_as_complex(mixed).permute(0, 3, 1, 2), s=(h, w), norm="ortho")
-        return _channels_last(out)
+        return _channels_last(inverse_rfft2(torch.view_as_complex(mixed).permute(0, 3, 1, 2), (h, w), "ortho"))
 
 
 class FusedBlock(nn.Module):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import sys
-import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +15,7 @@ from lama.adapter import LamaInpainter, RegularLamaInpainter
 from lama.checkpoint import convert, load_network
 from lama.regular import RegularGenerator
 from refiner.errors import ModelError
+from refiner.models.download import downloaded, md5_of
 from refiner.models.spec import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE
 
 if TYPE_CHECKING:
@@ -73,32 +71,32 @@ class NamedWeights:
         return cache_folder() / f"{self.name}.safetensors"
 
     def _fetch(self) -> None:
-        """Bring the published file into the cache, check it, and convert it; leaves nothing half-done."""
+        """Bring the published file into the cache, checked and converted; leaves nothing half-done."""
         assert self.url is not None and self.md5 is not None  # noqa: S101, PT018  every unbundled record has both
-        published = cache_folder() / self.url.rsplit("/", 1)[-1]
-        by_hand = f"put the file at {published} by hand, or use lama-small, which works offline"
+        by_hand = cache_folder() / self.url.rsplit("/", 1)[-1]
+        if by_hand.is_file():
+            self._take(by_hand, str(by_hand), "remove it, or ")
+            return
         try:
-            published.parent.mkdir(parents=True, exist_ok=True)
-            by_us = not published.is_file()  # else somebody put it there, and it is theirs to remove
-            if by_us:
-                # Downloads beside the target and renames at the end: a broken download restarts cleanly.
-                torch.hub.download_url_to_file(self.url, str(published), progress=sys.stderr.isatty())
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise ModelError(f"{self.name}: {self.url} could not be downloaded ({reason}); {by_hand}.") from error
-        found = _md5(published)
-        if found != self.md5:
-            if by_us:
-                published.unlink()
+            with downloaded(self.url, cache_folder()) as file:
+                self._take(file, self.url, "try again, or ")
+        except OSError as error:
             raise ModelError(
-                f"{self.name}: {published if not by_us else self.url} is damaged (MD5 {found}, "
-                f"expected {self.md5}); {'try again' if by_us else 'remove it'}, or {by_hand}."
+                f"{self.name}: {self.url} could not be downloaded ({error}); {self._otherwise()}."
+            ) from error
+
+    def _take(self, published: Path, source: str, remedy: str) -> None:
+        """Check the published file, and put what it holds into the cache."""
+        found = md5_of(published)
+        if found != self.md5:
+            raise ModelError(
+                f"{self.name}: {source} is damaged (MD5 {found}, expected {self.md5}); {remedy}{self._otherwise()}."
             )
-        try:
-            convert(published, self._cached(), train_size=str(self.train_size))
-        finally:
-            if by_us:
-                published.unlink()
+        convert(published, self._cached(), train_size=str(self.train_size))
+
+    def _otherwise(self) -> str:
+        file = cache_folder() / str(self.url).rsplit("/", 1)[-1]
+        return f"put the file at {file} by hand, or use lama-small, which works offline"
 
 
 LAMA_SMALL = NamedWeights(
@@ -174,11 +172,3 @@ def _open(path: Path, train_size: int, learning_rate: float) -> Inpainter:
     if isinstance(network, RegularGenerator):
         return RegularLamaInpainter(network, train_size=train_size, learning_rate=learning_rate)
     return LamaInpainter(network, train_size=train_size, learning_rate=learning_rate)
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

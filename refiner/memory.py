@@ -14,6 +14,20 @@ import torch
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# Where memory runs out inside a library of NVIDIA's, it says only that it could not start, plan or allocate.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "unable to find an engine",
+    "no valid execution plans",
+    "cufft_internal_error",
+    "cublas_status_not_initialized",
+    "cudnn_status_not_initialized",
+    "cudnn_status_internal_error",
+)
+
 
 def free_bytes(device: torch.device) -> int:
     """Memory that can still be allocated on a device, what PyTorch holds but does not use counted in."""
@@ -54,8 +68,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the machine had no memory left; platforms say it in different words."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 class Peak:
@@ -69,6 +82,7 @@ class Peak:
     def __enter__(self) -> Self:
         _release()
         if self._device.type == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # nobody may have used it yet, and its statistics cannot be reset before
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)

@@ -12,7 +12,7 @@ from refiner.errors import SettingsError
 
 Keep = Literal["best", "last"]
 Windows = Literal["auto", "off"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
 _MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
@@ -56,7 +56,8 @@ class Settings:
         context: margin of a window around its hole, as a share of the hole's shorter side, or of the side the model
             was trained for where that is larger.
         precision: of convolutions: `auto` takes `bfloat16` where the hardware computes in it, and `float32`
-            elsewhere. FFTs, features, optimizer and loss are always in the picture's own precision.
+            elsewhere; `tf32` is float32 multiplied with 10 bits of mantissa, on NVIDIA GPUs from Ampere on. FFTs,
+            features, optimizer and loss are always in the picture's own precision, pictures of 16 bits in float32.
         memory: most that the work may take, such as `6GB`; the picture is cut into strips and smaller windows to fit.
             None for most of what is free on the device.
         lr_scale: factors on the learning rate of single features by name, for models whose features are several,

@@ -7,8 +7,9 @@ there, and cannot drift from the work.
 
 from __future__ import annotations
 
-import copy
 import weakref
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,9 +23,15 @@ from refiner.engine.windows import Window, whole
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, strip_height
 from refiner.models.inpainter import Inpainter, encode, predict
+from refiner.models.placement import carried_parts
+from refiner.models.private import copy_with
 from refiner.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch.utils.hooks import RemovableHandle
+
     from refiner.engine.objective import ObjectiveFactory
 
 _STEPS = 3  # after the second update Adam's averages are there, and the third prediction is made beside them
@@ -42,6 +49,8 @@ def estimate_peak(
     objective: ObjectiveFactory = paper_objective,
 ) -> int | None:
     """Bytes of all tensors at the peak of one window's work; None where the network does not run without data.
+
+    Of a network that lies on several devices, those of the device that has most.
 
     Args:
         meta_model: what `meta_copy` gave.
@@ -61,16 +70,17 @@ def estimate_peak(
         guide = torch.empty(batch, 3, height // 2, width // 2, dtype=dtype)
     alive = _Alive()
     try:
-        with strip_height(strip_rows), alive, torch.no_grad():
+        with strip_height(strip_rows), alive, torch.no_grad(), alive.following(meta_model):
             with FrozenGradients(conv_dtype):
                 features = encode(meta_model, image, hole)
                 if settings is None:
                     predict(meta_model, features, image)
                     return alive.peak
+            loss = objective(Target(image, hole, guide, (height, width)), settings)
             descend(
-                lambda features: predict(meta_model, features, image),
+                alive.at_home(lambda features: predict(meta_model, features, image)),
                 features,
-                objective(Target(image, hole, guide, (height, width)), settings),
+                alive.at_home(loss),
                 steps=_STEPS,
                 lr=1.0,
                 keep=settings.keep,
@@ -98,30 +108,26 @@ def meta_copy(model: Inpainter) -> Inpainter | None:
     """The network without its weights' data, on the `meta` device; None where it is no module or cannot be copied."""
     if not isinstance(model, nn.Module):
         return None
-    # What a module holds without registering it is left out too: LaMa keeps the network it was made from that way.
-    values = [value for module in model.modules() for value in vars(module).values()]
-    parts = [model, *(value for value in values if isinstance(value, nn.Module))]
-    empty: dict[int, Tensor] = {id(t): torch.empty_like(t, device="meta") for t in values if isinstance(t, Tensor)}
-    for part in parts:
-        for parameter in part.parameters():
-            empty[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-        for buffer in part.buffers():
-            empty[id(buffer)] = torch.empty_like(buffer, device="meta")
-    try:
-        copied: Any = copy.deepcopy(model, empty)
-    except (TypeError, RuntimeError, NotImplementedError, AttributeError, copy.Error):  # it holds what has no copy
-        return None
-    return copied if isinstance(copied, Inpainter) else None
+    return copy_with(model, lambda tensor: torch.empty_like(tensor, device="meta"))
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all storages that operations create, while they live."""
+    """Counts the bytes of all storages that operations create, while they live, on each device apart.
+
+    `meta` is one device, so where a network was spread, its parts say as they run which device they stand for.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.peak: int = 0
-        self._now = 0
+        self._here: torch.device | None = None  # None for the first, where all else is
+        self._now: Counter[torch.device | None] = Counter()
+        self._peaks: Counter[torch.device | None] = Counter()
         self._known: set[int] = set()
+
+    @property
+    def peak(self) -> int:
+        """Of the device that has most."""
+        return max(self._peaks.values(), default=0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -130,11 +136,45 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 storage = tensor.untyped_storage()
                 if storage._cdata not in self._known:  # noqa: SLF001  its identity
                     self._known.add(storage._cdata)  # noqa: SLF001
-                    self._now += storage.nbytes()
-                    self.peak = max(self.peak, self._now)
-                    weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())  # noqa: SLF001
+                    self._now[self._here] += storage.nbytes()
+                    self._peaks[self._here] = max(self._peaks[self._here], self._now[self._here])
+                    weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes(), self._here)  # noqa: SLF001
         return out
 
-    def _freed(self, identity: int, count: int) -> None:
+    def _freed(self, identity: int, count: int, device: torch.device | None) -> None:
         self._known.discard(identity)
-        self._now -= count
+        self._now[device] -= count
+
+    @contextmanager
+    def following(self, model: Inpainter) -> Iterator[None]:
+        """Count what the parts of a network that was spread create, forward and backward, for their devices."""
+        parts = carried_parts(model) if isinstance(model, nn.Module) else []
+        first = parts[0][1] if parts else None
+        hooks: list[RemovableHandle] = []
+        for part, device in parts:
+            label = None if device == first else device
+            hooks.append(part.register_forward_pre_hook(lambda *_, at=label: self._go(at)))
+            hooks.append(part.register_forward_hook(lambda *called, at=label: self._come_back_by(called[-1], at)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def at_home(self, run: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+        """A function that starts on the first device."""
+
+        def from_home(argument: Any) -> Tensor:
+            self._go(None)
+            return run(argument)
+
+        return from_home
+
+    def _go(self, device: torch.device | None) -> None:
+        self._here = device
+
+    def _come_back_by(self, output: Any, device: torch.device | None) -> None:
+        """The way back through a part starts at its output."""
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
+                tensor.grad_fn.register_prehook(lambda _: self._go(device))

@@ -14,7 +14,6 @@ from refiner.engine.windows import Window, scale_windows, whole
 from refiner.errors import BudgetError, Option
 from refiner.frozen import strip_height
 from refiner.memory import free_bytes, is_out_of_memory
-from refiner.models.placement import placed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,8 +43,8 @@ class Plan:
         context: margin of windows, see `Settings`.
         strip_height: image rows that the network's full-resolution ends compute at once; None for all.
         conv_dtype: precision of convolutions; None for the image's.
-        bytes: predicted peak; None where the network does not run without data.
-        budget: bytes it may take.
+        bytes: predicted peak, on the device that has most; None where the network does not run without data.
+        budget: bytes it may take on a device.
     """
 
     windows: tuple[Window, ...]
@@ -84,6 +83,7 @@ class Planner:
         conv_dtype: precision of convolutions.
         objective: what refinement minimizes.
         on_plan: called with the plan, and with each that replaces it.
+        devices: those that the network was spread over; none for the image's alone.
 
     Attributes:
         plan: the plan in force.
@@ -101,14 +101,26 @@ class Planner:
         conv_dtype: torch.dtype | None,
         objective: ObjectiveFactory,
         on_plan: Callable[[Plan], object],
+        *,
+        devices: Sequence[torch.device] = (),
     ) -> None:
-        if settings.memory is not None:
-            budget = parse_bytes(settings.memory)
-        else:
-            budget = memory_for(placed_on(model) or (image.device,))
-        self._device = image.device
+        self._devices = devices or (image.device,)
         self._on_plan = on_plan
-        self._plans = _plans(model, image, holes, settings, conv_dtype, objective, budget)
+        budget = memory_for(self._devices) if settings.memory is None else parse_bytes(settings.memory)
+
+        def plans(conv_dtype: torch.dtype | None) -> Iterator[Plan]:
+            return _plans(model, image, holes, settings, conv_dtype, objective, budget)
+
+        self._plans_in = plans
+        self.replan(conv_dtype)
+
+    def replan(self, conv_dtype: torch.dtype | None) -> None:
+        """Choose anew, for convolutions in another precision; None for the image's.
+
+        Raises:
+            BudgetError: nothing fits.
+        """
+        self._plans = self._plans_in(conv_dtype)
         self.plan = self._next()
 
     def run(self, work: Callable[..., _T], *args: Any) -> _T:
@@ -120,8 +132,8 @@ class Planner:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            if self._device.type in ("cuda", "mps"):
-                getattr(torch, self._device.type).empty_cache()
+            for kind in {device.type for device in self._devices} & {"cuda", "mps"}:
+                getattr(torch, kind).empty_cache()
             self.plan = self._next()
 
     def _next(self) -> Plan:
@@ -218,6 +230,5 @@ class _Need:
 
 
 def memory_for(devices: Sequence[torch.device], share: float = 1) -> int:
-    """Bytes that work on the devices may take: most of what is free, or a share of that for one of several workers."""
-    # What is kept is shared about evenly by the devices.
-    return int(min(free_bytes(device) for device in devices) * len(devices) * _SHARE_OF_FREE * share)
+    """Bytes that work may take on each of the devices: most of what is free, or a share of that for one of several."""
+    return int(min(free_bytes(device) for device in devices) * _SHARE_OF_FREE * share)

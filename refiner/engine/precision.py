@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from refiner.errors import SettingsError
+from refiner.torch_state import has_tf32
+
 if TYPE_CHECKING:
     from refiner.settings import Precision
 
@@ -17,7 +20,15 @@ def conv_dtype(precision: Precision, device: torch.device, dtype: torch.dtype) -
         precision: `auto` takes bfloat16 where the hardware computes in it, for pictures in float32.
         device: where the work is done.
         dtype: the picture's.
+
+    Raises:
+        SettingsError: the device does not have the precision asked for.
     """
+    if precision == "tf32" and not has_tf32(device):
+        raise SettingsError(
+            f"precision: tf32 needs an NVIDIA GPU from Ampere on, and {device} is none; expected auto, float32 or "
+            "bfloat16."
+        )
     if precision == "bfloat16" or (precision == "auto" and dtype == torch.float32 and _has_bfloat16(device)):
         return torch.bfloat16
     return None

@@ -85,13 +85,23 @@ def exactly_half(halved: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if not (size[0] % 2 or size[1] % 2):
         return halved
-    centers = [
-        (torch.arange(-(-side // 2), dtype=halved.dtype, device=halved.device) * 2 + 1) * (2 / side) - 1
-        for side in size
-    ]
-    y, x = torch.meshgrid(*centers, indexing="ij")
-    grid = torch.stack([x, y], dim=-1).expand(halved.shape[0], -1, -1, -1)
-    return functional.grid_sample(halved, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    for axis, side in ((-2, size[0]), (-1, size[1])):
+        if side % 2:
+            halved = _resampled(halved, axis, side)
+    return halved
+
+
+def _resampled(halved: Tensor, axis: int, side: int) -> Tensor:
+    """Along one axis, linearly, to pixels that cover exactly two of `side` each."""
+    have = halved.shape[axis]
+    # In float64: these are places, whatever the picture's precision.
+    centers = torch.arange(-(-side // 2), dtype=torch.float64, device="cpu") * 2 + 1
+    places = (centers * (have / side) - 0.5).clamp(0, have - 1)
+    before = places.floor().long()
+    share = (places - before).to(halved).reshape(-1, *(1,) * (-1 - axis))
+    before = before.to(halved.device)
+    after = (before + 1).clamp(max=have - 1)
+    return torch.lerp(halved.index_select(axis, before), halved.index_select(axis, after), share)
 
 
 def _half(x: Tensor) -> tuple[int, int]:

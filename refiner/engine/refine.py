@@ -5,9 +5,11 @@ Source: "Feature Refinement to Improve High Resolution Image Inpainting", arXiv 
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +24,13 @@ from refiner.engine.plan import Plan, Planner
 from refiner.engine.precision import conv_dtype
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
 from refiner.engine.windows import scale_windows, whole
-from refiner.errors import InputError
+from refiner.errors import InputError, ModelError
 from refiner.frozen import FrozenGradients
-from refiner.models.inpainter import Inpainter, encode, frozen, predict
+from refiner.models.inpainter import Inpainter, encode, predict
+from refiner.models.placement import placed_on
+from refiner.models.private import in_float32, private
 from refiner.settings import Settings
+from refiner.torch_state import own_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +54,10 @@ def refine(
     """Remove what the mask covers and refine the fill at full size.
 
     Args:
-        model: the network, on the image's device and of its dtype. It is held in eval mode meanwhile.
-        image: (N,3,H,W), RGB, floating point in [0,1], on any device. Never written to.
+        model: the network, on the image's device and of its dtype. A copy that shares its weights does the work, in
+            eval mode; the model itself is left alone, so that threads can share it.
+        image: (N,3,H,W), RGB, floating point in [0,1], on any device. Never written to. What comes in 16 bits is
+            computed in float32.
         mask: (N,1,H,W), any dtype; every value above 0 is hole. What lies in the hole does not matter.
         settings: `Settings()` where None.
         progress: called after each prediction; raising `StopRefinement` ends the work early with the best
@@ -65,23 +72,36 @@ def refine(
 
     Raises:
         InputError: shapes, dtypes, ranges or devices do not fit, or a hole leaves nothing known.
-        ModelError: the model fails while it runs, or its prediction has the wrong shape.
+        ModelError: the model fails while it runs, its prediction has the wrong shape, or NaN also in float32.
+        SettingsError: the device does not have the precision asked for.
         BudgetError: the work does not fit into memory, whichever way it is cut.
     """
     settings = settings or Settings()
     hole = _checked_hole(model, image, mask)
-    with torch.inference_mode(mode=False), torch.no_grad(), frozen(model):
+    dtype = image.dtype
+    with own_state(image.device, tf32=settings.precision == "tf32"), private(model) as held:
+        network = held
         image = image.detach().clone()  # ours, and usable by autograd whatever mode the caller is in
         if not hole.any():
             return Result(image, scales=(), shrunk_from=None, stopped=False, plan=None)
+        if dtype in (torch.float16, torch.bfloat16):
+            warnings.warn(f"image: {_name(dtype)} is computed in float32, and rounded at the end.", stacklevel=2)
+            network, image = in_float32(held), image.float()
         full_size = size_of(image)
         if settings.pixel_budget is not None and settings.refine:
             image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
-        levels = pyramid.build_pyramid(image, hole, _scale_count(model, image, settings))
-        work = _Work(model, settings, objective, progress)
-        dtype = conv_dtype(settings.precision, image.device, image.dtype)
-        holes = [level_hole for _, level_hole in levels]
-        planner = Planner(model, image, holes, settings, dtype, objective, on_plan or (lambda _: None))
+        levels = pyramid.build_pyramid(image, hole, _scale_count(network, image, settings))
+        work = _Work(network, settings, objective, progress)
+        planner = Planner(
+            network,
+            image,
+            [level_hole for _, level_hole in levels],
+            settings,
+            conv_dtype(settings.precision, image.device, image.dtype),
+            objective,
+            on_plan or (lambda _: None),
+            devices=placed_on(model),
+        )
 
         scales: list[ScaleResult] = []
         stopped = False
@@ -89,18 +109,18 @@ def refine(
             start = time.perf_counter()
             here = Progress(scale=number, scales=len(levels), size=size_of(level))
             if not scales:
-                fill = planner.run(work.inpaint, level, level_hole, here)
+                fill = _finite(planner, work.inpaint, level, level_hole, here)
             elif stopped:
                 fill = _Fill(_enlarge(scales[-1].composite, size_of(level)), stopped=True)
             else:
-                fill = planner.run(work.refine_scale, level, level_hole, scales[-1].composite, here)
+                fill = _finite(planner, work.refine_scale, level, level_hole, scales[-1].composite, here)
             prediction, stopped = fill.prediction, fill.stopped
             if settings.match_color and number == len(levels):
                 prediction = match_color(prediction, level, level_hole)
-            composite = torch.where(level_hole, prediction, level)
+            composite = torch.where(level_hole, prediction.clamp(0, 1), level)
             scales.append(ScaleResult(size_of(level), composite, fill.windows, _seconds_since(start, image.device)))
         shrunk_from = full_size if size_of(image) != full_size else None
-        return Result(composite, tuple(scales), shrunk_from, stopped, planner.plan)
+        return Result(composite.to(dtype), tuple(scales), shrunk_from, stopped, planner.plan)
 
 
 @dataclass(frozen=True)
@@ -110,6 +130,12 @@ class _Fill:
     prediction: Tensor
     windows: tuple[WindowResult, ...] = ()
     stopped: bool = False
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is numbers."""
+        losses = [loss for window in self.windows for loss in window.losses]
+        return all(map(math.isfinite, losses)) and bool(self.prediction.isfinite().all())
 
 
 @dataclass(frozen=True)
@@ -189,6 +215,26 @@ class _Work:
     def _report(self, progress: Progress) -> None:
         if self.progress is not None:
             self.progress(progress)
+
+
+def _finite(planner: Planner, work: Callable[..., _Fill], image: Tensor, *args: Any) -> _Fill:
+    """Run the work of one scale; where it gives NaN or infinity, once more with all convolutions in float32."""
+    fill = planner.run(work, image, *args)
+    if fill.finite:
+        return fill
+    size = f"{image.shape[3]}x{image.shape[2]}"
+    before = planner.plan.conv_dtype
+    if before is not None:
+        warnings.warn(f"precision: {_name(before)} gave NaN or infinity at {size}; going on in float32.", stacklevel=3)
+        planner.replan(conv_dtype=None)
+        fill = planner.run(work, image, *args)
+    if not fill.finite:
+        raise ModelError(f"model: its prediction at {size} has NaN or infinity; `refiner check` tells more.")
+    return fill
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _scale_count(model: Inpainter, image: Tensor, settings: Settings) -> int:

@@ -6,6 +6,7 @@ a ReLU's one bit for each element. PyTorch keeps whole inputs for these (pytorch
 """
 
 from refiner.frozen.mode import FrozenGradients, Survey, saved_bytes
+from refiner.frozen.spectra import inverse_rfft2
 from refiner.frozen.strips import current_strip_height, in_strips, strip_height
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Survey",
     "current_strip_height",
     "in_strips",
+    "inverse_rfft2",
     "saved_bytes",
     "strip_height",
 ]

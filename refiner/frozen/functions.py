@@ -18,6 +18,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from refiner.frozen.bits import pack, unpack
+from refiner.frozen.spectra import inverse_rfft2
 
 _THIN = 32
 
@@ -181,7 +182,7 @@ class FrozenRfft2(Function):
         if width % 2 == 0:
             weights[-1] = 1
         inverse = {"ortho": "ortho", "backward": "forward", "forward": "backward"}[ctx.norm]
-        return torch.fft.irfft2(grad * weights, s=ctx.size, norm=inverse), None
+        return inverse_rfft2(grad * weights, tuple(ctx.size), inverse), None
 
 
 def _is_thin(x: Tensor, weight: Tensor, shape: ConvShape) -> bool:

@@ -14,11 +14,15 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from refiner.frozen.functions import ConvShape, FrozenAffine, FrozenConv, FrozenGate, FrozenPad, FrozenRfft2
+from refiner.frozen.spectra import inverse_rfft2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _INF = float("inf")
+_BATCHED = 4  # N, C, H, W
+_LAST_TWO = ((-2, -1), (2, 3))
+_PICTURE_CHANNELS = 4  # a convolution to so few makes a picture, which bfloat16's 8 bits would posterize
 
 
 class Survey:
@@ -66,7 +70,8 @@ class FrozenGradients(TorchFunctionMode):
 
     Args:
         conv_dtype: precision to compute convolutions in, whatever the dtype of their input; their output stays in
-            it. FFTs are then computed in float32. None leaves dtypes alone.
+            it. FFTs are then computed in float32, and so are convolutions to four channels or fewer: those make the
+            picture, whose values need more than the 8 bits of bfloat16. None leaves dtypes alone.
         survey: notes what other operations save. It costs PyTorch its check for tensors changed in place, so it is
             for inspection.
     """
@@ -113,6 +118,8 @@ class FrozenGradients(TorchFunctionMode):
         groups: int = 1,
     ) -> Any:
         """`conv2d`."""
+        if x.ndim != _BATCHED:
+            return NotImplemented
         if padding == "valid":
             padding = 0
         if padding == "same":
@@ -136,6 +143,8 @@ class FrozenGradients(TorchFunctionMode):
         dilation: Any = 1,
     ) -> Any:
         """`conv_transpose2d`."""
+        if x.ndim != _BATCHED:
+            return NotImplemented
         shape = ConvShape(
             _pair(stride),
             _pair(padding),
@@ -187,16 +196,27 @@ class FrozenGradients(TorchFunctionMode):
 
     def pad(self, x: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Any:  # noqa: ARG002
         """`pad` of two axes by reflection or replication."""
-        if mode not in ("reflect", "replicate") or len(pad) != 4 or x.ndim != 4:  # noqa: PLR2004  left right top bottom
+        if mode not in ("reflect", "replicate") or len(pad) != 4 or x.ndim != _BATCHED:  # noqa: PLR2004  two axes
+            return NotImplemented
+        if min(pad) < 0:  # which cuts
             return NotImplemented
         return FrozenPad.apply(x, tuple(pad), mode)
 
     def rfft2(self, x: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Any:
         """`rfft2` of whole pictures."""
         x = _wide(x)
-        if s is not None or tuple(dim) not in ((-2, -1), (2, 3)) or x.ndim != 4:  # noqa: PLR2004  N, C, H, W
+        if s is not None or tuple(dim) not in _LAST_TWO or x.ndim != _BATCHED:
             return torch.fft.rfft2(x, s, dim, norm)
         return FrozenRfft2.apply(x, norm or "backward")
+
+    def irfft2(self, x: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Any:
+        """`irfft2` of whole pictures; the same on every device where the spectrum is not symmetric."""
+        if tuple(dim) not in _LAST_TWO or x.ndim != _BATCHED:
+            return NotImplemented
+        height, width = s if s is not None else (x.shape[-2], 2 * (x.shape[-1] - 1))
+        if height != x.shape[-2] or width // 2 + 1 != x.shape[-1]:
+            return NotImplemented
+        return inverse_rfft2(x, (height, width), norm)
 
     def fft(self, func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """An FFT: in float32, where convolutions are computed in less."""
@@ -205,7 +225,10 @@ class FrozenGradients(TorchFunctionMode):
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, shape: ConvShape) -> Any:
         if _learns(weight, bias):
             return NotImplemented
-        return FrozenConv.apply(x, self.cast(weight), None if bias is None else self.cast(bias), shape)
+        outputs = weight.shape[1] * shape.groups if shape.transposed else weight.shape[0]
+        if outputs > _PICTURE_CHANNELS:
+            weight, bias = self.cast(weight), None if bias is None else self.cast(bias)
+        return FrozenConv.apply(x, weight, bias, shape)
 
     def _gate(self, x: Tensor, low: float, high: float, slope: float, inplace: bool) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
@@ -248,6 +271,7 @@ _HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.relu6: FrozenGradients.relu6,
     functional.hardtanh: FrozenGradients.hardtanh,
     torch.fft.rfft2: FrozenGradients.rfft2,
+    torch.fft.irfft2: FrozenGradients.irfft2,
     torch.fft.rfftn: _fft(torch.fft.rfftn),
     torch.fft.fft2: _fft(torch.fft.fft2),
     torch.fft.fftn: _fft(torch.fft.fftn),

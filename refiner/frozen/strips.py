@@ -110,17 +110,20 @@ class _Strips(Function):
                 piece = run(_Attach.apply(handle, data))[:, :, strip.kept]
             ctx.graphs.append((strip, handle, torch.autograd.graph.get_gradient_edge(piece)))
             pieces.append(piece.detach())
-        ctx.x_like = x.shape, x.dtype, x.is_contiguous(memory_format=torch.channels_last)
+        ctx.x_like = x.shape, x.dtype, x.device, x.is_contiguous(memory_format=torch.channels_last)
         return torch.cat(pieces, dim=2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        shape, dtype, channels_last = ctx.x_like
-        back = torch.zeros(shape, dtype=dtype, device=grad.device)
+        if ctx.graphs is None:
+            raise RuntimeError("strips: walked back a second time; each strip's graph is freed as soon as it is used.")
+        shape, dtype, device, channels_last = ctx.x_like
+        back = torch.zeros(shape, dtype=dtype, device=device)
         if channels_last:
             back = back.contiguous(memory_format=torch.channels_last)
-        while ctx.graphs:
-            strip, handle, edge = ctx.graphs.pop()
+        graphs, ctx.graphs = ctx.graphs, None
+        while graphs:
+            strip, handle, edge = graphs.pop()
             (piece,) = torch.autograd.grad(edge, handle, grad[:, :, strip.target].contiguous())
             back[:, :, strip.source] += piece
         return back, None, None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from refiner.errors import InputError
-from refiner.images import deep, heif, jpeg, jpeg2000, pillow, png, ppm, tiff, webp
+from refiner.images import avif, deep, heif, jpeg, jpeg2000, pillow, png, ppm, tiff, webp
 from refiner.images.planes import DEEP
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ class Format:
         other_names: Pillow's names for variants of it.
         modes: what it holds at 8 bits a channel, as `Picture.mode` names it; other modes are converted or refused.
         deep_modes: what it holds at 16 bits a channel.
-        metadata: what it holds of `icc_profile`, `exif` and `dpi`.
+        metadata: what it holds of `icc_profile`, `exif`, `xmp` and `dpi`.
         max_side: the longest side it holds, in pixels.
         max_exif: the most EXIF data it holds, in bytes.
+        max_xmp: the most XMP data.
         lossless: whether it keeps every value, where no quality is given.
         has_quality: whether a quality from 1 to 100 can be given.
         joint_frames: whether several frames in a file belong to one picture, which is the first of them; files of
@@ -66,6 +67,7 @@ class Format:
     metadata: tuple[str, ...] = ()
     max_side: int = _NO_LIMIT
     max_exif: int = _NO_LIMIT
+    max_xmp: int = _NO_LIMIT
     lossless: bool = False
     has_quality: bool = False
     joint_frames: bool = False
@@ -180,7 +182,7 @@ PNG = Format(
     "PNG",
     (".png", ".apng"),
     deep_modes=_ANY_MODE,
-    metadata=("icc_profile", "exif", "dpi"),
+    metadata=("icc_profile", "exif", "xmp", "dpi"),
     lossless=True,
     decode=deep.decode,
     write=png.write,
@@ -194,7 +196,7 @@ for _kind in (
         (".tif", ".tiff"),
         modes=(*_ANY_MODE, "CMYK"),
         deep_modes=("L", "RGB", "RGBA", "CMYK"),
-        metadata=("icc_profile", "exif", "dpi"),
+        metadata=("icc_profile", "exif", "xmp", "dpi"),
         lossless=True,
         decode=tiff.decode,
         write=tiff.write,
@@ -204,9 +206,10 @@ for _kind in (
         (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
         other_names=("MPO",),  # JPEGs with further frames, such as the other eye's
         modes=("L", "RGB", "CMYK"),
-        metadata=("icc_profile", "exif", "dpi"),
+        metadata=("icc_profile", "exif", "xmp", "dpi"),
         max_side=65535,
         max_exif=jpeg.MAX_EXIF,
+        max_xmp=jpeg.MAX_XMP,
         has_quality=True,
         joint_frames=True,
         compression=jpeg.compression,
@@ -216,7 +219,7 @@ for _kind in (
         "WEBP",
         (".webp",),
         modes=("RGB", "RGBA"),
-        metadata=("icc_profile", "exif"),
+        metadata=("icc_profile", "exif", "xmp"),
         max_side=16383,
         lossless=True,
         has_quality=True,
@@ -226,10 +229,11 @@ for _kind in (
         "AVIF",
         (".avif", ".avifs"),
         modes=("RGB", "RGBA"),
-        metadata=("icc_profile", "exif"),
+        metadata=("icc_profile", "exif", "xmp"),
         max_side=65535,
         has_quality=True,
         joint_frames=True,
+        depth=avif.depth,
         write=pillow.lossy_writer("AVIF"),
         load=lambda: pillow.can_write("AVIF"),  # older builds of Pillow cannot
     ),
@@ -237,7 +241,7 @@ for _kind in (
         "HEIF",
         (".heic", ".heif", ".heics", ".heifs", ".hif"),
         modes=("RGB", "RGBA"),
-        metadata=("icc_profile", "exif"),
+        metadata=("icc_profile", "exif", "xmp"),
         max_side=16384,
         has_quality=True,
         joint_frames=True,

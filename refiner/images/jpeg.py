@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from refiner.images.picture import Picture
 
 MAX_EXIF = 65533  # bytes of one segment
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+MAX_XMP = MAX_EXIF - len(_XMP)
 
 
 def compression(image: Image.Image) -> dict[str, Any]:
@@ -36,4 +38,8 @@ def write(picture: Picture, metadata: Mapping[str, Any], quality: int | None) ->
         options = {key: picture.metadata[key] for key in ("qtables", "subsampling")}
     else:
         options = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
+    metadata = dict(metadata)
+    if "xmp" in metadata:  # as a segment of our own, which versions of Pillow before 11 do not write
+        packet = _XMP + metadata.pop("xmp")
+        metadata["extra"] = b"\xff\xe1" + (len(packet) + 2).to_bytes(2, "big") + packet
     return file_of(picture.to_pil(), "JPEG", metadata, **options)

@@ -8,11 +8,14 @@ from PIL import ExifTags, Image
 
 from refiner.images.damage import DAMAGE
 from refiner.images.orientation import ORIENTATION
+from refiner.images.xmp import safe_xmp
 
 if TYPE_CHECKING:
     from refiner.images.formats import Format
 
-_CARRIED = ("icc_profile", "dpi")  # not XMP: it may turn the picture again, and hold thumbnails
+_CARRIED = ("icc_profile", "dpi")
+XMP_CUT = "xmp_cut"  # key of a note that XMP data was not kept whole
+_XMP_TAG = 700  # of TIFF
 # Tags that describe how a TIFF file is stored, not the picture: they would be wrong in another file.
 _STRUCTURE = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
@@ -22,7 +25,7 @@ _STRUCTURE = frozenset(
 
 
 def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
-    """EXIF data, color profile, resolution, and how the file is compressed, by the names that Pillow's `save` takes.
+    """EXIF and XMP data, color profile, resolution, compression, by the names that Pillow's `save` takes.
 
     Args:
         image: as opened.
@@ -32,9 +35,26 @@ def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
     exif = _portable_exif(image)
     if exif:
         metadata["exif"] = exif
+    found = _xmp_packet(image)
+    if found:
+        packet, cut = safe_xmp(found)
+        metadata |= {"xmp": packet} if packet else {}
+        metadata |= {XMP_CUT: True} if cut else {}
     if kind.compression is not None:
         metadata |= kind.compression(image)
     return metadata
+
+
+def _xmp_packet(image: Image.Image) -> bytes:
+    """The XMP data of an opened file, which Pillow has in different places."""
+    try:
+        tags = getattr(image, "tag_v2", {})
+        found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or tags.get(_XMP_TAG) or b""
+    except DAMAGE:
+        return b""
+    if isinstance(found, tuple):  # a TIFF's bytes as numbers, from some writers
+        return bytes(value for value in found if isinstance(value, int))
+    return found.encode() if isinstance(found, str) else bytes(found)
 
 
 def _portable_exif(image: Image.Image) -> bytes:

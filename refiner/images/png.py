@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from refiner.images.pillow import file_of
 from refiner.images.planes import DEEP
@@ -25,10 +26,19 @@ _UP = 2  # the filter that stores each row as its difference from the one above,
 def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -> bytes:
     """Without loss."""
     if picture.depth < DEEP:
-        return file_of(picture.to_pil(), "PNG", metadata)
+        return file_of(picture.to_pil(), "PNG", _as_chunks(metadata))
     if picture.mode == "L":
-        return file_of(Image.fromarray(picture.color[..., 0]), "PNG", metadata)  # of mode I;16
-    return _deep_color(picture, metadata)
+        return file_of(Image.fromarray(picture.color[..., 0]), "PNG", _as_chunks(metadata))  # of mode I;16
+    return _deep_color(picture, _as_chunks(metadata))
+
+
+def _as_chunks(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as Pillow takes it for a PNG, where XMP is a text by a certain name."""
+    chunks = dict(metadata)
+    if "xmp" in chunks:
+        chunks["pnginfo"] = PngInfo()
+        chunks["pnginfo"].add_itxt("XML:com.adobe.xmp", chunks.pop("xmp").decode())
+    return chunks
 
 
 def _deep_color(picture: Picture, metadata: Mapping[str, Any]) -> bytes:

@@ -82,6 +82,9 @@ def _add_metadata(tags: Any, metadata: Mapping[str, Any]) -> None:
     if "dpi" in metadata:
         tags[_Tag.XResolution], tags[_Tag.YResolution] = metadata["dpi"]
         tags[_Tag.ResolutionUnit] = _INCHES
+    if "xmp" in metadata:
+        tags.tagtype[_Tag.XMLPacket] = _BYTES
+        tags[_Tag.XMLPacket] = metadata["xmp"]
     if "icc_profile" in metadata:
         tags.tagtype[_Tag.InterColorProfile] = _BYTES
         tags[_Tag.InterColorProfile] = metadata["icc_profile"]

@@ -14,6 +14,7 @@ from refiner.errors import InputError, Option
 from refiner.files import write_atomic
 from refiner.images import formats
 from refiner.images.cmyk import cmyk_to_rgb
+from refiner.images.metadata import XMP_CUT
 from refiner.images.picture import Picture
 from refiner.images.planes import DEEP
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from refiner.images.formats import Format
 
-_METADATA = {"icc_profile": "color profile", "exif": "EXIF data", "dpi": "resolution"}
+_METADATA = {"icc_profile": "color profile", "exif": "EXIF data", "xmp": "XMP data", "dpi": "resolution"}
 _USE_FALLBACK = f"use a name that ends in {formats.FALLBACK.suffix}"
 
 
@@ -89,7 +90,13 @@ def losses_in(picture: Picture, path: Path, quality: int | None = None) -> list[
         lines.append(f"{kind.name} cannot hold CMYK, so the photo was converted to sRGB; a {exact} keeps it.")
     if not kind.lossless or quality is not None:
         lines.append(f"{kind.name} changes known pixels a little too; a {formats.FALLBACK.suffix} keeps them exactly.")
-    lost = [words for key, words in _METADATA.items() if key in picture.metadata and key not in kind.metadata]
+    if XMP_CUT in picture.metadata and "xmp" in kind.metadata:
+        lines.append(
+            "Of the photo's XMP data, rights, creators, captions and ratings are kept; orientation, crops, "
+            "adjustments, thumbnails and history are left out, as they describe the file that was."
+        )
+    fits = _metadata_for(picture, kind)
+    lost = [words for key, words in _METADATA.items() if key in picture.metadata and key not in fits]
     if "icc_profile" in kind.metadata and _loses_gray_profile(picture, kind):
         lost.append("profile of gray")
     if lost:
@@ -146,7 +153,7 @@ def encode(picture: Picture, path: Path, *, quality: int | None = None) -> bytes
 
 def _fitted(picture: Picture, kind: Format) -> tuple[Picture, dict[str, Any]]:
     """The picture in a mode of the format, and what it can hold of the metadata."""
-    metadata = {key: picture.metadata[key] for key in kind.metadata if key in picture.metadata}
+    metadata = _metadata_for(picture, kind)
     if _loses_gray_profile(picture, kind):
         metadata.pop("icc_profile", None)
     if picture.mode.startswith("CMYK") and not kind.has_cmyk:
@@ -154,6 +161,14 @@ def _fitted(picture: Picture, kind: Format) -> tuple[Picture, dict[str, Any]]:
         metadata.pop("icc_profile", None)  # which is for inks
         return Picture(rgb, picture.alpha), metadata
     return picture, metadata
+
+
+def _metadata_for(picture: Picture, kind: Format) -> dict[str, Any]:
+    """What a format can hold of a picture's metadata."""
+    metadata = {key: picture.metadata[key] for key in kind.metadata if key in picture.metadata}
+    if len(metadata.get("xmp", b"")) > kind.max_xmp:
+        del metadata["xmp"]
+    return metadata
 
 
 def _loses_gray_profile(picture: Picture, kind: Format) -> bool:

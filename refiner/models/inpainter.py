@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from torch import Tensor, nn
-
 from refiner.errors import ModelError, Option, RefinerError, first_line
 from refiner.memory import is_out_of_memory
 from refiner.models.features import Features, cast_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import Tensor
 
     from refiner.models.spec import ModelSpec
 
@@ -68,27 +68,6 @@ def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
             "shape: check `multiple` in the model's spec."
         )
     return prediction
-
-
-@contextmanager
-def frozen(model: Inpainter) -> Iterator[None]:
-    """Hold the network still: eval mode and no gradients for its parameters, both restored afterwards."""
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    training = [module for module in model.modules() if module.training]
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for module in training:
-            module.training = False
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        for parameter in learning:
-            parameter.requires_grad_(True)
 
 
 @contextmanager

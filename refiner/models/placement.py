@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from refiner.models.inpainter import Inpainter
 
 
+def carried_parts(model: nn.Module) -> list[tuple[nn.Module, torch.device]]:
+    """The parts of a network that was spread, or of a copy of it, and their devices."""
+    hooks = ((module, hook) for module in model.modules() for hook in module._forward_pre_hooks.values())  # noqa: SLF001
+    return [(module, hook.device) for module, hook in hooks if isinstance(hook, Carry)]
+
+
 @dataclass(frozen=True)
 class _Placement:
     """Where a network was spread to, and the hooks that carry its tensors."""
@@ -63,7 +69,7 @@ def spread(model: Inpainter, devices: Sequence[torch.device]) -> None:
         device = devices[number * len(devices) // len(stages)]
         stage.to(device)
         parts = stage if isinstance(stage, nn.ModuleList) else [stage]
-        hooks += [part.register_forward_pre_hook(_carry_to(device), with_kwargs=True) for part in parts]
+        hooks += [part.register_forward_pre_hook(Carry(device), with_kwargs=True) for part in parts]
     _placements[model] = _Placement(tuple(devices), tuple(hooks))
 
 
@@ -73,10 +79,18 @@ def placed_on(model: Inpainter) -> tuple[torch.device, ...]:
     return () if placement is None else placement.devices
 
 
-def _carry_to(device: torch.device) -> Any:
-    def carry(_: nn.Module, args: Any, kwargs: Any) -> Any:
+@dataclass(frozen=True)
+class Carry:
+    """A hook that carries what a part of a network is given to the part's device.
+
+    Attributes:
+        device: of the part.
+    """
+
+    device: torch.device
+
+    def __call__(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Arguments on the device."""
         # The memory estimate runs without data, and needs none moved.
         travels = tree_map(lambda x: isinstance(x, Tensor) and x.device.type != "meta", (args, kwargs))
-        return tree_map(lambda x, does: x.to(device) if does else x, (args, kwargs), travels)
-
-    return carry
+        return tree_map(lambda x, does: x.to(self.device) if does else x, (args, kwargs), travels)

@@ -14,8 +14,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
 from refiner.errors import ModelError, RefinerError, first_line
 from refiner.models.inpainter import Inpainter
+from refiner.torch_state import default_dtype, own_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +58,11 @@ def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
     Raises:
         ModelError: the name is not known, or its weights cannot be had, read or used.
     """
+    with own_state(), default_dtype(torch.float32), torch.device("cpu"):
+        return _found(name, weights)
+
+
+def _found(name: str, weights: Path | None) -> Inpainter:
     entry = _entry(name)
     if entry is not None:
         return _made(_loaded(entry), name, weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -15,11 +15,15 @@ from refiner.engine.refine import refine
 from refiner.errors import RefinerError, first_line
 from refiner.frozen import FrozenGradients, Survey, saved_bytes
 from refiner.models.features import cast_features, feature_names, lr_factors
-from refiner.models.inpainter import Inpainter, frozen
+from refiner.models.private import private
 from refiner.models.spec import ModelSpec
 from refiner.settings import Settings
 from refiner.testing.spelling import HasWhole, misplaced_names
 from refiner.testing.subject import Subject
+from refiner.torch_state import own_state
+
+if TYPE_CHECKING:
+    from refiner.models.inpainter import Inpainter
 
 Status = Literal["ok", "failed", "note"]
 
@@ -76,10 +80,10 @@ def check(model: Inpainter) -> Report:
         What holds and what does not. Later checks are left out where they need what an earlier one found missing.
     """
     findings: list[Finding] = []
-    with torch.no_grad(), frozen(model):
+    with own_state(Subject(model).device), private(model) as held:
         for name, run, needed in _CHECKS:
             try:
-                status, message = run(Subject(model))
+                status, message = run(Subject(held))
             except Exception as error:  # noqa: BLE001  any network may fail in any way; that is what is asked here
                 status, message = "failed", _reason(error)
             findings.append(Finding(name, status, message))

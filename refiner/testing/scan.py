@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,11 +17,15 @@ from refiner.engine.padding import size_of
 from refiner.errors import InputError
 from refiner.frozen import FrozenGradients, saved_bytes
 from refiner.models.features import cast_features
-from refiner.models.inpainter import Inpainter, frozen
+from refiner.models.private import private
 from refiner.models.split import SequentialInpainter
 from refiner.settings import Settings
 from refiner.testing.spelling import HasSequence
 from refiner.testing.subject import Subject
+from refiner.torch_state import own_state
+
+if TYPE_CHECKING:
+    from refiner.models.inpainter import Inpainter
 
 _STEPS = 15
 
@@ -67,8 +72,9 @@ def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
             f"scan: expected a sequence of layers made by split_sequential, got a {type(model).__name__}; only its "
             "author can cut it."
         )
-    with torch.no_grad(), frozen(model):
-        return [_try_cut(Subject(model.moved_to(at)), steps) for at in range(1, len(model.layers))]
+    with own_state(), private(model) as held:
+        assert isinstance(held, SequentialInpainter)  # noqa: S101  a copy is of its kind
+        return [_try_cut(Subject(held.moved_to(at)), steps) for at in range(1, len(held.layers))]
 
 
 def _try_cut(subject: Subject, steps: int) -> Cut:

@@ -130,7 +130,7 @@ def test_functions_and_methods_are_seen_as_modules_are() -> None:
 
 
 def test_same_convolutions_are_computed_in_half_precision_too() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 3, (2, 4), padding="same"))
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 6, (2, 4), padding="same"))
     network.requires_grad_(requires_grad=False)
     x = torch.rand(1, 3, 20, 16)
     with FrozenGradients(torch.bfloat16):

@@ -1,0 +1,86 @@
+"""XMP metadata: what speaks of the photo is kept, what describes its file or its editing is not.
+
+An XMP packet is XML. Rights, creators, captions, keywords, places and ratings stay true of a result. Orientation, crops
+and adjustments would be applied to it once more, thumbnails would show what was removed, and histories and identifiers
+belong to the file that was.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_ALL = frozenset[str]()
+# Namespaces and which of their properties are kept; none named for all of them.
+_KEPT: dict[str, tuple[str, frozenset[str]]] = {
+    "http://purl.org/dc/elements/1.1/": (
+        "dc",
+        frozenset({"contributor", "coverage", "creator", "date", "description", "language", "publisher"})
+        | {"rights", "source", "subject", "title", "type"},
+    ),
+    "http://ns.adobe.com/xap/1.0/rights/": ("xmpRights", _ALL),
+    "http://ns.adobe.com/xap/1.0/": ("xmp", frozenset({"Rating", "Label", "CreateDate", "Nickname"})),
+    "http://ns.adobe.com/photoshop/1.0/": (
+        "photoshop",
+        frozenset({"AuthorsPosition", "CaptionWriter", "Category", "City", "Country", "Credit", "DateCreated"})
+        | {"Headline", "Instructions", "Source", "State", "SupplementalCategories", "TransmissionReference", "Urgency"},
+    ),
+    "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": ("Iptc4xmpCore", _ALL),
+    "http://ns.useplus.org/ldf/xmp/1.0/": ("plus", _ALL),
+    "http://creativecommons.org/ns#": ("cc", _ALL),
+}
+_NO_PROPERTIES = (f"{{{_RDF}}}about", _XML_LANG)
+
+
+class Xmp(NamedTuple):
+    """What is kept of a packet: its bytes, empty where that is nothing, and whether something was left out."""
+
+    packet: bytes
+    cut: bool
+
+
+def safe_xmp(packet: bytes) -> Xmp:
+    """A packet with what may go into a result alone.
+
+    Args:
+        packet: as in a file. One that is damaged, or declares a document type, is left out whole.
+    """
+    if b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:  # which can make a small packet expand without end
+        return Xmp(b"", cut=True)
+    try:
+        root = ET.fromstring(packet.decode("utf-8", "ignore").strip("\0\ufeff \n"))  # noqa: S314  without entities
+    except ET.ParseError:
+        return Xmp(b"", cut=True)
+    attributes, children = {}, []
+    cut = False
+    for description in root.iter(f"{{{_RDF}}}Description"):
+        attributes |= {name: value for name, value in description.attrib.items() if _is_kept(name)}
+        children += [child for child in description if _is_kept(child.tag)]
+        cut |= any(not _is_kept(name) for name in description.attrib if name not in _NO_PROPERTIES)
+        cut |= any(not _is_kept(child.tag) for child in description)
+    return Xmp(_packet(attributes, children) if attributes or children else b"", cut)
+
+
+def _packet(attributes: dict[str, str], children: list[ET.Element]) -> bytes:
+    """Properties as a packet."""
+    for uri, (prefix, _) in _KEPT.items():
+        ET.register_namespace(prefix, uri)
+    ET.register_namespace("rdf", _RDF)
+    ET.register_namespace("x", "adobe:ns:meta/")
+    meta = ET.Element("{adobe:ns:meta/}xmpmeta")
+    description = ET.SubElement(ET.SubElement(meta, f"{{{_RDF}}}RDF"), f"{{{_RDF}}}Description", attributes)
+    description.set(f"{{{_RDF}}}about", "")
+    description.extend(children)
+    body = ET.tostring(meta, encoding="unicode")
+    return f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{body}<?xpacket end="w"?>'.encode()
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a property, named `{namespace}name`, goes into a result."""
+    uri, _, local = name.removeprefix("{").partition("}")
+    if uri not in _KEPT:
+        return False
+    names = _KEPT[uri][1]
+    return not names or local in names
