@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from refiner.engine.plan import Plan
-    from refiner.engine.result import Progress, Result
+    from refiner.engine.result import Progress, Result, ScaleResult
     from refiner.images.picture import Picture, PilImage
     from refiner.models.inpainter import Inpainter
 
@@ -42,6 +42,7 @@ def inpaint(
     mask_options: MaskOptions | None = None,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
+    on_scale: Callable[[ScaleResult], object] | None = None,
 ) -> PhotoResult:
     """Remove what the mask covers from a photo.
 
@@ -55,6 +56,7 @@ def inpaint(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. An inpainter that is a module is moved there. Several,
             separated by commas, share the network.
         progress: called after each prediction, see `refine`.
+        on_scale: called with each scale's result, see `refine`.
 
     Returns:
         The photo in its own mode, depth and size, equal to the input outside the hole: `save(path)` writes it,
@@ -70,7 +72,7 @@ def inpaint(
     network = load_model(model) if isinstance(model, str) else model
     for warning in photo.warnings():
         warnings.warn(warning, stacklevel=2)
-    result = photo.inpaint(network, settings, pick_devices(device), progress)
+    result = photo.inpaint(network, settings, pick_devices(device), progress, on_scale=on_scale)
     shrinking = result.shrinking()
     if shrinking is not None:
         warnings.warn(f"{photo.picture.name}: {shrinking}, as pixel_budget {settings.pixel_budget} asks.", stacklevel=2)
@@ -149,6 +151,8 @@ class Photo:
         devices: Sequence[torch.device],
         progress: Callable[[Progress], object] | None = None,
         on_plan: Callable[[Plan], object] | None = None,
+        *,
+        on_scale: Callable[[ScaleResult], object] | None = None,
     ) -> PhotoResult:
         """Fill the hole.
 
@@ -158,6 +162,7 @@ class Photo:
             devices: where to compute.
             progress: see `refine`.
             on_plan: see `refine`.
+            on_scale: see `refine`.
 
         Raises:
             RefinerError: the settings do not go together with the hole, or see `refine`.
@@ -166,7 +171,7 @@ class Photo:
         _place(model, devices)
         image = self.picture.rgb().to(devices[0])
         mask = torch.from_numpy(self.hole.mask)[None, None].to(devices[0])
-        result = refine(model, image, mask, settings, progress, on_plan)
+        result = refine(model, image, mask, settings, progress, on_plan, on_scale=on_scale)
         filled = self.picture.filled(result.image, self.hole.mask, self.hole.weight)
         return PhotoResult(self, filled, result, model, settings)
 

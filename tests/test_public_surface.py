@@ -51,7 +51,7 @@ SURFACE = {
         "model_names": "()",
         "paper_objective": "(target, settings)",
         "preset_names": "()",
-        "refine": "(model, image, mask, settings=None, progress=None, on_plan=None, *, objective=paper_objective)",
+        "refine": "(model, image, mask, settings=None, progress=None, on_plan=None, *, on_scale=None, objective=paper_objective)",
         "split_sequential": "(network, at, **options)",
     },
     refiner.models: {
@@ -75,6 +75,7 @@ SURFACE = {
         "Survey": "class()",
         "current_strip_height": "()",
         "in_strips": "(run, x, *, rows, halo, scale)",
+        "inverse_rfft2": "(spectrum, size, norm=None)",
         "saved_bytes": "(run)",
         "strip_height": "(rows)",
     },

@@ -49,6 +49,7 @@ def refine(
     progress: Callable[[Progress], object] | None = None,
     on_plan: Callable[[Plan], object] | None = None,
     *,
+    on_scale: Callable[[ScaleResult], object] | None = None,
     objective: ObjectiveFactory = paper_objective,
 ) -> Result:
     """Remove what the mask covers and refine the fill at full size.
@@ -64,6 +65,8 @@ def refine(
             result so far.
         on_plan: called with the way the work is cut to fit into memory, before it starts, and again where that
             changes.
+        on_scale: called with each scale's result as soon as it is there, the smallest first. What it, `progress` or
+            `on_plan` raises beside `StopRefinement` ends the work and reaches the caller as it is.
         objective: makes the loss that the features of a window are optimized for; the paper's unless given.
 
     Returns:
@@ -119,6 +122,8 @@ def refine(
                 prediction = match_color(prediction, level, level_hole)
             composite = torch.where(level_hole, prediction.clamp(0, 1), level)
             scales.append(ScaleResult(size_of(level), composite, fill.windows, _seconds_since(start, image.device)))
+            if on_scale is not None:
+                stopped |= _asks_to_stop(on_scale, scales[-1])
         shrunk_from = full_size if size_of(image) != full_size else None
         return Result(composite.to(dtype), tuple(scales), shrunk_from, stopped, planner.plan)
 
@@ -153,11 +158,8 @@ class _Work:
         padded, padded_hole = self._padded(image, hole, "reflect" if self.settings.refine else "symmetric")
         with FrozenGradients(plan.conv_dtype):
             prediction = predict(self.model, encode(self.model, padded, padded_hole), padded)
-        try:
-            self._report(here)
-        except StopRefinement:
-            return _Fill(crop(prediction, image), stopped=True)
-        return _Fill(crop(prediction, image))
+        stopped = self.progress is not None and _asks_to_stop(self.progress, here)
+        return _Fill(crop(prediction, image), stopped=stopped)
 
     def refine_scale(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> _Fill:
         """Refine a scale window by window, so that each agrees with the previous scale's composite."""
@@ -197,9 +199,7 @@ class _Work:
             steps=settings.steps,
             lr=settings.lr or model.spec.learning_rate,
             keep=settings.keep,
-            on_step=None
-            if self.progress is None
-            else lambda step, loss: self._report(replace(here, step=step + 1, loss=loss)),
+            on_step=self._on_step(here),
             conv_dtype=plan.conv_dtype,
             lr_scale=settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale,
         )
@@ -212,9 +212,11 @@ class _Work:
         size = self.model.spec.padded_size(*size_of(image))
         return pad(image, size, padding), pad(hole, size, padding)
 
-    def _report(self, progress: Progress) -> None:
-        if self.progress is not None:
-            self.progress(progress)
+    def _on_step(self, here: Progress) -> Callable[[int, float], object] | None:
+        progress = self.progress
+        if progress is None:
+            return None
+        return lambda step, loss: progress(replace(here, step=step + 1, loss=loss))
 
 
 def _finite(planner: Planner, work: Callable[..., _Fill], image: Tensor, *args: Any) -> _Fill:
@@ -231,6 +233,14 @@ def _finite(planner: Planner, work: Callable[..., _Fill], image: Tensor, *args: 
     if not fill.finite:
         raise ModelError(f"model: its prediction at {size} has NaN or infinity; `refiner check` tells more.")
     return fill
+
+
+def _asks_to_stop(callback: Callable[[Any], object], news: Progress | ScaleResult) -> bool:
+    try:
+        callback(news)
+    except StopRefinement:
+        return True
+    return False
 
 
 def _name(dtype: torch.dtype) -> str:

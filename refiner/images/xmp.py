@@ -53,7 +53,8 @@ def safe_xmp(packet: bytes) -> Xmp:
         root = ET.fromstring(packet.decode("utf-8", "ignore").strip("\0\ufeff \n"))  # noqa: S314  without entities
     except ET.ParseError:
         return Xmp(b"", cut=True)
-    attributes, children = {}, []
+    attributes: dict[str, str] = {}
+    children: list[ET.Element] = []
     cut = False
     for description in root.iter(f"{{{_RDF}}}Description"):
         attributes |= {name: value for name, value in description.attrib.items() if _is_kept(name)}

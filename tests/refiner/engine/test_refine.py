@@ -190,6 +190,30 @@ def test_lama_takes_the_smallest_pictures(tiny) -> None:
     assert refine(tiny, image, mask).image.shape == image.shape
 
 
+def test_scales_are_given_as_they_come(toy, scene) -> None:
+    seen = []
+    result = refine(toy, *scene, QUICK, on_scale=seen.append)
+    assert [scale.size for scale in seen] == [(16, 22), (33, 45), (67, 90)]
+    assert seen == list(result.scales)
+
+
+def test_who_is_given_a_scale_can_stop_or_end_the_work(toy, scene) -> None:
+    def stop(scale):
+        if scale.size == (33, 45):
+            raise StopRefinement
+
+    result = refine(toy, *scene, QUICK, on_scale=stop)
+    assert result.stopped
+    assert [scale.refined for scale in result.scales] == [False, True, False]
+    assert result.image.shape == scene[0].shape
+
+    def fail(scale):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        refine(toy, *scene, QUICK, on_scale=fail)
+
+
 def test_callers_in_inference_mode(toy, scene) -> None:
     with torch.inference_mode():
         image, mask = scene[0].clone(), scene[1].clone()
