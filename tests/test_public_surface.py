@@ -44,7 +44,7 @@ SURFACE = {
         "WindowResult": "fields: window losses kept",
         "inpaint": (
             "(image, mask=None, model='lama-small', *, settings='default', mask_options=None, device='auto', "
-            "progress=None)"
+            "progress=None, on_scale=None)"
         ),
         "load_model": "(name, *, weights=None)",
         "load_preset": "(name_or_path)",
