@@ -1,0 +1,228 @@
+"""What shows that a picture was filled, measured without the real picture: grid, seams, lost octaves, disagreement.
+
+Pictures are (N,3,H,W), floating point in [0,1]; holes (N,1,H,W), bool, at least one pixel each, with known pixels
+beside it. Every measure gives one value for each picture of the batch, and compares the fill with the photo's own known
+pixels around it: the ring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+from torch.nn import functional
+
+from refiner.errors import InputError
+
+OCTAVES = 3
+PERIODS = (2, 4, 8, 16)  # pixels; upsampling layers leave grids at powers of 2
+RING = 24  # width in pixels of what a fill is compared with
+_LEAST = 1e-6  # below it there is nothing to be compared with
+_WEIGHTS = (0.299, 0.587, 0.114)  # of ITU-R BT.601 luma
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How a fill looks beside the photo around it; tensors of one value a picture, (N,).
+
+    Attributes:
+        grid: spread of fine detail over the phases of periods of 2 to 16 px, see `grid`.
+        rim: steps across the hole's edge over those beside it; 1 where nothing shows.
+        octaves: energy of the fill in each octave over that of the ring, the finest first; (N, OCTAVES).
+    """
+
+    grid: Tensor
+    rim: Tensor
+    octaves: Tensor
+
+    @property
+    def sharpness(self) -> Tensor:
+        """The finest octave."""
+        return self.octaves[:, 0]
+
+
+def looks(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Looks:
+    """All measures of a fill.
+
+    Args:
+        picture: with its hole filled.
+        hole: what was filled.
+        region: where to measure; bool, (N,1,H,W); all of the hole where None.
+
+    Raises:
+        InputError: shapes do not fit each other, or there is nothing to measure.
+    """
+    region = hole if region is None else region & hole
+    _check(picture, hole, region)
+    return Looks(grid(picture, region), rim(picture, hole, region), octaves(picture, hole, region))
+
+
+def grid(picture: Tensor, region: Tensor) -> Tensor:
+    """How unevenly fine detail is spread over the phases of a period: (N,), about 0 for nature.
+
+    For each period of 2, 4, 8 and 16 px the mean strength of detail is taken at each phase, along rows and along
+    columns; its standard deviation over the phases, relative to its mean, is large where a network's upsampling left a
+    grid. The largest counts.
+    """
+    _check(picture, region, region)
+    detail = _detail(_luma(picture)).abs() * region
+    found = []
+    for axis in (2, 3):
+        lines, pixels = detail.sum(dim=5 - axis)[:, 0], region.sum(dim=5 - axis)[:, 0].to(detail)  # (N, side)
+        found += [_spread_over_phases(lines, pixels, period) for period in PERIODS]
+    return torch.stack(found).amax(dim=0)
+
+
+def rim(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tensor:
+    """Mean step between neighbors across the hole's edge, over the mean step in the photo beside it: (N,).
+
+    1 where the edge cannot be told from its surroundings; above where it shows; below where the fill fades into it.
+    """
+    region = hole if region is None else region & hole
+    beside = dilated(region, RING // 2) & ~hole
+    found = []
+    for horizontal in (True, False):
+        (one, other), (one_counts, other_counts) = (_neighbors(m, horizontal=horizontal) for m in (hole, region))
+        edges = (one & ~other & one_counts) | (other & ~one & other_counts)
+        known = torch.logical_and(*_neighbors(beside, horizontal=horizontal))
+        found.append((_steps(picture, horizontal=horizontal), edges, known))
+    return _ratio(found)
+
+
+def seams(picture: Tensor, labels: Tensor, hole: Tensor) -> Tensor:
+    """Mean step across the edges between the pieces of a fill, over the mean step in the photo beside it: (N,).
+
+    Args:
+        picture: with its hole filled.
+        labels: pixels of one piece have one value; (N,K,H,W), compared over all K.
+        hole: what was filled.
+
+    Returns:
+        1 where there are no such edges.
+    """
+    found = []
+    ring = dilated(hole, RING) & ~hole
+    for horizontal in (True, False):
+        a, b = _neighbors(labels, horizontal=horizontal)
+        inside = torch.logical_and(*_neighbors(hole, horizontal=horizontal))
+        known = torch.logical_and(*_neighbors(ring, horizontal=horizontal))
+        edges = (a != b).any(dim=1, keepdim=True) & inside
+        found.append((_steps(picture, horizontal=horizontal), edges, known))
+    return _ratio(found)
+
+
+def octaves(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tensor:
+    """Strength of each octave of a Laplacian pyramid in the fill, over that in the ring: (N, OCTAVES).
+
+    The finest is first: it has sharpness and grain, the next texture and small structure. 1 is like the photo around.
+    """
+    region = hole if region is None else region & hole
+    ring = dilated(region, RING) & ~hole
+    luma = _luma(picture)
+    ratios = []
+    for _ in range(OCTAVES):
+        smaller = functional.avg_pool2d(gaussian_blur2d(luma, (5, 5), (1.0, 1.0)), 2, ceil_mode=True)
+        band = (luma - _enlarged(smaller, luma)).abs()
+        # A pixel from the edge, the band would mix fill and photo.
+        ratios.append(_mean(band, _inner(region, hole)) / _mean(band, _outer(ring, hole)).clamp(min=_LEAST))
+        luma = smaller
+        region, ring, hole = (
+            functional.max_pool2d(mask.to(luma), 2, ceil_mode=True) > 0 for mask in (region, ring, hole)
+        )
+        ring &= ~hole
+    return torch.stack(ratios, dim=1)
+
+
+def agreement(halved: Tensor, guide: Tensor, region: Tensor) -> Tensor:
+    """Mean absolute difference between a halved fill and its guide where `region` says: (N,).
+
+    Args:
+        halved: the fill at the guide's size.
+        guide: the previous scale; (N,3,h,w).
+        region: (N,1,h,w), bool.
+    """
+    _check(halved, region, region)
+    return _mean((halved - guide).abs().mean(dim=1, keepdim=True), region)
+
+
+def dilated(mask: Tensor, pixels: int) -> Tensor:
+    """A mask grown by a square of so many pixels to each side."""
+    grown = mask.float()
+    for size in ((2 * pixels + 1, 1), (1, 2 * pixels + 1)):
+        grown = functional.max_pool2d(grown, size, stride=1, padding=(size[0] // 2, size[1] // 2))
+    return grown > 0
+
+
+def _spread_over_phases(lines: Tensor, pixels: Tensor, period: int) -> Tensor:
+    """Standard deviation over mean of what lines have a pixel, taken by phase: (N,)."""
+    padding = -lines.shape[1] % period
+    sums, counts = (
+        functional.pad(values, (0, padding)).unflatten(1, (-1, period)).sum(dim=1) for values in (lines, pixels)
+    )
+    means = sums / counts.clamp(min=1)
+    there = counts > 0
+    mean = (means * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+    variance = ((means - mean[:, None]).square() * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+    return variance.sqrt() / mean.clamp(min=_LEAST)
+
+
+def _ratio(found: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Mean over marked pairs, over the mean of those known; 1 where no pair is marked."""
+
+    def mean(index: int) -> tuple[Tensor, Tensor]:
+        total = torch.stack([(each[0] * each[index]).flatten(1).sum(dim=1) for each in found]).sum(dim=0)
+        count = torch.stack([each[index].flatten(1).sum(dim=1) for each in found]).sum(dim=0)
+        return total / count.clamp(min=1), count
+
+    (at_edges, edges), (beside, known) = mean(1), mean(2)
+    there = (edges > 0) & (known > 0)
+    return torch.where(there, at_edges / beside.clamp(min=_LEAST), 1.0)
+
+
+def _steps(picture: Tensor, *, horizontal: bool) -> Tensor:
+    a, b = _neighbors(picture, horizontal=horizontal)
+    return (a - b).abs().mean(dim=1, keepdim=True)
+
+
+def _neighbors(x: Tensor, *, horizontal: bool) -> tuple[Tensor, Tensor]:
+    return (x[..., :-1], x[..., 1:]) if horizontal else (x[..., :-1, :], x[..., 1:, :])
+
+
+def _luma(picture: Tensor) -> Tensor:
+    return (picture * picture.new_tensor(_WEIGHTS).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def _detail(luma: Tensor) -> Tensor:
+    """What neighbors do not tell of a pixel."""
+    padded = functional.pad(luma, (1, 1, 1, 1), mode="replicate")
+    around = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:] + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
+    return luma - around / 4
+
+
+def _enlarged(smaller: Tensor, like: Tensor) -> Tensor:
+    return functional.interpolate(smaller, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _inner(region: Tensor, hole: Tensor) -> Tensor:
+    """Of a region of the hole, what is not at the hole's edge; all of it where that is nothing."""
+    inner = region & ~dilated(~hole, 2)
+    return torch.where(inner.flatten(1).any(dim=1)[:, None, None, None], inner, region)
+
+
+def _outer(ring: Tensor, hole: Tensor) -> Tensor:
+    outer = ring & ~dilated(hole, 2)
+    return torch.where(outer.flatten(1).any(dim=1)[:, None, None, None], outer, ring)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).flatten(1).sum(dim=1) / where.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def _check(picture: Tensor, hole: Tensor, region: Tensor) -> None:
+    expected = (picture.shape[0], 1, *picture.shape[2:])
+    if hole.shape != expected or region.shape != expected:
+        raise InputError(f"measures: expected masks of shape {expected} to fit the picture, got {tuple(hole.shape)}.")
+    if not region.flatten(1).any(dim=1).all():
+        raise InputError("measures: nothing is marked; expected at least one pixel in each picture.")

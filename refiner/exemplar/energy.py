@@ -1,0 +1,145 @@
+"""What it costs to copy pixels at certain shifts: what shows at the hole's rim and at seams between copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.nn import functional
+
+FORBIDDEN = 50.0  # cost of copying what may not be copied, above all else together
+_RIM_WEIGHT = 24.0
+_RIM_REACH = 2  # pixels beyond the rim at which a copy, continued, is compared with the photo
+_RIM_SIGMA = 1.2
+_UNKNOWN = 0.06  # squared difference where the continuation is not known
+_SEAM = 0.002  # of any seam, whatever it joins
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Colors that a fill should have.
+
+    Attributes:
+        colors: (3,H,W).
+        weight: of the squared difference at each pixel; (H,W).
+        photo: the photo, smoothed as far as the colors are; (3,H,W).
+    """
+
+    colors: Tensor
+    weight: Tensor
+    photo: Tensor
+
+
+class Energy:
+    """The cost of shifts at the nodes, some or all pixels of a hole.
+
+    Args:
+        image: (3,H,W).
+        hole: (H,W), bool.
+        source: what may be copied; (H,W), bool.
+        nodes: pixels of the hole whose shifts are looked for; (H,W), bool.
+        guide: colors to keep to.
+
+    Attributes:
+        nodes: their rows and columns, (n,2).
+        edges: pairs of nodes that are neighbors; two tensors (m,) of indices.
+    """
+
+    def __init__(self, image: Tensor, hole: Tensor, source: Tensor, nodes: Tensor, guide: Guide | None = None) -> None:
+        self._size = height, width = hole.shape
+        self._source = source.flatten()
+        self._look = _look(image, ~hole)
+        self._colors = self._look[:, :3]
+        self.nodes = nodes.nonzero()
+        index = torch.full((height, width), -1)
+        index[nodes] = torch.arange(len(self.nodes))
+        self.edges = self._pairs(index)
+        ring = _dilated(nodes, _RIM_REACH) & ~hole
+        self._ring = ring.nonzero()
+        self._ring_at = self._ring[:, 0] * width + self._ring[:, 1]
+        self._rim = self._rim_weights(ring)
+        self._guide: tuple[Tensor, Tensor, Tensor] | None = None
+        if guide is not None:
+            photo = guide.photo.flatten(1).T.contiguous()
+            self._guide = photo, guide.colors[:, nodes].T.contiguous(), guide.weight[nodes]
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return len(self.nodes)
+
+    def single(self, shift: Tensor) -> Tensor:
+        """The cost of one shift (2,) at each node, without seams: (n,)."""
+        at, allowed = self._sources(self.nodes, shift)
+        ring_at, ring_allowed = self._sources(self._ring, shift)
+        error = (self._colors[ring_at] - self._colors[self._ring_at]).square().sum(dim=1)
+        error = torch.where(ring_allowed, error, _UNKNOWN)
+        cost = torch.where(allowed, 0.0, FORBIDDEN) + _RIM_WEIGHT * torch.from_numpy(self._rim @ error.numpy())
+        if self._guide is not None:
+            photo, colors, weight = self._guide
+            cost += weight * (photo[at] - colors).square().sum(dim=1)
+        return cost
+
+    def seams(self, edges: tuple[Tensor, Tensor], shifts: tuple[Tensor, Tensor]) -> Tensor:
+        """How far copies differ at both ends of edges (m,), whose ends have these shifts (m,2); (m,)."""
+        costs = torch.zeros(len(edges[0]))
+        differ = (shifts[0] != shifts[1]).any(dim=1).nonzero()[:, 0]
+        if len(differ):
+            one, other = shifts[0][differ], shifts[1][differ]
+            costs[differ] = _SEAM
+            for end in edges:
+                at = self.nodes[end[differ]]
+                looks = [self._look[self._sources(at, shift)[0]] for shift in (one, other)]
+                costs[differ] += (looks[0] - looks[1]).square().sum(dim=1)
+        return costs
+
+    def _sources(self, places: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Flat indices of what places copy, and whether they may."""
+        height, width = self._size
+        y, x = (places + shift).unbind(dim=1)
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+        return at, inside & self._source[at]
+
+    def _pairs(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        ends = []
+        for one, other in ((index[:, :-1], index[:, 1:]), (index[:-1], index[1:])):
+            both = (one >= 0) & (other >= 0)
+            ends.append(torch.stack([one[both], other[both]]))
+        first, second = torch.cat(ends, dim=1)
+        return first, second
+
+    def _rim_weights(self, ring: Tensor) -> csr_matrix:
+        """How much each pixel of the ring counts for each node: (nodes, ring), a Gaussian of their distance."""
+        height, width = self._size
+        index = torch.full((height, width), -1)
+        index[ring] = torch.arange(len(self._ring))
+        reach = torch.arange(-_RIM_REACH, _RIM_REACH + 1)
+        line = torch.exp(-(reach.float() ** 2) / (2 * _RIM_SIGMA**2))
+        line /= line.sum()
+        rows, columns, values = [], [], []
+        for dy, at_y in zip(reach, line, strict=True):
+            for dx, at_x in zip(reach, line, strict=True):
+                y, x = self.nodes[:, 0] + dy, self.nodes[:, 1] + dx
+                inside = ((y >= 0) & (y < height) & (x >= 0) & (x < width)).nonzero()[:, 0]
+                beyond = index[y[inside], x[inside]]
+                there = beyond >= 0
+                rows.append(inside[there])
+                columns.append(beyond[there])
+                values.append((at_y * at_x).expand(int(there.sum())))
+        place = torch.cat(rows).numpy(), torch.cat(columns).numpy()
+        return csr_matrix((torch.cat(values).numpy(), place), shape=(len(self.nodes), len(self._ring)))
+
+
+def _look(image: Tensor, known: Tensor) -> Tensor:
+    """What copies are compared by: colors and their steps to the next pixel; (H*W,9)."""
+    right, down = torch.zeros_like(image), torch.zeros_like(image)
+    right[:, :, :-1] = (image[:, :, 1:] - image[:, :, :-1]) * (known[:, 1:] & known[:, :-1])
+    down[:, :-1] = (image[:, 1:] - image[:, :-1]) * (known[1:] & known[:-1])
+    return torch.cat([image, right, down]).flatten(1).T.contiguous()
+
+
+def _dilated(mask: Tensor, pixels: int) -> Tensor:
+    grown = functional.max_pool2d(mask[None, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
+    return grown[0, 0] > 0

@@ -1,0 +1,97 @@
+"""At which offsets a photo repeats itself.
+
+Source: He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 2012.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_PATCH = 8  # pixels
+_DIMENSIONS = 24  # of a patch's principal components that are compared
+_SAMPLE = 4000  # patches that the components are found from
+_QUERIES = 6000  # patches that look for another like them
+_CHUNK = 512  # of them at once: bounds memory
+_NEAREST = 15  # the photo's longer side over this is the shortest offset; nearer, a smooth picture is like itself
+_PEAK = 9  # pixels between peaks of the histogram
+_SIGMA = 2**0.5  # of its smoothing, in pixels
+
+
+def dominant_offsets(image: Tensor, hole: Tensor, source: Tensor, count: int, seed: int) -> Tensor:
+    """The offsets at which known patches around the hole most often find the one most like them.
+
+    Args:
+        image: (3,H,W).
+        hole: (H,W), bool.
+        source: what may be copied, (H,W), bool.
+        count: most offsets.
+        seed: of the patches that are asked.
+
+    Returns:
+        (K,2), rows and columns, the most frequent first; K may be 0 in a picture with hardly any known patch.
+    """
+    height, width = hole.shape
+    if min(height, width) < _PATCH:
+        return torch.zeros(0, 2, dtype=torch.long)
+    whole = functional.unfold((~source)[None, None].to(image), _PATCH)[0].sum(dim=0) == 0
+    places = whole.nonzero()[:, 0]
+    if len(places) < 2 * _DIMENSIONS:
+        return torch.zeros(0, 2, dtype=torch.long)
+    random = torch.Generator().manual_seed(seed)
+    patches = _components(functional.unfold(image[None], _PATCH)[0].T[places], random)
+    columns = width - _PATCH + 1
+    at = torch.stack([places // columns, places % columns], dim=1)
+    asked = _near_hole(at, hole)
+    asked = asked[torch.randperm(len(asked), generator=random)[:_QUERIES]]
+    found = _most_alike(patches, at, asked, max(height, width) / _NEAREST)
+    return _peaks(at[found[1]] - at[found[0]], (height, width), count)
+
+
+def _components(patches: Tensor, random: torch.Generator) -> Tensor:
+    """Patches in their principal components."""
+    patches = patches - patches.mean(dim=0)
+    sample = patches[torch.randperm(len(patches), generator=random)[:_SAMPLE]]
+    return patches @ torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -_DIMENSIONS:]
+
+
+def _near_hole(at: Tensor, hole: Tensor) -> Tensor:
+    """Which patches lie no farther from the hole's box than its longer side; all where none does."""
+    y, x = hole.nonzero().T
+    reach = max(int(y.max() - y.min()), int(x.max() - x.min()))
+    low = torch.stack([y.min(), x.min()]) - reach
+    high = torch.stack([y.max(), x.max()]) + reach
+    near = ((at > low) & (at < high)).all(dim=1).nonzero()[:, 0]
+    return near if len(near) else torch.arange(len(at))
+
+
+def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, nearest: float) -> tuple[Tensor, Tensor]:
+    """Of each patch asked, the one most like it that is not too near: pairs of indices, where there is one."""
+    squares, places = patches.square().sum(dim=1), at.to(patches)
+    here, there = [], []
+    for chunk in asked.split(_CHUNK):
+        distance = torch.addmm(squares[None], patches[chunk], patches.T, alpha=-2)
+        away = (places[chunk][:, None] - places).square().sum(dim=2)
+        distance[away < nearest**2] = torch.inf
+        least, index = distance.min(dim=1)
+        has = least < torch.inf
+        here.append(chunk[has])
+        there.append(index[has])
+    return torch.cat(here), torch.cat(there)
+
+
+def _peaks(offsets: Tensor, size: tuple[int, int], count: int) -> Tensor:
+    """The highest peaks of the offsets' smoothed histogram, in which an offset and its opposite are one."""
+    height, width = size
+    votes = torch.zeros(2 * height + 1, 2 * width + 1)
+    index = offsets[:, 0] + height, offsets[:, 1] + width
+    votes.index_put_(index, torch.ones(len(offsets)), accumulate=True)
+    votes = votes + votes.flip(0, 1)
+    line = torch.exp(-(torch.arange(-(_PEAK // 2), _PEAK // 2 + 1).float() ** 2) / (2 * _SIGMA**2))
+    kernel = (line[:, None] * line)[None, None] / line.sum() ** 2
+    smooth = functional.conv2d(votes[None, None], kernel, padding=_PEAK // 2)
+    highest = functional.max_pool2d(smooth, _PEAK, stride=1, padding=_PEAK // 2) == smooth
+    peaks = (smooth * highest)[0, 0].flatten()
+    top = peaks.topk(min(count, int((peaks > 0).sum()))).indices
+    return torch.stack([top // (2 * width + 1) - height, top % (2 * width + 1) - width], dim=1)

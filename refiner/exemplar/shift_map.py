@@ -1,0 +1,207 @@
+"""Shift maps: chosen at the smallest level, doubled from level to level and mended where pieces meet.
+
+A shift map is (2,H,W): how many rows and columns away from each pixel of the hole what it copies lies. Elsewhere it is
+0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional
+
+from refiner.exemplar.energy import FORBIDDEN, Energy
+from refiner.exemplar.expansion import Labeling, expand
+from refiner.exemplar.offsets import dominant_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from refiner.exemplar.energy import Guide
+
+_OFFSETS = 60
+_SWEEPS = 2
+_LEAST_GAIN = 1e-4  # of a sweep
+_BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
+_RIM = 2
+_STRAY = 10.0  # cost of a shift that no offset offers
+_SPREADS = 8  # times that a shift is taken from a neighbor
+
+
+def choose_shifts(
+    image: Tensor,
+    hole: Tensor,
+    source: Tensor,
+    guide: Guide | None,
+    seed: int,
+    on_step: Callable[[int, int], object],
+) -> Tensor:
+    """The shift map of the smallest level, by expansion moves over the photo's dominant offsets.
+
+    Args:
+        image: (3,H,W).
+        hole: (H,W), bool.
+        source: what may be copied, at least one pixel; (H,W), bool.
+        guide: colors to keep to.
+        seed: of what is drawn at random.
+        on_step: called before each move, with its number from 1 and how many there will be at most.
+    """
+    offsets = dominant_offsets(image, hole, source, _OFFSETS, seed)
+    energy = Energy(image, hole, source, hole, guide)
+    labeling = Labeling(nearest_source(source, energy.nodes), torch.full((len(energy),), _STRAY))
+    if len(offsets):
+        costs = torch.stack([energy.single(offset) for offset in offsets], dim=1)
+        least, best = costs.min(dim=1)
+        possible = least < FORBIDDEN
+        labeling.shifts[possible] = offsets[best[possible]]
+        labeling.costs[possible] = least[possible]
+    anywhere = torch.ones(len(energy), dtype=torch.bool)
+    for sweep in range(_SWEEPS):
+        gain = 0.0
+        order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed + sweep)).tolist()
+        for step, k in enumerate(order, start=1):
+            on_step(sweep * len(order) + step, _SWEEPS * len(order))
+            gain += expand(energy, labeling, offsets[k], costs[:, k], anywhere)
+        if gain < _LEAST_GAIN:
+            break
+    return _map_of(labeling.shifts, hole)
+
+
+def double_shifts(shifts: Tensor, hole: Tensor, source: Tensor) -> Tensor:
+    """A shift map at twice the size: every pixel copies what it did, in more pixels.
+
+    Args:
+        shifts: (2,h,w).
+        hole: of the larger level; (H,W), bool. Lies within the smaller one's.
+        source: what may be copied there, (H,W), bool.
+    """
+    doubled = functional.interpolate(shifts[None].double() * 2, size=hole.shape, mode="nearest")[0].long()
+    for spread in range(_SPREADS):
+        astray = _astray(doubled, hole, source)
+        if not astray.any():
+            break
+        neighbor = torch.roll(doubled, 1 if spread % 4 < 2 else -1, 1 + spread % 2)  # noqa: PLR2004  above, left, below, right
+        doubled = torch.where(astray, neighbor, doubled)
+    astray = _astray(doubled, hole, source)
+    if astray.any():
+        doubled[:, astray] = nearest_source(source, astray.nonzero()).T
+    return torch.where(hole, doubled, 0)
+
+
+def mend_shifts(shifts: Tensor, image: Tensor, hole: Tensor, source: Tensor, on_step: Callable[[], object]) -> Tensor:
+    """Move whole pieces by a pixel where that fits better, and the edges between pieces to where they show least.
+
+    Args:
+        shifts: (2,H,W).
+        image: (3,H,W).
+        hole: (H,W), bool.
+        source: (H,W), bool.
+        on_step: called before each piece.
+    """
+    near_edges = _dilated(_piece_edges(shifts, hole), _BAND) & hole
+    nodes = _dilated(near_edges | (_dilated(~hole, _RIM) & hole), 1) & hole
+    if not nodes.any():
+        return shifts
+    energy = Energy(image, hole, source, nodes)
+    mine = shifts[:, nodes].T.contiguous()
+    pieces, piece_of = torch.unique(mine, dim=0, return_inverse=True)
+    costs = torch.empty(len(energy))
+    labeling = Labeling(mine, costs)
+    mended = shifts.clone()
+    for k, piece in enumerate(pieces):
+        on_step()
+        members = piece_of == k
+        better, its_costs = _nudged(energy, labeling, piece, members)
+        labeling.costs[members] = its_costs[members]
+        if not torch.equal(better, piece):
+            whole_piece = (shifts == piece[:, None, None]).all(dim=0) & hole
+            if _astray(torch.where(whole_piece, better[:, None, None], shifts), whole_piece, source).any():
+                labeling.costs[members] = energy.single(piece)[members]
+                continue
+            labeling.shifts[members] = better
+            mended[:, whole_piece] = better[:, None]
+            pieces[k] = better
+    movable = near_edges[nodes]
+    for piece in pieces:
+        on_step()
+        members = (labeling.shifts == piece).all(dim=1)
+        if members.any() and not members.all():
+            nearby = _near(energy.nodes, members, hole.shape)
+            expand(energy, labeling, piece, energy.single(piece), nearby & movable & ~members)
+    mended[:, nodes] = labeling.shifts.T
+    return mended
+
+
+def nearest_source(source: Tensor, places: Tensor) -> Tensor:
+    """Shifts from places (n,2) to the nearest pixel that may be copied."""
+    found = distance_transform_edt(~source.numpy(), return_distances=False, return_indices=True)
+    y, x = places.T
+    nearest: Tensor = torch.from_numpy(found).long()[:, y, x].T - places
+    return nearest
+
+
+def _nudged(energy: Energy, labeling: Labeling, piece: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """The shift within a pixel of a piece's that fits its surroundings best, and what it costs at each node."""
+    one, other = energy.edges
+    across = (members[one] != members[other]).nonzero()[:, 0]
+    edges = one[across], other[across]
+    shifts = labeling.shifts[edges[0]], labeling.shifts[edges[1]]
+    first = members[edges[0], None]
+    best: tuple[float, Tensor, Tensor] | None = None
+    for dy in (0, -1, 1):
+        for dx in (0, -1, 1):
+            shift = piece + torch.tensor([dy, dx])
+            costs = energy.single(shift)
+            ends = torch.where(first, shift, shifts[0]), torch.where(first, shifts[1], shift)
+            total = float(costs[members].sum() + energy.seams(edges, ends).sum())
+            if best is None or total < best[0] - _LEAST_GAIN:
+                best = total, shift, costs
+    assert best is not None  # noqa: S101  nine were tried
+    return best[1], best[2]
+
+
+def _near(nodes: Tensor, members: Tensor, size: torch.Size) -> Tensor:
+    """Which nodes lie within the band around some of them."""
+    own = nodes[members]
+    top, left = (own.amin(dim=0) - _BAND).clamp(min=0).tolist()
+    bottom, right = (own.amax(dim=0) + _BAND + 1).tolist()
+    box = torch.zeros(min(bottom, size[0]) - top, min(right, size[1]) - left, dtype=torch.bool)
+    box[own[:, 0] - top, own[:, 1] - left] = True
+    box = _dilated(box, _BAND)
+    y, x = nodes[:, 0] - top, nodes[:, 1] - left
+    inside = (y >= 0) & (y < box.shape[0]) & (x >= 0) & (x < box.shape[1])
+    return inside & box[y.clamp(0, box.shape[0] - 1), x.clamp(0, box.shape[1] - 1)]
+
+
+def _piece_edges(shifts: Tensor, hole: Tensor) -> Tensor:
+    """Pixels of the hole with a neighbor there that has another shift."""
+    edges = torch.zeros_like(hole)
+    down = (shifts[:, 1:] != shifts[:, :-1]).any(dim=0) & hole[1:] & hole[:-1]
+    right = (shifts[:, :, 1:] != shifts[:, :, :-1]).any(dim=0) & hole[:, 1:] & hole[:, :-1]
+    edges[1:] |= down
+    edges[:-1] |= down
+    edges[:, 1:] |= right
+    edges[:, :-1] |= right
+    return edges
+
+
+def _astray(shifts: Tensor, hole: Tensor, source: Tensor) -> Tensor:
+    """Pixels of the hole that would copy what may not be copied."""
+    height, width = hole.shape
+    y, x = torch.arange(height)[:, None] + shifts[0], torch.arange(width) + shifts[1]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return hole & ~(inside & source[y.clamp(0, height - 1), x.clamp(0, width - 1)])
+
+
+def _map_of(shifts: Tensor, hole: Tensor) -> Tensor:
+    spread = torch.zeros(2, *hole.shape, dtype=torch.long)
+    spread[:, hole] = shifts.T
+    return spread
+
+
+def _dilated(mask: Tensor, pixels: int) -> Tensor:
+    grown = functional.max_pool2d(mask[None, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
+    return grown[0, 0] > 0
