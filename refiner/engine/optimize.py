@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from refiner.engine.capture import Update, recorder_for
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients
 from refiner.models.features import lr_factors
@@ -106,30 +107,35 @@ def descend(
     groups = _parameter_groups(leaves, lr_factors(features, lr_scale or {}), lr)
     if not groups:
         raise ModelError("model: front gave no floating-point tensor to optimize; expected features, not all frozen.")
-    adam = torch.optim.Adam(groups, lr=lr)
     tuned = [leaf for group in groups for leaf in group["params"]]
-
+    recorder = recorder_for(tuned[0].device, steps)
+    adam = torch.optim.Adam(groups, lr=lr, **(recorder.adam if recorder is not None else {}))
     rear_mode, objective_mode = FrozenGradients(conv_dtype), FrozenGradients()
-    kept_prediction = kept_loss = kept = None
-    losses: list[Tensor] = []
-    stopped = False
-    for step in range(steps):
+
+    def forward() -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             with rear_mode:
                 prediction = rear(tree_unflatten(leaves, structure))
             with objective_mode:
-                loss = objective(prediction)
-        now = loss.detach()
+                return prediction, objective(prediction)
+
+    update = Update(forward, lambda loss: _update(adam, tuned, loss), recorder)
+    kept_prediction = kept_loss = kept = None
+    losses: list[Tensor] = []
+    stopped = False
+    for step in range(steps):
+        prediction, now = update.predict()
         losses.append(now.mean())
 
         if kept_prediction is None or kept_loss is None or kept is None or keep == "last":
             # A copy: a rear half may hand on a feature itself, which Adam writes to.
-            kept_prediction, kept_loss = prediction.detach().clone(), now
+            kept_prediction, kept_loss = prediction.clone(), now.clone()
             kept = torch.full((), step, device=now.device)
         else:
             better = now < kept_loss
-            kept_prediction = torch.where(better[:, None, None, None], prediction.detach(), kept_prediction)
+            kept_prediction = torch.where(better[:, None, None, None], prediction, kept_prediction)
             kept_loss, kept = torch.where(better, now, kept_loss), torch.where(better.any(), step, kept)
+        del prediction, now  # frees them before the next ones are made
         if on_step is not None:
             try:
                 on_step(step, losses[-1].item())
@@ -137,8 +143,7 @@ def descend(
                 stopped = True
                 break
         if step < steps - 1:
-            _update(adam, tuned, loss)
-        del prediction, loss  # frees the graph before the next one is built
+            update.step()
 
     assert kept_prediction is not None and kept is not None  # noqa: S101, PT018  steps is at least 1
     return Trajectory(kept_prediction, losses, kept, stopped)
@@ -160,4 +165,7 @@ def _update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
     gradients = torch.autograd.grad(loss, tuned, torch.ones_like(loss), allow_unused=True)
     for leaf, gradient in zip(tuned, gradients, strict=True):
         leaf.grad = gradient
+        if gradient is not None and gradient.stride() != leaf.stride():
+            # PyTorch's fused Adam takes for granted that both lie alike in memory, and is silently wrong where not.
+            leaf.grad = torch.empty_like(leaf).copy_(gradient)
     adam.step()
