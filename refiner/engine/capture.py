@@ -10,6 +10,8 @@ A recording reads and writes the very tensors it was made with, so each window h
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -18,7 +20,7 @@ import torch
 from refiner.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -48,9 +50,22 @@ class Recorder(Protocol):
         ...
 
 
+_allowed = ContextVar("allowed", default=True)
+
+
+@contextmanager
+def no_recording() -> Iterator[None]:
+    """Run every update as it is in this context, to compare with."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
 def recorder_for(device: torch.device, steps: int) -> Recorder | None:
-    """What records updates on a device; None where it cannot, or where there are too few."""
-    return CudaRecorder() if device.type == "cuda" and steps >= _MIN_STEPS else None
+    """What records updates on a device; None where it cannot or is not to, or where there are too few."""
+    return CudaRecorder() if device.type == "cuda" and steps >= _MIN_STEPS and _allowed.get() else None
 
 
 class CudaRecorder:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from refiner import Settings, StopRefinement, refine
 from refiner.engine import optimize
-from refiner.engine.capture import CudaRecorder, Update, recorder_for
+from refiner.engine.capture import CudaRecorder, Update, no_recording, recorder_for
 from refiner.frozen import functions
 from refiner.frozen.bits import pack_by_arithmetic, unpack_by_arithmetic
 from refiner.models.placement import Carry
@@ -223,6 +223,8 @@ def test_nothing_is_kept_of_an_update_that_was_made() -> None:
 def test_where_updates_are_recorded() -> None:
     assert isinstance(recorder_for(torch.device("cuda"), 15), CudaRecorder)
     assert recorder_for(torch.device("cuda"), 3) is None
+    with no_recording():
+        assert recorder_for(torch.device("cuda"), 15) is None
     for name in ("cpu", "mps", "meta"):
         assert recorder_for(torch.device(name), 15) is None
 
