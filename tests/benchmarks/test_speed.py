@@ -17,8 +17,8 @@ def test_each_case_gives_its_rows(case, rows, tmp_path) -> None:
     done = CliRunner().invoke(
         main,
         ["--sizes", "128x96", "--cases", case, "--methods", "frozen,autograd", "--precisions", "float32",
-         "--steps", "4", "--windows", "off", "--repeats", "1", "--model", str(GOLDEN), "--device", "cpu", "--keep-freed",
-         "--json", str(path)],
+         "--steps", "4", "--windows", "off", "--repeats", "1", "--model", str(GOLDEN), "--device", "cpu",
+         "--keep-freed", "--json", str(path)],
         catch_exceptions=False,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
