@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN, Toy
 from torch import Tensor, nn
 
-from refiner import ModelError, ModelSpec, Settings, StopRefinement, load_model, refine
+from refiner import ModelError, ModelSpec, Settings, StopRefinement, inpaint, load_model, refine
 from refiner.errors import RefinerWarning
 from refiner.testing import check
 from refiner.torch_state import default_dtype, own_state
@@ -139,6 +140,14 @@ def test_the_callers_state_does_not_matter(caller) -> None:
     assert torch.equal(found.image, expected.image)
     assert found.scales[-1].losses == expected.scales[-1].losses
     assert not found.image.is_inference(), "autograd can go on from it"
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_photo_can_be_inpainted_in_any_state(caller, photo_files) -> None:
+    expected = np.asarray(inpaint(*photo_files, model=str(GOLDEN), settings=QUICK, device="cpu"))
+    with CALLERS[caller]():
+        found = np.asarray(inpaint(*photo_files, model=str(GOLDEN), settings=QUICK, device="cpu"))
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -120,22 +120,14 @@ def descend(
                 return prediction, objective(prediction)
 
     update = Update(forward, lambda loss: _update(adam, tuned, loss), recorder)
-    kept_prediction = kept_loss = kept = None
+    kept = _Kept(keep)
     losses: list[Tensor] = []
     stopped = False
     for step in range(steps):
-        prediction, now = update.predict()
-        losses.append(now.mean())
-
-        if kept_prediction is None or kept_loss is None or kept is None or keep == "last":
-            # A copy: a rear half may hand on a feature itself, which Adam writes to.
-            kept_prediction, kept_loss = prediction.clone(), now.clone()
-            kept = torch.full((), step, device=now.device)
-        else:
-            better = now < kept_loss
-            kept_prediction = torch.where(better[:, None, None, None], prediction, kept_prediction)
-            kept_loss, kept = torch.where(better, now, kept_loss), torch.where(better.any(), step, kept)
-        del prediction, now  # frees them before the next ones are made
+        prediction, loss = update.predict()
+        losses.append(loss.mean())
+        kept.see(step, prediction, loss)
+        del prediction, loss  # frees them before the next ones are made
         if on_step is not None:
             try:
                 on_step(step, losses[-1].item())
@@ -144,9 +136,35 @@ def descend(
                 break
         if step < steps - 1:
             update.step()
+    return Trajectory(kept.prediction, losses, kept.step, stopped)
 
-    assert kept_prediction is not None and kept is not None  # noqa: S101, PT018  steps is at least 1
-    return Trajectory(kept_prediction, losses, kept, stopped)
+
+class _Kept:
+    """The prediction kept of those seen so far; all of it stays on the device, where nothing has to wait for it.
+
+    Attributes:
+        prediction: (N,3,H,W).
+        loss: of each image, (N,).
+        step: when it was made; a scalar.
+    """
+
+    prediction: Tensor
+    loss: Tensor
+    step: Tensor
+
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
+
+    def see(self, step: int, prediction: Tensor, loss: Tensor) -> None:
+        """Keep each image's prediction where it is better; or any, where the last one is to be kept."""
+        if step == 0 or self._keep == "last":
+            # Copies: a rear half may hand on a feature itself, which Adam writes to, and a replay writes over its own.
+            self.prediction, self.loss = prediction.clone(), loss.clone()
+            self.step = torch.full((), step, device=loss.device)
+            return
+        better = loss < self.loss
+        self.prediction = torch.where(better[:, None, None, None], prediction, self.prediction)
+        self.loss, self.step = torch.where(better, loss, self.loss), torch.where(better.any(), step, self.step)
 
 
 def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:

@@ -83,6 +83,16 @@ def test_windows_that_grow_together_at_a_smaller_scale_are_planned_for(small) ->
     assert apart.bytes > 4 * (alone.bytes - 80 * 300 * 300)
 
 
+def test_the_memory_of_several_devices_is_that_of_the_fullest_on_each(monkeypatch) -> None:
+    """Most of the work may lie on any one of them."""
+    free = {"cuda:0": 10_000, "cuda:1": 4_000}
+    monkeypatch.setattr(planning, "free_bytes", lambda device: free[str(device)])
+    devices = [torch.device(name) for name in free]
+    assert planning.memory_for(devices) == 3_200
+    assert planning.memory_for(devices[:1]) == 8_000
+    assert planning.memory_for(devices, share=0.5) == 1_600
+
+
 def test_nothing_fits(small, scene) -> None:
     image, mask = scene
     with pytest.raises(BudgetError, match=r"the least that would is about \d+ MB. Give more") as caught:

@@ -117,6 +117,11 @@ def test_resampled_as_grid_sample_does_which_some_devices_lack(height, width) ->
     torch.testing.assert_close(exact, expected)
 
 
+def test_masks_are_computed_where_there_is_float64() -> None:
+    for name, expected in (("cpu", "cpu"), ("cuda:1", "cuda:1"), ("meta", "meta"), ("mps", "cpu"), ("xpu", "cpu")):
+        assert pyramid._device_with_float64(torch.device(name)) == torch.device(expected)
+
+
 def test_padding_to_even() -> None:
     assert padding.pad_to_even(torch.zeros(1, 1, 7, 8)).shape == (1, 1, 8, 8)
     assert padding.pad_to_even(torch.zeros(1, 1, 6, 9)).shape == (1, 1, 6, 10)
