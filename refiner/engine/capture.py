@@ -13,6 +13,7 @@ import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -65,21 +66,28 @@ def no_recording() -> Iterator[None]:
 
 def recorder_for(device: torch.device, steps: int) -> Recorder | None:
     """What records updates on a device; None where it cannot or is not to, or where there are too few."""
-    return CudaRecorder() if device.type == "cuda" and steps >= _MIN_STEPS and _allowed.get() else None
+    return CudaRecorder(device) if device.type == "cuda" and steps >= _MIN_STEPS and _allowed.get() else None
 
 
 class CudaRecorder:
-    """Records CUDA graphs that follow each other and share their memory."""
+    """Records CUDA graphs that follow each other and share their memory.
 
-    def __init__(self) -> None:
+    Args:
+        device: that all of the work is done on; what runs on another would be left out.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self.adam = {"fused": True, "capturable": True}
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool: Any = None
 
     def record(self, work: Callable[[], _T]) -> tuple[Callable[[], object], _T]:
         """See `Recorder`."""
         graph = torch.cuda.CUDAGraph()
         # Other threads may work on the device meanwhile, but only one may record.
-        with _one_at_a_time, torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        capture = partial(torch.cuda.graph, stream=self._stream, capture_error_mode="thread_local")
+        with _one_at_a_time, torch.cuda.device(self._device), capture(graph, pool=self._pool):
             made = work()
         self._pool = graph.pool()
         return graph.replay, made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -220,7 +221,8 @@ def test_nothing_is_kept_of_an_update_that_was_made() -> None:
     assert update._loss is None
 
 
-def test_where_updates_are_recorded() -> None:
+def test_where_updates_are_recorded(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"stream of {device}")
     assert isinstance(recorder_for(torch.device("cuda"), 15), CudaRecorder)
     assert recorder_for(torch.device("cuda"), 3) is None
     with no_recording():
@@ -245,7 +247,7 @@ class Graph:
 
 
 def test_the_halves_of_an_update_share_their_memory(monkeypatch) -> None:
-    asked = []
+    asked, entered = [], []
 
     class Capture:
         def __init__(self, graph, **options) -> None:
@@ -257,10 +259,14 @@ def test_the_halves_of_an_update_share_their_memory(monkeypatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", Capture)
-    recorder = CudaRecorder()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(entered.append(str(device))))
+    recorder = recorder_for(torch.device("cuda:1"), 15)
     assert [recorder.record(lambda: 7)[1] for _ in range(2)] == [7, 7]
     assert [options["pool"] for options in asked] == [None, "pool"]
     assert {options["capture_error_mode"] for options in asked} == {"thread_local"}
+    assert {options["stream"] for options in asked} == {"stream of cuda:1"}
+    assert entered == ["cuda:1"] * 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
