@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -210,15 +211,21 @@ def test_a_replay_that_gives_something_else_is_not_used(toy, scene, recorders) -
 
 
 def test_nothing_is_kept_of_an_update_that_was_made() -> None:
-    """Its graph is freed with the step; a prediction alone can be made without one."""
-    x = torch.ones(1, 3, 2, 2, requires_grad=True)
-    update = Update(lambda: (x * 2, (x * 2).sum(dim=(1, 2, 3))), lambda loss: loss.backward(), None)
+    """Its graph is freed with the step."""
+    x, losses = torch.ones(1, 3, 2, 2, requires_grad=True), []
+
+    def forward() -> tuple[Tensor, Tensor]:
+        loss = (x * 2).sum(dim=(1, 2, 3))
+        losses.append(weakref.ref(loss))
+        return x * 2, loss
+
+    update = Update(forward, lambda loss: loss.backward(), None)
     prediction, loss = update.predict()
     assert not prediction.requires_grad
     assert not loss.requires_grad
     update.step()
     assert torch.equal(x.grad, torch.full_like(x, 2))
-    assert update._loss is None
+    assert losses[0]() is None
 
 
 def test_where_updates_are_recorded(monkeypatch) -> None:

@@ -93,7 +93,7 @@ def test_resampled_to_exactly_half_a_ramp_stays_where_it_is(height, width) -> No
     """A linear ramp tells positions: each pixel's value is its place in the larger picture."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     ramp = torch.stack([y, x])[None].double()
-    halved = pyramid._resize(ramp, (height // 2, width // 2))
+    halved = functional.interpolate(ramp, size=(height // 2, width // 2), mode="bilinear", align_corners=False)
     exact = pyramid.exactly_half(halved, (height, width))
     assert exact.shape[-2:] == (-(-height // 2), -(-width // 2))
     inner = exact[..., 1:-1, 1:-1]  # the outermost pixels have nothing beyond them to be resampled from
