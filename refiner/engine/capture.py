@@ -2,7 +2,8 @@
 
 At small windows a GPU waits for Python: an update is a thousand operations and more. The first update runs as it is,
 which also sets up what libraries set up once. The second is recorded, and its first replay is held against the update
-as it is; from then on each is one launch. Where anything of this fails, updates go on as they were.
+as it is; from then on an update is two launches, the prediction and the step. Where anything of this fails, updates go
+on as they were.
 
 A recording reads and writes the very tensors it was made with, so each window has its own.
 """
