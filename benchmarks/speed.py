@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
@@ -22,10 +23,14 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks.measure import machine, seconds, synchronize
 from benchmarks.reference import Reference
 from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
-from refiner import Settings, refine
+from refiner import Settings, Target, paper_objective, refine
 from refiner.devices import pick_device
+from refiner.engine.capture import no_recording
+from refiner.engine.optimize import optimize_features
 from refiner.frozen import FrozenGradients, saved_bytes, strip_height
 from refiner.memory import Peak, give_back_freed_memory
+from refiner.models.inpainter import encode, predict
+from refiner.torch_state import own_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +129,30 @@ class Bench:
             run()
         return Row("update", method, width, height, precision, median, spread, peak.bytes, kept)
 
+    def descent(self, method: str, height: int, width: int, precision: str) -> Row:
+        """All predictions and updates of the whole picture as one window, replayed from a graph or as they are."""
+        image, mask = self.picture(height, width)
+        conv_dtype = torch.bfloat16 if precision == "bfloat16" else None
+        hole = mask > 0
+        guide = functional.interpolate(image, scale_factor=0.5, mode="bilinear")
+        with own_state(self.device), torch.no_grad():
+            with FrozenGradients(conv_dtype):
+                features = encode(self.model, image, hole)
+            objective = paper_objective(Target(image, hole, guide, (height, width)), Settings())
+
+            def run() -> None:
+                optimize_features(
+                    lambda features: predict(self.model, features, image), features, objective,
+                    steps=self.steps, lr=0.002, keep="best", conv_dtype=conv_dtype,
+                )  # fmt: skip
+
+            with nullcontext() if method == "recorded" else no_recording():
+                median, spread = seconds(run, repeats=self.repeats, device=self.device)
+                with Peak(self.device) as peak:
+                    run()
+        note = f"{self.steps} predictions"
+        return Row("descent", method, width, height, precision, median, spread, peak.bytes, note=note)
+
     def refinement(self, height: int, width: int, precision: str, windows: str) -> Row:
         """`refine` from end to end."""
         image, mask = self.picture(height, width)
@@ -214,17 +243,25 @@ class Choice:
         for size in self.sizes:
             width, height = (int(side) for side in size.split("x"))
             for case, precision in product(self.cases, self.precisions):
-                if case == "update":
-                    for method in self.methods:
-                        if method.startswith("frozen") or precision == "float32":
-                            yield f"{method} {size}", partial(bench.update, method, height, width, precision)
-                elif case == "plain":
-                    yield f"plain {size}", partial(bench.plain, height, width, precision)
-                else:
-                    for windows in self.windows:
-                        yield f"refinement {size}", partial(bench.refinement, height, width, precision, windows)
+                for measure in self._of(case, bench, height, width, precision):
+                    yield f"{case} {size}", measure
             if reference is not None:
                 yield f"reference {size}", partial(bench.authors, reference, height, width)
+
+    def _of(self, case: str, bench: Bench, height: int, width: int, precision: str) -> Iterator[Callable[[], Row]]:
+        """How to take the measurements of one case."""
+        if case == "update":
+            for method in self.methods:
+                if method.startswith("frozen") or precision == "float32":
+                    yield partial(bench.update, method, height, width, precision)
+        elif case == "descent":
+            for method in ("recorded", "as they are") if bench.device.type == "cuda" else ("as they are",):
+                yield partial(bench.descent, method, height, width, precision)
+        elif case == "plain":
+            yield partial(bench.plain, height, width, precision)
+        else:
+            for windows in self.windows:
+                yield partial(bench.refinement, height, width, precision, windows)
 
 
 def _table(rows: list[Row]) -> str:
@@ -234,7 +271,7 @@ def _table(rows: list[Row]) -> str:
 
 @click.command()
 @click.option("--sizes", default="1024x1024", show_default=True, help="WIDTHxHEIGHT, separated by commas.")
-@click.option("--cases", default="update,plain,refinement", show_default=True, help="What to measure.")
+@click.option("--cases", default="update,descent,plain,refinement", show_default=True, help="What to measure.")
 @click.option("--methods", default=",".join(_METHODS), show_default=True, help="Ways to compute an update.")
 @click.option("--precisions", default="float32,bfloat16", show_default=True)
 @click.option("--windows", default="off,auto", show_default=True, help="Refine whole pictures, windows, or both.")

@@ -73,6 +73,10 @@ class BudgetError(RefinerError):
     """The work does not fit into the memory there is, whichever way it is cut."""
 
 
+class RefinerWarning(UserWarning):
+    """What a user should know of work that goes on all the same, in one line; the command line shows it."""
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, to stand in brackets within one of ours; its type where it says nothing."""
     lines = str(error).strip().splitlines()

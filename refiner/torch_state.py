@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def own_state(device: torch.device | None = None, *, tf32: bool = False) -> Iterator[None]:
-    """Work as if nobody had set anything: no inference mode, no autocast, no gradients, float32 that is float32.
+    """Work as if nobody had set anything: no inference mode, autocast or gradients, float32 that is float32.
+
+    New tensors are on the CPU where no device is named.
 
     Args:
         device: where the work is done, beside the CPU.
@@ -27,6 +30,8 @@ def own_state(device: torch.device | None = None, *, tf32: bool = False) -> Iter
         stack.enter_context(torch.no_grad())
         for kind in kinds:
             stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
         stack.enter_context(_float32.held(tf32=tf32))
         yield
 
@@ -54,11 +59,23 @@ class _Float32:
     """
 
     def __init__(self) -> None:
+        self._held = ContextVar("held", default=False)  # by this thread
+        self._restore: Callable[[], None] | None = None
+        self._start()
+
+    def _start(self) -> None:
         self._changed = threading.Condition()
         self._users = 0
         self._tf32 = False
-        self._restore: Callable[[], None] | None = None
-        self._held = ContextVar("held", default=False)  # by this thread
+
+    def forked(self) -> None:
+        """Forget the parent's other threads, which the child of a fork has not."""
+        if self._held.get():  # it was the thread at work that forked
+            self._changed, self._users = threading.Condition(), 1
+            return
+        if self._users and self._restore is not None:
+            self._restore()
+        self._start()
 
     @contextmanager
     def held(self, *, tf32: bool) -> Iterator[None]:
@@ -109,3 +126,5 @@ def _remembered() -> Callable[[], None]:
 
 
 _float32 = _Float32()
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_float32.forked)

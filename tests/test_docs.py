@@ -14,6 +14,7 @@ import click
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image, ImageDraw
 
 import refiner
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
-FOREIGN = {"--strict"}  # of `mkdocs build`
+FOREIGN = {"--strict", "--check"}  # of `mkdocs build` and `ruff format`
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SIDE = 384  # two scales with lama-small
@@ -167,8 +168,42 @@ def test_api_page_has_every_name() -> None:
     assert sorted(names) == sorted(refiner.__all__)
 
 
+def test_the_changelog_starts_with_what_is_to_come_or_with_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (.+)$", text, re.MULTILINE)
+    assert newest[1] in ("Unreleased", refiner.__version__)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == refiner.__version__
+    assert citation["license"] == "Apache-2.0"
+    papers = {reference["url"] for reference in citation["references"]}
+    assert papers == {"https://arxiv.org/abs/2206.13644", "https://arxiv.org/abs/2109.07161"}
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem)
+def test_issue_forms_are_as_github_takes_them(form) -> None:
+    content = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.stem == "config":
+        assert content == {"blank_issues_enabled": True}
+        return
+    assert content["name"]
+    assert content["description"]
+    ids = [field["id"] for field in content["body"]]
+    assert len(set(ids)) == len(ids)
+    assert all(field["type"] in ("input", "textarea") and field["attributes"]["label"] for field in content["body"])
+
+
+def test_hooks_before_a_commit_are_the_first_steps_of_ci() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    steps = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    for hook in hooks:
+        assert re.search(rf"^{hook['entry']}\b", steps, re.MULTILINE), hook["entry"]
+
+
 def test_files_named_exist() -> None:
-    for page in (ROOT / "docs/architecture.md", ROOT / "CONTRIBUTING.md"):
+    for page in (ROOT / "docs/architecture.md", ROOT / "docs/devices.md", ROOT / "CONTRIBUTING.md"):
         text = page.read_text(encoding="utf-8")
         named = re.findall(r"`((?:refiner|lama|tests|configs|benchmarks|docs)/[\w/.-]+)`", text)
         assert named

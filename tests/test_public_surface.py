@@ -51,7 +51,10 @@ SURFACE = {
         "model_names": "()",
         "paper_objective": "(target, settings)",
         "preset_names": "()",
-        "refine": "(model, image, mask, settings=None, progress=None, on_plan=None, *, on_scale=None, objective=paper_objective)",
+        "refine": (
+            "(model, image, mask, settings=None, progress=None, on_plan=None, *, on_scale=None, "
+            "objective=paper_objective)"
+        ),
         "split_sequential": "(network, at, **options)",
     },
     refiner.models: {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from refiner.devices import pick_devices
 from refiner.engine.plan import memory_for
-from refiner.errors import Message, RefinerError
+from refiner.errors import Message, RefinerError, RefinerWarning
 from refiner.files import make_folder, write_atomic
 from refiner.images.writing import takes_quality
 from refiner.memory import Peak
@@ -73,12 +74,15 @@ class Worker:
         work, target = self._work, self._work.target(pair)
         photo = read_photo(pair.image, pair.mask, work.mask_options)
         photo.check_fits(target)
-        result = photo.inpaint(self._model, self._settings, self._devices)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", RefinerWarning)
+            result = photo.inpaint(self._model, self._settings, self._devices)
         make_folder(target.parent)
         quality = work.quality if takes_quality(target) else None  # a folder may hold both kinds
         write_atomic({target: result.encode(target, quality=quality)})
         notes = [] if photo.hole.warning is None else [self._phrase(photo.hole.warning)]
         notes += photo.losses_in(target, quality)
+        notes += [str(warning.message) for warning in told if issubclass(warning.category, RefinerWarning)]
         return {
             "model": work.model,
             # Those of the whole batch: the share of memory is another on each machine.

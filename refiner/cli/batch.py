@@ -81,7 +81,9 @@ def batch(
         _show(work, todo, left_out, len(pairs) - len(todo))
         return
     if todo:
-        with _workers(cluster)(work, choices.device, phrase=in_words) as fill:
+        from refiner.cli.console import only_errors  # noqa: PLC0415  imports PyTorch
+
+        with only_errors(quiet=quiet), _workers(cluster)(work, choices.device, phrase=in_words) as fill:
             report.start()
             _follow(fill(todo), todo, report, quiet=quiet)
     report.finish()

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from refiner.errors import RefinerWarning
+from refiner.models.download import quiet_downloads
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from typing_extensions import Self
 
     from refiner.engine.result import Progress, ScaleResult
     from refiner.photo import PhotoResult
+
+
+@contextmanager
+def only_errors(*, quiet: bool) -> Iterator[None]:
+    """Where `quiet`, let neither downloads nor warnings show anything."""
+    with quiet_downloads(quiet=quiet), warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore", RefinerWarning)
+        yield
 
 
 class ProgressBars:

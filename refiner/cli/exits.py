@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refiner.cli.spelling import in_words
-from refiner.errors import RefinerError
+from refiner.errors import RefinerError, RefinerWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,5 +65,5 @@ def _ended(run: Callable[[], Any]) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Warnings meant for users, in one line; Python would add the place in the code."""
-    if issubclass(category, FutureWarning):
+    if issubclass(category, (FutureWarning, RefinerWarning)):
         click.echo(f"Warning: {message}", err=True)

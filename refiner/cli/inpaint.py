@@ -60,6 +60,7 @@ def inpaint(
 ) -> None:
     """Remove what MASK marks white from IMAGE. Prints the path of the result."""
     # PyTorch is imported here, so that help and version come at once.
+    from refiner.cli.console import only_errors  # noqa: PLC0415
     from refiner.cli.targets import Targets, default_output  # noqa: PLC0415
     from refiner.devices import pick_devices  # noqa: PLC0415
 
@@ -76,7 +77,8 @@ def inpaint(
     targets = Targets(output or default_output(image), compare, report, save_scales, quality)
     targets.check(overwrite=overwrite)
     job = _Job(image, mask, options, choices, pick_devices(choices.device), targets)
-    _run(job, (lambda _: None) if quiet else (lambda line: click.echo(line, err=True)), quiet=quiet)
+    with only_errors(quiet=quiet):
+        _run(job, (lambda _: None) if quiet else (lambda line: click.echo(line, err=True)), quiet=quiet)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from refiner.engine.capture import Update, recorder_for
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients
 from refiner.models.features import lr_factors
@@ -106,30 +107,27 @@ def descend(
     groups = _parameter_groups(leaves, lr_factors(features, lr_scale or {}), lr)
     if not groups:
         raise ModelError("model: front gave no floating-point tensor to optimize; expected features, not all frozen.")
-    adam = torch.optim.Adam(groups, lr=lr)
     tuned = [leaf for group in groups for leaf in group["params"]]
-
+    recorder = recorder_for(tuned[0].device, steps)
+    adam = torch.optim.Adam(groups, lr=lr, **(recorder.adam if recorder is not None else {}))
     rear_mode, objective_mode = FrozenGradients(conv_dtype), FrozenGradients()
-    kept_prediction = kept_loss = kept = None
-    losses: list[Tensor] = []
-    stopped = False
-    for step in range(steps):
+
+    def forward() -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             with rear_mode:
                 prediction = rear(tree_unflatten(leaves, structure))
             with objective_mode:
-                loss = objective(prediction)
-        now = loss.detach()
-        losses.append(now.mean())
+                return prediction, objective(prediction)
 
-        if kept_prediction is None or kept_loss is None or kept is None or keep == "last":
-            # A copy: a rear half may hand on a feature itself, which Adam writes to.
-            kept_prediction, kept_loss = prediction.detach().clone(), now
-            kept = torch.full((), step, device=now.device)
-        else:
-            better = now < kept_loss
-            kept_prediction = torch.where(better[:, None, None, None], prediction.detach(), kept_prediction)
-            kept_loss, kept = torch.where(better, now, kept_loss), torch.where(better.any(), step, kept)
+    update = Update(forward, lambda loss: _update(adam, tuned, loss), recorder)
+    kept = _Kept(keep)
+    losses: list[Tensor] = []
+    stopped = False
+    for step in range(steps):
+        prediction, loss = update.predict()
+        losses.append(loss.mean())
+        kept.see(step, prediction, loss)
+        del prediction, loss  # frees them before the next ones are made
         if on_step is not None:
             try:
                 on_step(step, losses[-1].item())
@@ -137,11 +135,36 @@ def descend(
                 stopped = True
                 break
         if step < steps - 1:
-            _update(adam, tuned, loss)
-        del prediction, loss  # frees the graph before the next one is built
+            update.step()
+    return Trajectory(kept.prediction, losses, kept.step, stopped)
 
-    assert kept_prediction is not None and kept is not None  # noqa: S101, PT018  steps is at least 1
-    return Trajectory(kept_prediction, losses, kept, stopped)
+
+class _Kept:
+    """The prediction kept of those seen so far; all of it stays on the device, where nothing has to wait for it.
+
+    Attributes:
+        prediction: (N,3,H,W).
+        loss: of each image, (N,).
+        step: when it was made; a scalar.
+    """
+
+    prediction: Tensor
+    loss: Tensor
+    step: Tensor
+
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
+
+    def see(self, step: int, prediction: Tensor, loss: Tensor) -> None:
+        """Keep each image's prediction where it is better; or any, where the last one is to be kept."""
+        if step == 0 or self._keep == "last":
+            # Copies: a rear half may hand on a feature itself, which Adam writes to, and a replay writes over its own.
+            self.prediction, self.loss = prediction.clone(), loss.clone()
+            self.step = torch.full((), step, device=loss.device)
+            return
+        better = loss < self.loss
+        self.prediction = torch.where(better[:, None, None, None], prediction, self.prediction)
+        self.loss, self.step = torch.where(better, loss, self.loss), torch.where(better.any(), step, self.step)
 
 
 def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:
@@ -160,4 +183,7 @@ def _update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
     gradients = torch.autograd.grad(loss, tuned, torch.ones_like(loss), allow_unused=True)
     for leaf, gradient in zip(tuned, gradients, strict=True):
         leaf.grad = gradient
+        if gradient is not None and gradient.stride() != leaf.stride():
+            # PyTorch's fused Adam takes for granted that both lie alike in memory, and is silently wrong where not.
+            leaf.grad = torch.empty_like(leaf).copy_(gradient)
     adam.step()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
-_OVERHEAD = 1.25  # what libraries allocate inside an operation and allocators keep, over the tensors counted
+_OVERHEAD = 1.2  # what libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3
 _IMAGE_BYTES = 80  # for each pixel of the photo: its pyramid, composites and masks, in float32
 _STRIPS = (None, 1024, 512, 256, 128)
 _CONTEXTS = (1.0, 0.5, 0.25)  # of the setting

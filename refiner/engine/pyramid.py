@@ -1,8 +1,8 @@
 """Image and hole on their way down.
 
 Steps 2 to 4 of the method (arXiv 2206.13644 and the authors' implementation). A hole is a bool tensor
-(N,1,H,W), true where pixels are to be filled. Masks are computed in float64 on the CPU whatever the picture's
-dtype and device: in float32, rounding in the resize decides which pixels of a solid hole count.
+(N,1,H,W), true where pixels are to be filled. Masks are computed in float64 whatever the picture's dtype, on the CPU
+where the device has none: in float32, rounding in the resize decides which pixels of a solid hole count.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shrink_to_budget(image: Tensor, hole: Tensor, pixels: int) -> tuple[Tensor, 
         return image, hole
     ratio = math.sqrt(pixels / (height * width))
     size = int(height * ratio), int(width * ratio)
-    return _resize(image, size), _on_cpu_in_float64(hole, lambda mask: _resize(mask, size) > _THRESHOLD)
+    return _resize(image, size), _in_float64(hole, lambda mask: _resize(mask, size) > _THRESHOLD)
 
 
 def build_pyramid(image: Tensor, hole: Tensor, scales: int) -> list[tuple[Tensor, Tensor]]:
@@ -62,12 +62,12 @@ def halve_image(image: Tensor) -> Tensor:
 
 def halve_hole(hole: Tensor) -> Tensor:
     """Halve as the image is halved; any pixel the hole reaches becomes hole, so that it grows going down."""
-    return _on_cpu_in_float64(hole, lambda mask: _resize(_blur(mask), _half(mask)) >= _THRESHOLD)
+    return _in_float64(hole, lambda mask: _resize(_blur(mask), _half(mask)) >= _THRESHOLD)
 
 
 def halve_hole_inward(hole: Tensor) -> Tensor:
     """Halve without blur; only pixels that lie wholly in the hole stay, so that it shrinks going down."""
-    return _on_cpu_in_float64(hole, lambda mask: _resize(mask, _half(mask)) >= 1 - _THRESHOLD)
+    return _in_float64(hole, lambda mask: _resize(mask, _half(mask)) >= 1 - _THRESHOLD)
 
 
 def exactly_half(halved: Tensor, size: tuple[int, int]) -> Tensor:
@@ -117,7 +117,10 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def _on_cpu_in_float64(hole: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    if hole.is_meta:  # shapes alone, where the work is only estimated
-        return change(hole.double())
-    return change(hole.cpu().double()).to(hole.device)
+def _in_float64(hole: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    return change(hole.to(_device_with_float64(hole.device)).double()).to(hole.device)
+
+
+def _device_with_float64(device: torch.device) -> torch.device:
+    """The device itself, or the CPU; `meta` is for shapes alone, where the work is only estimated."""
+    return device if device.type in ("cpu", "cuda", "meta") else torch.device("cpu")

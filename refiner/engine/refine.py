@@ -24,7 +24,7 @@ from refiner.engine.plan import Plan, Planner
 from refiner.engine.precision import conv_dtype
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
 from refiner.engine.windows import scale_windows, whole
-from refiner.errors import InputError, ModelError
+from refiner.errors import InputError, ModelError, RefinerWarning
 from refiner.frozen import FrozenGradients
 from refiner.models.inpainter import Inpainter, encode, predict
 from refiner.models.placement import placed_on
@@ -88,7 +88,8 @@ def refine(
         if not hole.any():
             return Result(image, scales=(), shrunk_from=None, stopped=False, plan=None)
         if dtype in (torch.float16, torch.bfloat16):
-            warnings.warn(f"image: {_name(dtype)} is computed in float32, and rounded at the end.", stacklevel=2)
+            line = f"image: {_name(dtype)} is computed in float32, and rounded at the end."
+            warnings.warn(line, RefinerWarning, stacklevel=2)
             network, image = in_float32(held), image.float()
         full_size = size_of(image)
         if settings.pixel_budget is not None and settings.refine:
@@ -227,7 +228,8 @@ def _finite(planner: Planner, work: Callable[..., _Fill], image: Tensor, *args: 
     size = f"{image.shape[3]}x{image.shape[2]}"
     before = planner.plan.conv_dtype
     if before is not None:
-        warnings.warn(f"precision: {_name(before)} gave NaN or infinity at {size}; going on in float32.", stacklevel=3)
+        line = f"precision: {_name(before)} gave NaN or infinity at {size}; going on in float32."
+        warnings.warn(line, RefinerWarning, stacklevel=3)
         planner.replan(conv_dtype=None)
         fill = planner.run(work, image, *args)
     if not fill.finite:

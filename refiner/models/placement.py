@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
@@ -14,7 +15,6 @@ from refiner.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from torch.utils.hooks import RemovableHandle
 
     from refiner.models.inpainter import Inpainter
@@ -91,6 +91,8 @@ class Carry:
 
     def __call__(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         """Arguments on the device."""
+        if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("work on several devices cannot be recorded as one graph")
         # The memory estimate runs without data, and needs none moved.
         travels = tree_map(lambda x: isinstance(x, Tensor) and x.device.type != "meta", (args, kwargs))
         return tree_map(lambda x, does: x.to(self.device) if does else x, (args, kwargs), travels)

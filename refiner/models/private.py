@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -19,9 +20,31 @@ from refiner.models.inpainter import Inpainter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
-_lock_of_locks = threading.Lock()
-_lock_of_all = threading.RLock()  # of models that cannot be keys
+
+class _Locks:
+    """A lock for each model that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: after a fork, locks that other threads held are never released."""
+        self._of_models: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+        self._own = threading.Lock()
+        self._of_all = threading.RLock()  # of models that cannot be keys
+
+    def of(self, model: Inpainter) -> threading.RLock:
+        """The model's."""
+        with self._own:
+            try:
+                return self._of_models.setdefault(model, threading.RLock())
+            except TypeError:  # it has no hash, or cannot be held weakly
+                return self._of_all
+
+
+_locks = _Locks()
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_locks.forget)
 
 
 @contextmanager
@@ -36,7 +59,7 @@ def private(model: Inpainter) -> Iterator[Inpainter]:
         _hold(held)
         yield held
         return
-    with _lock_of(model):
+    with _locks.of(model):
         release = _hold(model)
         try:
             yield model
@@ -124,14 +147,6 @@ def _hold(model: Inpainter) -> Callable[[], None]:
     for parameter in learning:
         parameter.requires_grad_(False)
     return restore
-
-
-def _lock_of(model: Inpainter) -> threading.RLock:
-    with _lock_of_locks:
-        try:
-            return _locks.setdefault(model, threading.RLock())
-        except TypeError:  # it has no hash, or cannot be held weakly
-            return _lock_of_all
 
 
 def _is_scripted(model: Inpainter) -> bool:

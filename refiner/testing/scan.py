@@ -72,7 +72,7 @@ def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
             f"scan: expected a sequence of layers made by split_sequential, got a {type(model).__name__}; only its "
             "author can cut it."
         )
-    with own_state(), private(model) as held:
+    with own_state(Subject(model).device), private(model) as held:
         assert isinstance(held, SequentialInpainter)  # noqa: S101  a copy is of its kind
         return [_try_cut(Subject(held.moved_to(at)), steps) for at in range(1, len(held.layers))]
 

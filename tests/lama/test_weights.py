@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,11 +25,13 @@ class Server:
         self.requests = 0
         self.broken_off = False
         self.status = 200
+        self.together = threading.Barrier(1)  # as many are served at once
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests += 1
+                outer.together.wait(60)
                 self.send_response(outer.status)
                 self.send_header("Content-Length", str(len(PUBLISHED)))
                 self.end_headers()
@@ -76,6 +80,25 @@ def test_downloaded_once_and_converted(big, server, cache, tiny) -> None:
     assert server.requests == 1
     assert names(cache) == ["big-lama.safetensors"]
     assert str(cache) in big.describe()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python's own, as the server is a thread
+def test_processes_that_download_at_once_do_not_get_in_each_others_way(big, server, cache) -> None:
+    """As Ray's workers do. None is served before all have asked."""
+    count = 3
+    server.together = threading.Barrier(count)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=big) for _ in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * count
+    assert server.requests == count
+    assert names(cache) == ["big-lama.safetensors"]
+    assert big().spec.train_size == 512
+    assert server.requests == count
 
 
 @pytest.mark.parametrize("trouble", ["broken off", "refused", "other file"])

@@ -58,7 +58,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("pixel_budget: 1.5", "pixel_budget: expected"),
         ("keep: first", "keep: expected best or last"),
         ("windows: on", "windows: expected auto or off, got True"),
-        ("precision: float16", "precision: expected auto or float32 or bfloat16"),
+        ("precision: float16", "precision: expected auto or float32 or tf32 or bfloat16"),
         ("memory: much", "memory: expected a size such as 6GB or null, got 'much'"),
         ("memory: 0GB", "memory: expected"),
         ("context: -1", "context: expected a number above 0"),

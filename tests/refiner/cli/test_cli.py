@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import GOLDEN
 from PIL import Image
 from scipy import ndimage
 
+from lama.weights import NamedWeights
 from refiner import cli
+from refiner import photo as photo_module
+from refiner.errors import RefinerWarning
+from refiner.models.download import downloaded
 
 QUICK = ["--model", str(GOLDEN), "--min-side", "32", "--steps", "3", "--device", "cpu"]
 
@@ -283,6 +290,67 @@ def test_version_and_help(run) -> None:
         "--report",
     ):
         assert option in out
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """Refinement that has something to tell, as when numbers were not finite."""
+    refine = photo_module.refine
+
+    def told(*args, **options):
+        warnings.warn(
+            "precision: bfloat16 gave NaN or infinity at 75x55; going on in float32.", RefinerWarning, stacklevel=2
+        )
+        return refine(*args, **options)
+
+    monkeypatch.setattr(photo_module, "refine", told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", RefinerWarning)  # not an error, as it is in tests
+        yield
+
+
+def test_what_is_told_of_the_work_is_a_line(run, photo_files, warned) -> None:
+    code, _, err = run("inpaint", *photo_files, *QUICK)
+    assert code == 0
+    assert "Warning: precision: bfloat16 gave NaN or infinity at 75x55; going on in float32." in err.splitlines()
+
+
+def test_what_is_told_of_the_work_is_in_the_report_of_a_batch(run, photo_files, tmp_path, warned) -> None:
+    code, _, _ = run("batch", tmp_path, tmp_path / "out", "--mask", photo_files[1], *QUICK)
+    assert code == 0
+    (row,) = map(json.loads, (tmp_path / "out" / "report.jsonl").read_text().splitlines())
+    assert row["notes"] == ["precision: bfloat16 gave NaN or infinity at 75x55; going on in float32."]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_silences_warnings_and_the_bar_of_a_download(
+    run, photo_files, tmp_path, monkeypatch, warned, quiet
+) -> None:
+    bars = []
+
+    def fetch(_: str, target: str, *, progress: bool) -> None:
+        bars.append(progress)
+        Path(target).write_bytes((GOLDEN / "models" / "best.ckpt").read_bytes())
+
+    def locate(weights) -> Path:
+        with downloaded("http://localhost/weights", tmp_path / "cache"):
+            return GOLDEN
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(NamedWeights, "locate", locate)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    arguments = ["--model", "big-lama", "--min-side", "32", "--steps", "1", "--device", "cpu"]
+    code, out, _ = run("inpaint", *photo_files, *arguments, *(["--quiet"] if quiet else []))
+    shown = sys.stderr.getvalue()
+    assert code == 0
+    assert out.strip().endswith("photo_refined.png")
+    assert bars == [not quiet]
+    assert (shown == "") == quiet, shown
 
 
 # The command line, which says when it begins to import PyTorch.

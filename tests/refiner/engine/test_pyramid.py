@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from refiner.engine import padding, pyramid
 
@@ -92,7 +93,7 @@ def test_resampled_to_exactly_half_a_ramp_stays_where_it_is(height, width) -> No
     """A linear ramp tells positions: each pixel's value is its place in the larger picture."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     ramp = torch.stack([y, x])[None].double()
-    halved = pyramid._resize(ramp, (height // 2, width // 2))
+    halved = functional.interpolate(ramp, size=(height // 2, width // 2), mode="bilinear", align_corners=False)
     exact = pyramid.exactly_half(halved, (height, width))
     assert exact.shape[-2:] == (-(-height // 2), -(-width // 2))
     inner = exact[..., 1:-1, 1:-1]  # the outermost pixels have nothing beyond them to be resampled from
@@ -100,6 +101,25 @@ def test_resampled_to_exactly_half_a_ramp_stays_where_it_is(height, width) -> No
     columns = torch.arange(1, exact.shape[-1] - 1) * 2.0 + 1
     torch.testing.assert_close(inner[0, 0], rows[:, None].expand_as(inner[0, 0]).double())
     torch.testing.assert_close(inner[0, 1], columns[None, :].expand_as(inner[0, 1]).double())
+
+
+@given(st.integers(8, 40), st.integers(8, 40))
+def test_resampled_as_grid_sample_does_which_some_devices_lack(height, width) -> None:
+    """The oracle: places clamped to the picture, which Metal's `grid_sample` cannot do before PyTorch 2.13."""
+    torch.manual_seed(0)
+    halved = torch.rand(1, 3, height // 2, width // 2, dtype=torch.float64)
+    places = [(torch.arange(-(-side // 2)).double() * 2 + 1) / side * 2 - 1 for side in (height, width)]
+    grid = torch.stack(torch.meshgrid(*places, indexing="ij")[::-1], dim=-1)[None]
+    expected = functional.grid_sample(halved, grid, padding_mode="border", align_corners=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(functional, "grid_sample", lambda *_, **__: pytest.fail("is not there on every device"))
+        exact = pyramid.exactly_half(halved, (height, width))
+    torch.testing.assert_close(exact, expected)
+
+
+def test_masks_are_computed_where_there_is_float64() -> None:
+    for name, expected in (("cpu", "cpu"), ("cuda:1", "cuda:1"), ("meta", "meta"), ("mps", "cpu"), ("xpu", "cpu")):
+        assert pyramid._device_with_float64(torch.device(name)) == torch.device(expected)
 
 
 def test_padding_to_even() -> None:

@@ -262,7 +262,8 @@ def test_low_precision_is_for_convolutions_alone() -> None:
         with FrozenGradients(torch.bfloat16):
             close = model.rear(model.front(image, mask))
             assert torch.fft.rfft2(image.bfloat16()).dtype == torch.complex64
-            assert functional.conv2d(image, torch.ones(3, 3, 1, 1)).dtype == torch.bfloat16
+            assert functional.conv2d(image, torch.ones(8, 3, 1, 1)).dtype == torch.bfloat16
+            assert functional.conv2d(image, torch.ones(3, 3, 1, 1)).dtype == torch.float32, "what makes the picture"
     assert not torch.equal(exact, close.float())
     assert (exact - close.float()).abs().mean() < 5e-3
 
@@ -326,6 +327,66 @@ def test_a_halo_too_small_is_seen() -> None:
     with torch.no_grad():
         short = in_strips(network, x, rows=5, halo=halo - 1, scale=Fraction(1))
         assert not torch.allclose(short, network(x))
+
+
+def test_strips_are_walked_back_once() -> None:
+    """What they free on the way is gone, and zeros would be a wrong gradient."""
+    network, halo = local_network(Fraction(1))
+    x = torch.randn(1, 3, 20, 8, requires_grad=True)
+    out = in_strips(randomised(network), x, rows=5, halo=halo, scale=Fraction(1)).sum()
+    assert torch.autograd.grad(out, x, retain_graph=True)[0].any()
+    with pytest.raises(RuntimeError, match="strips: walked back a second time"):
+        torch.autograd.grad(out, x)
+
+
+class Away(torch.autograd.Function):
+    """Stands for a part on another device: the output lies there, the gradient comes back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x_like = x.shape
+        return torch.empty_like(x, device="meta")
+
+    @staticmethod
+    def backward(ctx, grad):
+        assert grad.device.type == "meta"
+        return torch.ones(ctx.x_like)
+
+
+def test_a_strips_gradient_lies_where_its_input_does() -> None:
+    x = torch.randn(1, 3, 20, 8, requires_grad=True)
+    out = in_strips(Away.apply, x, rows=5, halo=0, scale=Fraction(1))
+    assert out.device.type == "meta"
+    (found,) = torch.autograd.grad(out, x, torch.empty_like(out))
+    assert found.device == x.device
+    assert torch.equal(found, torch.ones_like(x))
+
+
+def test_what_has_no_batch_and_padding_that_cuts_are_left_to_pytorch() -> None:
+    torch.manual_seed(0)
+    network = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 5, 3, stride=2), nn.ReLU()).double())
+    check(network, torch.randn(3, 9, 8, dtype=torch.float64))
+    for widths in ((-1, 2, 3, -2), (2, -3, -1, -1)):
+        for mode in ("reflect", "replicate"):
+
+            def padded(x: Tensor, widths=widths, mode=mode) -> Tensor:
+                return functional.pad(x, widths, mode=mode)
+
+            check(padded, torch.randn(2, 3, 9, 8, dtype=torch.float64))
+
+
+def test_the_picture_keeps_its_values_in_bfloat16() -> None:
+    """A head in 8 bits of mantissa gives a smooth 16-bit photo bands."""
+    torch.manual_seed(0)
+    head = randomised(nn.Sequential(nn.Conv2d(16, 3, 7, padding=3), nn.Sigmoid()))
+    features = functional.interpolate(torch.randn(1, 16, 2, 2), size=(96, 96), mode="bilinear")
+    with torch.no_grad():
+        exact = head(features)
+        with FrozenGradients(torch.bfloat16):
+            found = head(features)
+    levels, expected = ((x * 65535).round().unique().numel() for x in (found, exact))
+    assert found.dtype == torch.float32
+    assert levels > 0.9 * expected > 5000
 
 
 def test_threads_have_their_own_strips() -> None:

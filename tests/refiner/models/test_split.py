@@ -10,7 +10,7 @@ from refiner import Settings, refine
 from refiner.errors import InputError, ModelError
 from refiner.models.features import feature_names, lr_factors
 from refiner.models.inpainter import Inpainter
-from refiner.models.placement import placed_on, spread
+from refiner.models.placement import Carry, placed_on, spread
 from refiner.models.split import Encoding, SplitInpainter, split_sequential
 
 
@@ -196,9 +196,7 @@ def test_stages_are_dealt_out_and_the_result_stays(scene, tiny) -> None:
 
 def test_tensors_travel_to_their_stage() -> None:
     """Meta stands for a second device: shapes arrive there, and hooks carry nested tensors and keywords."""
-    from refiner.models.placement import _carry_to
-
-    carry = _carry_to(torch.device("meta"))
+    carry = Carry(torch.device("meta"))
     (args, kwargs) = carry(nn.Identity(), (torch.zeros(2), [torch.ones(3), "text"]), {"mask": torch.zeros(1)})
     assert args[0].device.type == args[1][0].device.type == kwargs["mask"].device.type == "meta"
     assert args[1][1] == "text"

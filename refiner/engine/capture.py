@@ -1,0 +1,161 @@
+"""One update of features recorded as a CUDA graph and replayed, where launching its operations takes longer than they.
+
+At small windows a GPU waits for Python: an update is a thousand operations and more. The first update runs as it is,
+which also sets up what libraries set up once. The second is recorded, and its first replay is held against the update
+as it is; from then on an update is two launches, the prediction and the step. Where anything of this fails, updates go
+on as they were.
+
+A recording reads and writes the very tensors it was made with, so each window has its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import torch
+
+from refiner.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+_T = TypeVar("_T")
+_MIN_STEPS = 4  # with fewer, recording costs more than it saves
+_SAME = 1e-3  # largest relative difference between the losses of a replay and of the update as it is
+
+
+class Recorder(Protocol):
+    """Records work on a device.
+
+    Attributes:
+        adam: arguments by which PyTorch's Adam can be recorded.
+    """
+
+    adam: dict[str, Any]
+
+    def record(self, work: Callable[[], _T]) -> tuple[Callable[[], object], _T]:
+        """Note the work's operations without running them.
+
+        Returns:
+            What runs them, and what `work` gave: tensors that each run fills anew.
+
+        Raises:
+            RuntimeError: it cannot be recorded, as when it reads a value from the device.
+        """
+        ...
+
+
+_allowed = ContextVar("allowed", default=True)
+
+
+@contextmanager
+def no_recording() -> Iterator[None]:
+    """Run every update as it is in this context, to compare with."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def recorder_for(device: torch.device, steps: int) -> Recorder | None:
+    """What records updates on a device; None where it cannot or is not to, or where there are too few."""
+    return CudaRecorder(device) if device.type == "cuda" and steps >= _MIN_STEPS and _allowed.get() else None
+
+
+class CudaRecorder:
+    """Records CUDA graphs that follow each other and share their memory.
+
+    Args:
+        device: that all of the work is done on; what runs on another would be left out.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.adam = {"fused": True, "capturable": True}
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool: Any = None
+
+    def record(self, work: Callable[[], _T]) -> tuple[Callable[[], object], _T]:
+        """See `Recorder`."""
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may work on the device meanwhile, but only one may record.
+        capture = partial(torch.cuda.graph, stream=self._stream, capture_error_mode="thread_local")
+        with _one_at_a_time, torch.cuda.device(self._device), capture(graph, pool=self._pool):
+            made = work()
+        self._pool = graph.pool()
+        return graph.replay, made
+
+
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """Both halves of an update, and what the first fills: the prediction, and the loss of each image."""
+
+    forward: Callable[[], object]
+    backward: Callable[[], object]
+    made: tuple[Tensor, Tensor]
+
+
+class Update:
+    """An update that can be repeated: a prediction with its loss, then a step of the features.
+
+    Args:
+        forward: gives the prediction (N,3,H,W) and the loss of each image, (N,).
+        backward: changes the features, given that loss.
+        recorder: of the device; None to run each update as it is.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[], tuple[Tensor, Tensor]],
+        backward: Callable[[Tensor], None],
+        recorder: Recorder | None,
+    ) -> None:
+        self._forward, self._backward, self._recorder = forward, backward, recorder
+        self._recording: _Recording | None = None
+        self._loss: Tensor | None = None
+        self._stepped = False
+
+    def predict(self) -> tuple[Tensor, Tensor]:
+        """The prediction and the loss of each image, without gradient; the next call may write over them."""
+        if self._recording is None and self._recorder is not None and self._stepped:
+            self._recording = self._recorded(self._recorder)
+            self._recorder = None  # one attempt
+        if self._recording is not None:
+            self._recording.forward()
+            return self._recording.made
+        prediction, self._loss = self._forward()
+        return prediction.detach(), self._loss.detach()
+
+    def step(self) -> None:
+        """Change the features by what `predict` gave."""
+        if self._recording is not None:
+            self._recording.backward()
+            return
+        loss, self._loss = self._loss, None  # with which the graph is freed
+        assert loss is not None  # noqa: S101  follows a prediction
+        self._backward(loss)
+        self._stepped = True
+
+    def _recorded(self, recorder: Recorder) -> _Recording | None:
+        """The update recorded; None where that fails or gives something else."""
+        expected = self._forward()[1].detach().clone()
+        try:
+            forward, (prediction, loss) = recorder.record(self._forward)
+            backward, _ = recorder.record(lambda: self._backward(loss))
+            made = prediction.detach(), loss.detach()
+            forward()
+            same = torch.allclose(made[1], expected, rtol=_SAME, atol=0)
+        except (RuntimeError, ModelError):  # the second where a model's half is what cannot be recorded
+            return None
+        return _Recording(forward, backward, made) if same else None

@@ -1,0 +1,28 @@
+"""The speed benchmark runs on a small network and says what it measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from conftest import GOLDEN
+
+from benchmarks.speed import main
+
+
+@pytest.mark.parametrize(("case", "rows"), [("update", 2), ("descent", 1), ("plain", 1), ("refinement", 1)])
+def test_each_case_gives_its_rows(case, rows, tmp_path) -> None:
+    path = tmp_path / "rows.json"
+    done = CliRunner().invoke(
+        main,
+        ["--sizes", "128x96", "--cases", case, "--methods", "frozen,autograd", "--precisions", "float32",
+         "--steps", "4", "--windows", "off", "--repeats", "1", "--model", str(GOLDEN), "--device", "cpu",
+         "--keep-freed", "--json", str(path)],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(path.read_text())["rows"]
+    assert [(row["what"], row["width"], row["height"]) for row in found] == [(case, 128, 96)] * rows
+    assert all(row["seconds"] > 0 for row in found)
+    assert f"| {case} |" in done.output

@@ -1,0 +1,134 @@
+"""The need of memory that is predicted, against what the work takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from refiner import ModelSpec, Settings, load_model
+from refiner.engine.memory_estimate import estimate_peak, meta_copy
+from refiner.engine.windows import Window
+from refiner.models.placement import Carry
+from refiner.models.split import split_sequential
+
+# In a process of its own, whose C library gives freed memory back; each case twice, so that what PyTorch sets up once
+# is not counted. The kernel keeps the highest level, however busy the machine is.
+MEASURE = """
+import json, re, sys
+from pathlib import Path
+import torch
+from refiner import Settings, load_model, refine
+from refiner.memory import _release, give_back_freed_memory
+from refiner.models.split import split_sequential
+from torch import nn
+
+def highest():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+give_back_freed_memory()
+torch.manual_seed(0)
+convs = [nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU()]
+plain = nn.Sequential(nn.Conv2d(4, 64, 4, stride=4), nn.ReLU(), *convs, nn.ConvTranspose2d(64, 16, 4, stride=4),
+    nn.ReLU(), nn.Conv2d(16, 3, 3, padding=1), nn.Sigmoid())
+models = {"lama-small": load_model("lama-small"), "plain": split_sequential(plain, 2, multiple=4, train_size=256)}
+for name, height, width, precision, memory in json.loads(sys.argv[1]):
+    image, mask = torch.rand(1, 3, height, width), torch.zeros(1, 1, height, width)
+    mask[..., height // 3 : height // 2, width // 3 : width // 2] = 1
+    settings = Settings(steps=3, max_scales=2, windows="off", precision=precision, memory=memory)
+    for _ in range(2):
+        _release()
+        Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
+        before = highest()
+        plan = refine(models[name], image, mask, settings).plan
+        took = highest() - before
+    print(json.dumps([plan.bytes, took, plan.strip_height]), flush=True)
+"""
+TABLE = [
+    ("lama-small", 448, 448, "float32", None),
+    ("lama-small", 512, 320, "bfloat16", None),
+    ("lama-small", 640, 256, "float32", "70MB"),
+    ("plain", 512, 640, "float32", None),
+    ("plain", 640, 512, "bfloat16", None),
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak")
+def test_predictions_are_within_a_quarter_of_the_real_peak() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, json.dumps(TABLE)], check=True, capture_output=True, text=True
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == len(TABLE)
+    assert rows[2][2] is not None, "one case is in strips"
+    ratios = {case: predicted / real for case, (predicted, real, _) in zip(TABLE, rows, strict=True)}
+    assert all(0.75 <= ratio <= 1.25 for ratio in ratios.values()), ratios
+
+
+def peak_of(model, size=(256, 256)) -> int:
+    found = estimate_peak(
+        meta_copy(model), Window(0, 0, *size),
+        batch=1, dtype=torch.float32, conv_dtype=None, strip_rows=None, settings=Settings(),
+    )  # fmt: skip
+    assert found is not None
+    return found
+
+
+def chain() -> nn.Module:
+    """Eight stages alike, whose activations make up most of the need."""
+    torch.manual_seed(0)
+    stages = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ELU()) for _ in range(8)]
+    layers = nn.Sequential(nn.Conv2d(4, 16, 1), *stages, nn.Conv2d(16, 3, 1))
+    return split_sequential(layers, 1, multiple=4)
+
+
+def test_of_a_network_on_several_devices_it_is_that_of_the_fullest() -> None:
+    model = chain()
+    alone = peak_of(model)
+    devices = [torch.device("cpu"), torch.device("cpu:1")]  # stand for two: nothing is moved
+    stages = list(model.spec.stages)
+    hooks = [
+        part.register_forward_pre_hook(Carry(devices[2 * number // len(stages)]), with_kwargs=True)
+        for number, part in enumerate(stages)
+    ]
+    shared = peak_of(model)
+    assert 0.45 * alone < shared < 0.75 * alone
+    for hook in hooks:
+        hook.remove()
+    for part in stages[-2:]:
+        part.register_forward_pre_hook(Carry(devices[1]), with_kwargs=True)
+    stages[0].register_forward_pre_hook(Carry(devices[0]), with_kwargs=True)
+    assert shared < peak_of(model) <= alone, "most of it lies on the first"
+
+
+def test_features_and_adams_averages_are_counted() -> None:
+    """With features much larger than all else, four of them are there at once, and more while they are updated."""
+
+    class Wide(nn.Module):
+        spec = ModelSpec(multiple=4)
+
+        def front(self, image, mask):
+            return image.repeat(1, 64, 1, 1)
+
+        def rear(self, features):
+            return features[:, :3]
+
+    features = 4 * 192 * 256 * 256
+    found = peak_of(Wide())
+    assert 4 * features < found < 8 * features
+
+
+def test_a_network_in_strips_needs_less() -> None:
+    model = meta_copy(load_model("lama-small"))
+    whole, strips = (
+        estimate_peak(
+            model, Window(0, 0, 512, 512),
+            batch=1, dtype=torch.float32, conv_dtype=None, strip_rows=rows, settings=Settings(),
+        )
+        for rows in (None, 128)
+    )  # fmt: skip
+    assert strips < 0.8 * whole

@@ -1,0 +1,74 @@
+"""What is free, what work took, and how a lack of it is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from refiner.memory import Peak, free_bytes, is_out_of_memory
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "MPS backend out of memory (MPS allocated: 9 GB)",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes",
+        "GET was unable to find an engine to execute this computation",
+        "Unable to find an engine to execute this computation",
+        "cuFFT error: CUFFT_INTERNAL_ERROR",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+        "cuDNN Frontend error: [cudnn_frontend] Error: No valid execution plans built.",
+    ],
+)
+def test_words_for_a_lack_of_memory(words) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+    assert not is_out_of_memory(ValueError(words))
+
+
+def test_a_lack_of_memory_by_its_kind() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError())
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_the_peak_is_what_was_in_use_above_the_start() -> None:
+    with Peak(torch.device("cpu")) as peak:
+        block = np.ones(100_000_000, dtype=np.uint8)
+        torch.mm(torch.rand(600, 600), torch.rand(600, 600))
+        for _ in range(20):
+            block.sum()
+        del block
+    assert 1e8 <= peak.bytes < 2e8
+
+
+def test_cuda_is_started_before_its_statistics_are_reset(monkeypatch) -> None:
+    """As in a worker that has done nothing yet."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: calls.append("init"))
+    for name in ("empty_cache", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+
+        def call(*_: object, name=name) -> int:
+            assert calls[:1] == ["init"], "CUDA has not been started"
+            calls.append(name)
+            return 300 if name.startswith("max") else 100
+
+        monkeypatch.setattr(torch.cuda, name, call)
+    with Peak(torch.device("cuda:0")) as peak:
+        assert "reset_peak_memory_stats" in calls
+    assert peak.bytes == 200
+
+
+def test_what_the_allocator_holds_unused_counts_as_free(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 300)
+    assert free_bytes(torch.device("cuda")) == 1400
+    assert free_bytes(torch.device("cpu")) > 0
