@@ -2,7 +2,7 @@
 
 Source: Pérez, Gangnet and Blake, "Poisson Image Editing", SIGGRAPH 2003. What is solved for is the correction that is
 added to the copies. It is screened: it falls off away from seams, so that a difference at one rim does not tint the
-whole fill.
+whole fill. Each level of a pyramid starts from the correction of the level before, and needs a few steps.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from scipy.ndimage import find_objects, label
 from torch import Tensor
+from torch.nn import functional
 
-from refiner.exemplar.multigrid import neighbor_sum, solve
+from refiner.exemplar.laplace import neighbor_sum, solve
 
-_MOST = 0.25  # a larger difference is an edge of the scene, not of exposure: it is not spread
+_MOST = 0.15  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
-_TOLERANCE = 3e-3
-_EXACT = 1e-4
+_SHORT_REACH = 0.1  # what is above
+_SHORT_STEPS = 12
+_HARMONIC_STEPS = 1000  # at most; it ends where it is solved
 
 
 def copy_pixels(image: Tensor, hole: Tensor, shifts: Tensor) -> Tensor:
@@ -29,34 +31,44 @@ def copy_pixels(image: Tensor, hole: Tensor, shifts: Tensor) -> Tensor:
     return copied
 
 
-def blend(image: Tensor, hole: Tensor, source: Tensor, shifts: Tensor) -> Tensor:
-    """Fill a hole by copying, without seams between the copies and at its rim.
+def seam_correction(
+    image: Tensor, hole: Tensor, source: Tensor, shifts: Tensor, coarser: Tensor | None, steps: int
+) -> tuple[Tensor, Tensor]:
+    """What to add to copies so that nothing shows between them and at the hole's rim.
 
     Args:
-        image: (3,H,W) in [0,1].
+        image: (3,H,W).
         hole: (H,W), bool.
         source: what may be copied; (H,W), bool.
         shifts: (2,H,W).
+        coarser: the far correction at about half the size, (3,h,w); None to start from nothing.
+        steps: of the solver.
 
     Returns:
-        (3,H,W) in [0,1]; equal to `image` outside the hole.
+        Two corrections to be added, each (3,H,W), 0 outside the hole: a far one, for differences in exposure, and a near
+        one, which joins what does not belong together.
     """
-    filled = copy_pixels(image, hole, shifts)
-    for part, box in _parts(hole):
-        copies = filled[..., box[0], box[1]]
-        wanted = _jumps(image, source, shifts, filled, part, box)
+    copies = copy_pixels(image, hole, shifts)
+    far, near = torch.zeros_like(image), torch.zeros_like(image)
+    if coarser is not None:
+        far = functional.interpolate(coarser[None], size=hole.shape, mode="nearest")[0]
+    for part, (rows, columns) in _parts(hole):
         edge = part & (neighbor_sum(part[None].float())[0] < 4)  # noqa: PLR2004  neighbors of a pixel inside
         half_width = float(part.sum() / edge.sum().clamp(min=1))
-        screening = max(_REACH * half_width, 1.0) ** -2
-        correction = solve(part, wanted, screening=screening, tolerance=_TOLERANCE)
-        filled[..., box[0], box[1]] = torch.where(part, (copies + correction).clamp(0, 1), copies)
-    return filled
+        small, large = _jumps(image, source, shifts, copies, part, (rows, columns))
+        start = far[:, rows, columns]
+        solved = solve(part, small, start, steps=steps, screening=max(_REACH * half_width, 1.0) ** -2)
+        far[:, rows, columns] = torch.where(part, solved, start)
+        near[:, rows, columns] += solve(
+            part, large, steps=_SHORT_STEPS, screening=max(_SHORT_REACH * half_width, 1.0) ** -2
+        )
+    return torch.where(hole, far, 0), near
 
 
 def harmonic_fill(image: Tensor, hole: Tensor) -> Tensor:
     """The smoothest fill that agrees with the photo at the hole's rim; (3,H,W)."""
     known = torch.where(hole, 0, image)
-    return torch.where(hole, solve(hole, hole * neighbor_sum(known), tolerance=_EXACT), image)
+    return torch.where(hole, solve(hole, neighbor_sum(known), steps=_HARMONIC_STEPS), image)
 
 
 def _parts(hole: Tensor) -> list[tuple[Tensor, tuple[slice, slice]]]:
@@ -70,36 +82,42 @@ def _parts(hole: Tensor) -> list[tuple[Tensor, tuple[slice, slice]]]:
 
 
 def _jumps(
-    image: Tensor, source: Tensor, shifts: Tensor, filled: Tensor, part: Tensor, box: tuple[slice, slice]
-) -> Tensor:
-    """The right-hand side: by how much each seam's step differs from the step that its copies have there; (3,h,w)."""
-    jumps = torch.zeros(3, *part.shape, dtype=image.dtype)
+    image: Tensor, source: Tensor, shifts: Tensor, copies: Tensor, part: Tensor, box: tuple[slice, slice]
+) -> tuple[Tensor, Tensor]:
+    """Right-hand sides: at each seam, that its step is to become the one that its copies have there; (3,h,w) each.
+
+    The first is for small differences and the beginning of large ones, the second for the rest of these.
+    """
+    small, large = (torch.zeros(3, *part.shape, dtype=image.dtype) for _ in range(2))
+    moved = shifts[:, box[0], box[1]]
     for dy, dx in ((0, 1), (1, 0)):
         near = slice(0, part.shape[0] - dy), slice(0, part.shape[1] - dx)
         far = slice(dy, None), slice(dx, None)
-        moved = shifts[..., box[0], box[1]]
-        differ = (moved[..., near[0], near[1]] != moved[..., far[0], far[1]]).any(dim=0) & part[near] & part[far]
+        differ = (moved[:, near[0], near[1]] != moved[:, far[0], far[1]]).any(dim=0) & part[near] & part[far]
         y, x = (differ | (part[near] ^ part[far])).nonzero().T
-        here = y + box[0].start, x + box[1].start
-        there = here[0] + dy, here[1] + dx
+        ends = (y, x), (y + dy, x + dx)
+        places = [(row + box[0].start, column + box[1].start) for row, column in ends]
         wanted, known = torch.zeros(3, len(y), dtype=image.dtype), torch.zeros(len(y), dtype=image.dtype)
-        for end, inside in ((here, part[y, x]), (there, part[y + dy, x + dx])):
-            step, counts = _copied_step(image, source, shifts[..., end[0], end[1]], here, there)
-            wanted += torch.where(counts & inside, step, 0)
-            known += counts & inside
-        jump = wanted / known.clamp(min=1) - (filled[..., there[0], there[1]] - filled[..., here[0], here[1]])
-        jump = jump.clamp(-_MOST, _MOST)
-        jumps[:, y, x] -= torch.where(part[y, x], jump, 0)
-        jumps[:, y + dy, x + dx] += torch.where(part[y + dy, x + dx], jump, 0)
-    return jumps
+        for (row, column), end in zip(places, ends, strict=True):
+            step, counts = _copied_step(image, source, shifts[:, row, column], places)
+            counts &= part[end]
+            wanted += torch.where(counts, step, 0)
+            known += counts
+        (row, column), (next_row, next_column) = places
+        steps = copies[:, next_row, next_column] - copies[:, row, column]
+        jump = wanted / known.clamp(min=1) - steps
+        for jumps, portion in ((small, jump.clamp(-_MOST, _MOST)), (large, jump - jump.clamp(-_MOST, _MOST))):
+            for (row, column), sign in zip(ends, (-1, 1), strict=True):
+                jumps[:, row, column] += torch.where(part[row, column], sign * portion, 0)
+    return small, large
 
 
 def _copied_step(
-    image: Tensor, source: Tensor, shift: Tensor, here: tuple[Tensor, Tensor], there: tuple[Tensor, Tensor]
+    image: Tensor, source: Tensor, shift: Tensor, places: list[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
     """The photo's step between two neighbors, where they are copied from, and whether both may be copied."""
     values, allowed = [], torch.ones(shift.shape[1], dtype=torch.bool)
-    for y, x in (here, there):
+    for y, x in places:
         row, column = y + shift[0], x + shift[1]
         allowed &= (row >= 0) & (row < source.shape[0]) & (column >= 0) & (column < source.shape[1])
         row, column = row.clamp(0, source.shape[0] - 1), column.clamp(0, source.shape[1] - 1)

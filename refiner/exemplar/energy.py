@@ -19,16 +19,16 @@ _SEAM = 0.002  # of any seam, whatever it joins
 
 @dataclass(frozen=True)
 class Guide:
-    """Colors that a fill should have.
+    """What a fill should look like, roughly.
 
     Attributes:
-        colors: (3,H,W).
-        weight: of the squared difference at each pixel; (H,W).
-        photo: the photo, smoothed as far as the colors are; (3,H,W).
+        looks: of the fill, such as its colors; (C,H,W).
+        weights: of the squared difference at each pixel; (C,H,W).
+        photo: the photo's own looks; (C,H,W).
     """
 
-    colors: Tensor
-    weight: Tensor
+    looks: Tensor
+    weights: Tensor
     photo: Tensor
 
 
@@ -40,7 +40,7 @@ class Energy:
         hole: (H,W), bool.
         source: what may be copied; (H,W), bool.
         nodes: pixels of the hole whose shifts are looked for; (H,W), bool.
-        guide: colors to keep to.
+        guide: what to look like.
 
     Attributes:
         nodes: their rows and columns, (n,2).
@@ -63,7 +63,7 @@ class Energy:
         self._guide: tuple[Tensor, Tensor, Tensor] | None = None
         if guide is not None:
             photo = guide.photo.flatten(1).T.contiguous()
-            self._guide = photo, guide.colors[:, nodes].T.contiguous(), guide.weight[nodes]
+            self._guide = photo, guide.looks[:, nodes].T.contiguous(), guide.weights[:, nodes].T.contiguous()
 
     def __len__(self) -> int:
         """How many nodes there are."""
@@ -77,8 +77,8 @@ class Energy:
         error = torch.where(ring_allowed, error, _UNKNOWN)
         cost = torch.where(allowed, 0.0, FORBIDDEN) + _RIM_WEIGHT * torch.from_numpy(self._rim @ error.numpy())
         if self._guide is not None:
-            photo, colors, weight = self._guide
-            cost += weight * (photo[at] - colors).square().sum(dim=1)
+            photo, looks, weights = self._guide
+            cost += (weights * (photo[at] - looks).square()).sum(dim=1)
         return cost
 
     def seams(self, edges: tuple[Tensor, Tensor], shifts: tuple[Tensor, Tensor]) -> Tensor:

@@ -8,11 +8,11 @@ CVPR 2005).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
@@ -110,7 +110,7 @@ def min_cut(
     capacities = np.concatenate([between[joined], units[dear], -units[cheap]])
     tails = np.concatenate([edges[0][joined], np.full(len(dear), stays), cheap])
     heads = np.concatenate([edges[1][joined], dear, np.full(len(cheap), moves)])
-    graph = csr_array((capacities, (tails, heads)), shape=(count + 2, count + 2), dtype=np.int32)
+    graph: Any = csr_array(coo_array((capacities, (tails, heads)), shape=(count + 2, count + 2)))
     left = graph - maximum_flow(graph, stays, moves, method="dinic").flow
     left.data[left.data < 0] = 0
     left.eliminate_zeros()

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from kornia.filters import gaussian_blur2d
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
 from refiner.errors import InputError
-from refiner.exemplar.blending import blend, harmonic_fill
+from refiner.exemplar.blending import copy_pixels, harmonic_fill, seam_correction
 from refiner.exemplar.energy import Guide
 from refiner.exemplar.shift_map import choose_shifts, double_shifts, mend_shifts
 
@@ -22,9 +21,14 @@ _SMALLEST = 135  # short side in pixels that the smallest level aims at
 _MOST_NODES = 8000  # pixels of the hole there; a larger hole is labeled one level further down
 _LEAST_SIDE = 48
 _MENDED = 1500  # short side in pixels up to which pieces are mended; above, edges are off by a pixel or two
+_STEPS = 300  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
+_FEWEST_STEPS = 12
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
-_HARMONIC_WEIGHT = 1.0  # of the rim's colors, at the rim
-_HARMONIC_REACH = 8.0  # pixels over which they lose their weight: deep inside they mean nothing
+_HARMONIC_WEIGHT = 0.2  # of the colors that the rim suggests
+_BUSY_WEIGHT = 0.03  # of how busy the photo is at the rim
+_BUSY_AREA = 3.0  # sigma in pixels of what is local
+_BUSY_LEAST = 0.01  # contrast of noise
+_LEAST_WEIGHT = 1e-3  # of known pixels that a blurred value can rest on
 _GUIDE_WEIGHT = 4.0  # of a fill that is to be followed
 
 
@@ -79,6 +83,7 @@ class Exemplar:
         image, hole = self._levels[start].image[0], self._levels[start].hole[0, 0]
         chosen = choose_shifts(image, hole, self._sources[start], _guide(image, hole, guide), seed, self._on_step)
         self._shifts: list[Tensor | None] = [None] * start + [chosen]
+        self._corrections: list[tuple[Tensor, Tensor] | None] = [None] * start
 
     def shifts(self, index: int) -> Tensor | None:
         """The shift map of a level, (2,H,W); None at one that has nothing to copy."""
@@ -97,10 +102,27 @@ class Exemplar:
     def render(self, index: int) -> Tensor:
         """A level's image with its hole filled; (1,3,H,W), equal to the level outside the hole."""
         self._on_step(1, 1)
-        level, shifts = self._levels[index], self.shifts(index)
-        image, hole = level.image[0], level.hole[0, 0]
-        filled = harmonic_fill(image, hole) if shifts is None else blend(image, hole, self._sources[index], shifts)
-        return filled[None].to(self._like)
+        image, hole = self._levels[index].image[0], self._levels[index].hole[0, 0]
+        shifts, corrections = self.shifts(index), self._correction(index)
+        if shifts is None or corrections is None:
+            return harmonic_fill(image, hole)[None].to(self._like)
+        far, near = corrections
+        filled = (copy_pixels(image, hole, shifts) + far + near).clamp(0, 1)
+        return torch.where(hole, filled, image)[None].to(self._like)
+
+    def _correction(self, index: int) -> tuple[Tensor, Tensor] | None:
+        while len(self._corrections) <= index:
+            number = len(self._corrections)
+            level, shifts = self._levels[number], self.shifts(number)
+            assert shifts is not None  # noqa: S101  as above
+            before = self._corrections[-1] if self._corrections else None
+            coarser = None if before is None else before[0]
+            side = min(level.hole.shape[-2:])
+            steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // side)
+            self._corrections.append(
+                seam_correction(level.image[0], level.hole[0, 0], self._sources[number], shifts, coarser, steps)
+            )
+        return self._corrections[index]
 
 
 def _source(hole: Tensor, avoid: Tensor | None) -> Tensor:
@@ -112,20 +134,31 @@ def _source(hole: Tensor, avoid: Tensor | None) -> Tensor:
 
 
 def _guide(image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
-    """The colors to keep to: a fill's everywhere, or the rim's near the rim."""
+    """What the fill should look like: a given one, or what the rim suggests of colors and of how busy the photo is."""
     known = (~hole)[None, None].float()
-    photo = _smoothed(image[None] * known) / _smoothed(known).clamp(min=1e-6)
+    photo = torch.cat([_blurred(image[None], known, _SMOOTHED), _busyness(image, known)], dim=1)[0]
     if fill is None:
-        depth = torch.from_numpy(distance_transform_edt(hole.numpy())).float()
-        return Guide(harmonic_fill(image, hole), _HARMONIC_WEIGHT * torch.exp(-depth / _HARMONIC_REACH), photo[0])
-    fill = functional.interpolate(fill.cpu().float(), size=hole.shape, mode="area")
-    fill = torch.where(hole, fill, image)
-    return Guide(_smoothed(fill)[0], torch.full(hole.shape, _GUIDE_WEIGHT), photo[0])
+        looks = torch.cat([harmonic_fill(image, hole), harmonic_fill(photo[3:], hole)])
+        weights = torch.tensor([_HARMONIC_WEIGHT] * 3 + [_BUSY_WEIGHT]).view(-1, 1, 1).expand_as(looks)
+        return Guide(looks, weights, photo)
+    fill = torch.where(hole, functional.interpolate(fill.cpu().float(), size=hole.shape, mode="area"), image)
+    return Guide(
+        _blurred(fill, torch.ones_like(known), _SMOOTHED)[0], torch.full((3, *hole.shape), _GUIDE_WEIGHT), photo[:3]
+    )
 
 
-def _smoothed(x: Tensor) -> Tensor:
-    reach = 2 * round(3 * _SMOOTHED) + 1
-    if min(x.shape[-2:]) <= reach // 2:  # too small to be smoothed
+def _busyness(image: Tensor, known: Tensor) -> Tensor:
+    """The logarithm of the local contrast; (1,1,H,W)."""
+    gray = image.mean(dim=0)[None, None]
+    mean = _blurred(gray, known, 1.0)
+    variance = _blurred((gray - mean).square(), known, _BUSY_AREA)
+    return (variance.sqrt() + _BUSY_LEAST).log()
+
+
+def _blurred(x: Tensor, known: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of what is known alone; (1,C,H,W)."""
+    reach = 2 * round(3 * sigma) + 1
+    if min(x.shape[-2:]) <= reach // 2:  # too small to be blurred
         return x
-    smooth: Tensor = gaussian_blur2d(x, (reach, reach), (_SMOOTHED, _SMOOTHED))
-    return smooth
+    blurred, weight = (gaussian_blur2d(values, (reach, reach), (sigma, sigma)) for values in (x * known, known))
+    return torch.where(weight > _LEAST_WEIGHT, blurred / weight.clamp(min=_LEAST_WEIGHT), 0)

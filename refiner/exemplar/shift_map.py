@@ -6,7 +6,7 @@ A shift map is (2,H,W): how many rows and columns away from each pixel of the ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -137,7 +137,7 @@ def mend_shifts(shifts: Tensor, image: Tensor, hole: Tensor, source: Tensor, on_
 
 def nearest_source(source: Tensor, places: Tensor) -> Tensor:
     """Shifts from places (n,2) to the nearest pixel that may be copied."""
-    found = distance_transform_edt(~source.numpy(), return_distances=False, return_indices=True)
+    found: Any = distance_transform_edt(~source.numpy(), return_distances=False, return_indices=True)
     y, x = places.T
     nearest: Tensor = torch.from_numpy(found).long()[:, y, x].T - places
     return nearest
