@@ -9,13 +9,18 @@ from typing import Annotated, Literal, get_args
 from refiner.byte_sizes import parse_bytes
 from refiner.config_files import config_names, find_config, make, number_as_meant, read_mapping, with_new_names
 from refiner.errors import SettingsError
+from refiner.models.spec import Detail
 
 Keep = Literal["best", "last"]
 Windows = Literal["auto", "off"]
+GuideSource = Literal["auto", "model", "exemplar"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
 _MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
+
+
+_CHOICES = {"guide": GuideSource, "detail": Detail, "keep": Keep, "windows": Windows, "precision": Precision}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class Settings:
 
     Attributes:
         refine: off gives the network's own result: one pass at full size.
+        guide: who fills the smallest scale: `model`, the network; `exemplar`, the photo's own pixels; `auto` takes what
+            `detail` calls for, or the one that holds better.
+        detail: what fills the larger scales: `features`, the network's features, refined as in the paper; `exemplar`,
+            the photo's own pixels, copied; `both`, the smaller scale with detail from the photo; `auto` does what the
+            model asks for, or takes for each part of the hole what holds better.
         min_side: short side in pixels that the pyramid's smallest scale aims at; the real one is within a
             factor of sqrt(2) of it. None takes the side the model was trained for.
         max_scales: most scales the pyramid may have; None for as many as the picture needs.
@@ -69,6 +79,8 @@ class Settings:
     """
 
     refine: bool = True
+    guide: GuideSource = "auto"
+    detail: Annotated[Detail, Flag("What fills the larger scales [preset: auto].")] = "auto"
     min_side: Annotated[int | None, Flag("Short side of the smallest scale [preset: the model's].", "N")] = None
     max_scales: int | None = None
     steps: Annotated[int, Flag("Predictions at each refined scale [preset: 15].", "N")] = 15
@@ -107,7 +119,7 @@ class Settings:
         factors = self.lr_scale
         valid = factors is None or (isinstance(factors, Mapping) and all(_is_factor(*item) for item in factors.items()))
         _require("lr_scale", factors, valid, "names and numbers from 0 to 1e6, or null")
-        for name, choices in (("keep", Keep), ("windows", Windows), ("precision", Precision)):
+        for name, choices in _CHOICES.items():
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
 

@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,8 +24,10 @@ from refiner.engine.padding import crop, pad, pad_to_even, size_of
 from refiner.engine.plan import Plan, Planner
 from refiner.engine.precision import conv_dtype
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
+from refiner.engine.sources import Fill, Sources
 from refiner.engine.windows import scale_windows, whole
 from refiner.errors import InputError, ModelError, RefinerWarning
+from refiner.exemplar import level_count
 from refiner.frozen import FrozenGradients
 from refiner.models.inpainter import Inpainter, encode, predict
 from refiner.models.placement import placed_on
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from refiner.engine.windows import Window
 
 _IMAGE_DIMS = 4  # N, C, H, W
+_GUIDE_ENLARGED = 1.25  # by how much a guide may be enlarged to the smallest scale
+_ASPECT = 0.02
 
 
 def refine(
@@ -51,6 +56,8 @@ def refine(
     *,
     on_scale: Callable[[ScaleResult], object] | None = None,
     objective: ObjectiveFactory = paper_objective,
+    guide: Tensor | Callable[[Tensor, Tensor], Tensor] | None = None,
+    avoid: Tensor | None = None,
 ) -> Result:
     """Remove what the mask covers and refine the fill at full size.
 
@@ -68,6 +75,9 @@ def refine(
         on_scale: called with each scale's result as soon as it is there, the smallest first. What it, `progress` or
             `on_plan` raises beside `StopRefinement` ends the work and reaches the caller as it is.
         objective: makes the loss that the features of a window are optimized for; the paper's unless given.
+        guide: a fill made elsewhere that takes the smallest scale's place: (N,3,h,w) in [0,1], of any size and the
+            image's aspect; or what makes one of the smallest scale's image and mask. It counts in the hole.
+        avoid: what must not be copied into the hole; (N,1,H,W), any dtype, above 0 where that is.
 
     Returns:
         The filled image and what happened at each scale. Images of a batch do not influence each other,
@@ -94,54 +104,125 @@ def refine(
         full_size = size_of(image)
         if settings.pixel_budget is not None and settings.refine:
             image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
-        levels = pyramid.build_pyramid(image, hole, _scale_count(network, image, settings))
+        count = _scale_count(network, image, settings, guide)
+        reporter = _Reporter(progress, count)
+        sources, levels = _sources(network, image, hole, count, settings, guide, avoid, reporter)
         work = _Work(network, settings, objective, progress)
-        planner = Planner(
-            network,
-            image,
-            [level_hole for _, level_hole in levels],
-            settings,
-            conv_dtype(settings.precision, image.device, image.dtype),
-            objective,
-            on_plan or (lambda _: None),
-            devices=placed_on(model),
+        planner = (
+            _planner(network, image, levels, settings, objective, on_plan, placed_on(model))
+            if (sources.runs_network)
+            else None
         )
+
+        def run(work: Callable[..., Fill], *args: Any) -> Fill:
+            assert planner is not None  # noqa: S101  the network is run only where it can be
+            return _finite(planner, work, *args)
 
         scales: list[ScaleResult] = []
         stopped = False
         for number, (level, level_hole) in enumerate(levels, start=1):
             start = time.perf_counter()
-            here = Progress(scale=number, scales=len(levels), size=size_of(level))
+            here = reporter.at(number, size_of(level))
             if not scales:
-                fill = _finite(planner, work.inpaint, level, level_hole, here)
+                fill = sources.smallest(partial(run, work.inpaint, level, level_hole, here))
             elif stopped:
-                fill = _Fill(_enlarge(scales[-1].composite, size_of(level)), stopped=True)
+                fill = Fill(_enlarge(scales[-1].composite, size_of(level)), stopped=True)
             else:
-                fill = _finite(planner, work.refine_scale, level, level_hole, scales[-1].composite, here)
+                before = scales[-1].composite
+                fill = sources.larger(
+                    number - 1, before, partial(run, work.refine_scale, level, level_hole, before, here)
+                )
             prediction, stopped = fill.prediction, fill.stopped
             if settings.match_color and number == len(levels):
                 prediction = match_color(prediction, level, level_hole)
             composite = torch.where(level_hole, prediction.clamp(0, 1), level)
-            scales.append(ScaleResult(size_of(level), composite, fill.windows, _seconds_since(start, image.device)))
+            seconds = _seconds_since(start, image.device)
+            scales.append(ScaleResult(size_of(level), composite, fill.windows, seconds, fill.shares))
             if on_scale is not None:
                 stopped |= _asks_to_stop(on_scale, scales[-1])
         shrunk_from = full_size if size_of(image) != full_size else None
-        return Result(composite.to(dtype), tuple(scales), shrunk_from, stopped, planner.plan)
+        plan = None if planner is None else planner.plan
+        return Result(composite.to(dtype), tuple(scales), shrunk_from, stopped, plan)
 
 
-@dataclass(frozen=True)
-class _Fill:
-    """What one scale gave: its prediction (N,3,H,W), what happened in each window, and whether to stop."""
+class _Reporter:
+    """Tells of progress at the scale in work."""
 
-    prediction: Tensor
-    windows: tuple[WindowResult, ...] = ()
-    stopped: bool = False
+    def __init__(self, progress: Callable[[Progress], object] | None, scales: int) -> None:
+        self._progress, self._scales = progress, scales
+        self._here = Progress(scale=1, scales=scales, size=(0, 0))
 
-    @property
-    def finite(self) -> bool:
-        """Whether all of it is numbers."""
-        losses = [loss for window in self.windows for loss in window.losses]
-        return all(map(math.isfinite, losses)) and bool(self.prediction.isfinite().all())
+    def at(self, scale: int, size: tuple[int, int]) -> Progress:
+        """Go on to a scale."""
+        self._here = Progress(scale=scale, scales=self._scales, size=size)
+        return self._here
+
+    def step(self, step: int, steps: int) -> None:
+        """Tell of a step that has no loss."""
+        if self._progress is not None:
+            self._progress(replace(self._here, step=step, steps=steps))
+
+
+def _sources(
+    model: Inpainter,
+    image: Tensor,
+    hole: Tensor,
+    count: int,
+    settings: Settings,
+    guide: Tensor | Callable[[Tensor, Tensor], Tensor] | None,
+    avoid: Tensor | None,
+    reporter: _Reporter,
+) -> tuple[Sources, list[tuple[Tensor, Tensor]]]:
+    """What fills the scales, and image and hole of each, the smallest first."""
+    detail = settings.detail
+    if detail == "auto":
+        # A fill that was given is followed, which copying alone does not.
+        detail = "both" if guide is not None and model.spec.detail == "exemplar" else model.spec.detail
+    if not settings.refine:
+        detail, guide = "features", None
+    needed = count
+    if detail != "features" or settings.guide == "exemplar":
+        needed = max(count, level_count(*size_of(image), int(hole.flatten(1).sum(dim=1).amax())))
+    levels = pyramid.build_pyramid(image, hole, needed)
+    first = needed - count
+    given = guide
+    if guide is not None and not isinstance(guide, Tensor):
+        smallest, smallest_hole = levels[first]
+        given = guide(smallest, smallest_hole.to(smallest))
+    if given is not None:
+        assert isinstance(given, Tensor)  # noqa: S101  one of the two
+        given = _checked_guide(given, image)
+    sources = Sources(
+        levels,
+        first,
+        detail=detail,
+        guide=settings.guide if settings.refine else "model",
+        given=given,
+        avoid=None if avoid is None else _checked_avoid(avoid, image),
+        on_step=reporter.step,
+    )
+    return sources, levels[first:]
+
+
+def _planner(
+    model: Inpainter,
+    image: Tensor,
+    levels: list[tuple[Tensor, Tensor]],
+    settings: Settings,
+    objective: ObjectiveFactory,
+    on_plan: Callable[[Plan], object] | None,
+    devices: tuple[torch.device, ...],
+) -> Planner:
+    return Planner(
+        model,
+        image,
+        [level_hole for _, level_hole in levels],
+        settings,
+        conv_dtype(settings.precision, image.device, image.dtype),
+        objective,
+        on_plan or (lambda _: None),
+        devices=devices,
+    )
 
 
 @dataclass(frozen=True)
@@ -153,16 +234,16 @@ class _Work:
     objective: ObjectiveFactory
     progress: Callable[[Progress], object] | None
 
-    def inpaint(self, plan: Plan, image: Tensor, hole: Tensor, here: Progress) -> _Fill:
+    def inpaint(self, plan: Plan, image: Tensor, hole: Tensor, here: Progress) -> Fill:
         """One full pass of the network, without refinement."""
         # Where they do not refine, the authors pad this one pass by mirroring at the outer edge.
         padded, padded_hole = self._padded(image, hole, "reflect" if self.settings.refine else "symmetric")
         with FrozenGradients(plan.conv_dtype):
             prediction = predict(self.model, encode(self.model, padded, padded_hole), padded)
         stopped = self.progress is not None and _asks_to_stop(self.progress, here)
-        return _Fill(crop(prediction, image), stopped=stopped)
+        return Fill(crop(prediction, image), stopped=stopped, shares={"model": 1.0})
 
-    def refine_scale(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> _Fill:
+    def refine_scale(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Fill:
         """Refine a scale window by window, so that each agrees with the previous scale's composite."""
         full = image
         windows = self._windows(hole, plan)
@@ -185,7 +266,7 @@ class _Work:
             results.append(WindowResult(window, outcome.losses, outcome.kept))
             if outcome.stopped:
                 break
-        return _Fill(crop(prediction, full), tuple(results), outcome.stopped)
+        return Fill(crop(prediction, full), tuple(results), outcome.stopped, {"features": 1.0})
 
     def _refine_window(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Outcome:
         """Optimize the features until the prediction agrees with the guide."""
@@ -220,10 +301,10 @@ class _Work:
         return lambda step, loss: progress(replace(here, step=step + 1, loss=loss))
 
 
-def _finite(planner: Planner, work: Callable[..., _Fill], image: Tensor, *args: Any) -> _Fill:
+def _finite(planner: Planner, work: Callable[..., Fill], image: Tensor, *args: Any) -> Fill:
     """Run the work of one scale; where it gives NaN or infinity, once more with all convolutions in float32."""
     fill = planner.run(work, image, *args)
-    if fill.finite:
+    if _is_finite(fill):
         return fill
     size = f"{image.shape[3]}x{image.shape[2]}"
     before = planner.plan.conv_dtype
@@ -232,7 +313,7 @@ def _finite(planner: Planner, work: Callable[..., _Fill], image: Tensor, *args: 
         warnings.warn(line, RefinerWarning, stacklevel=3)
         planner.replan(conv_dtype=None)
         fill = planner.run(work, image, *args)
-    if not fill.finite:
+    if not _is_finite(fill):
         raise ModelError(f"model: its prediction at {size} has NaN or infinity; `refiner check` tells more.")
     return fill
 
@@ -245,13 +326,29 @@ def _asks_to_stop(callback: Callable[[Any], object], news: Progress | ScaleResul
     return False
 
 
+def _is_finite(fill: Fill) -> bool:
+    losses = [loss for window in fill.windows for loss in window.losses]
+    return all(map(math.isfinite, losses)) and bool(fill.prediction.isfinite().all())
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _scale_count(model: Inpainter, image: Tensor, settings: Settings) -> int:
+def _scale_count(
+    model: Inpainter,
+    image: Tensor,
+    settings: Settings,
+    guide: Tensor | Callable[[Tensor, Tensor], Tensor] | None,
+) -> int:
     if not settings.refine:
         return 1
+    if isinstance(guide, Tensor):
+        # The smallest scale is about the guide's size, so that nothing of it is lost.
+        count, side = 1, image.shape[-2]
+        while side > _GUIDE_ENLARGED * guide.shape[-2]:
+            count, side = count + 1, side // 2
+        return count
     return pyramid.scale_count(*size_of(image), settings.min_side or model.spec.train_size, settings.max_scales)
 
 
@@ -264,6 +361,30 @@ def _seconds_since(start: float, device: torch.device) -> float:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)  # otherwise this times the launch, not the work
     return time.perf_counter() - start
+
+
+def _checked_guide(guide: Tensor, image: Tensor) -> Tensor:
+    """A fill made elsewhere, as the image's."""
+    if guide.ndim != _IMAGE_DIMS or guide.shape[:2] != image.shape[:2] or 0 in guide.shape:
+        raise InputError(f"guide: expected shape {(*image.shape[:2], 'h', 'w')}, got {tuple(guide.shape)}.")
+    (height, width), (guide_height, guide_width) = size_of(image), size_of(guide)
+    # Halving rounds sides; more than that is another picture.
+    if abs(guide_height * width / height - guide_width) > 1 + _ASPECT * guide_width:
+        raise InputError(
+            f"guide: is {guide_width}x{guide_height}, which is not the aspect of {width}x{height}; expected a fill of "
+            "the whole picture, at any size."
+        )
+    guide = guide.detach().to(image)
+    if not ((guide >= 0) & (guide <= 1)).all():
+        raise InputError("guide: expected values in [0,1].")
+    return guide
+
+
+def _checked_avoid(avoid: Tensor, image: Tensor) -> Tensor:
+    expected = (image.shape[0], 1, *image.shape[2:])
+    if avoid.shape != expected:
+        raise InputError(f"avoid: expected shape {expected} to fit the image, got {tuple(avoid.shape)}.")
+    return avoid > 0
 
 
 def _checked_hole(model: Inpainter, image: Tensor, mask: Tensor) -> Tensor:

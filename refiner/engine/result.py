@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
@@ -74,12 +74,16 @@ class ScaleResult:
         windows: what happened in each window; one where the scale was refined as a whole, none at the smallest scale
             and at scales that were not reached.
         seconds: time spent on it.
+        shares: of the hole's pixels, by what filled them: `model` (the network, unrefined), `features` (refined),
+            `exemplar` (copied from the photo), `both` (the smaller scale, with detail from the photo), `guide` (given);
+            empty at scales that were not reached.
     """
 
     size: tuple[int, int]
     composite: Tensor
     windows: tuple[WindowResult, ...]
     seconds: float
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def refined(self) -> bool:
@@ -106,6 +110,7 @@ class ScaleResult:
         return {
             "size": list(self.size[::-1]),
             "refined": self.refined,
+            "shares": dict(self.shares),
             "losses": list(self.losses),
             "loss_before": self.loss_before if self.losses else None,
             "loss_after": self.loss_after if self.losses else None,
@@ -128,7 +133,7 @@ class Result:
         shrunk_from: the input's height and width where `pixel_budget` shrank it, else None.
         stopped: whether the progress callback stopped the work; scales it did not reach are enlarged
             from the last one that it did.
-        plan: how the work was cut to fit into memory; None where there was no hole.
+        plan: how the network's work was cut to fit into memory; None where no network was run.
     """
 
     image: Tensor

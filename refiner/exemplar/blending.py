@@ -45,8 +45,8 @@ def seam_correction(
         steps: of the solver.
 
     Returns:
-        Two corrections to be added, each (3,H,W), 0 outside the hole: a far one, for differences in exposure, and a near
-        one, which joins what does not belong together.
+        Two corrections to be added, each (3,H,W), 0 outside the hole: a far one, for differences in exposure, and a
+        near one, which joins what does not belong together.
     """
     copies = copy_pixels(image, hole, shifts)
     far, near = torch.zeros_like(image), torch.zeros_like(image)

@@ -53,7 +53,8 @@ def _components(patches: Tensor, random: torch.Generator) -> Tensor:
     """Patches in their principal components."""
     patches = patches - patches.mean(dim=0)
     sample = patches[torch.randperm(len(patches), generator=random)[:_SAMPLE]]
-    return patches @ torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -_DIMENSIONS:]
+    components: Tensor = torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -_DIMENSIONS:]
+    return patches @ components
 
 
 def _near_hole(at: Tensor, hole: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, nearest: float) -> t
     """Of each patch asked, the one most like it that is not too near: pairs of indices, where there is one."""
     squares, places = patches.square().sum(dim=1), at.to(patches)
     here, there = [], []
-    for chunk in asked.split(_CHUNK):
+    for chunk in torch.split(asked, _CHUNK):
         distance = torch.addmm(squares[None], patches[chunk], patches.T, alpha=-2)
         away = (places[chunk][:, None] - places).square().sum(dim=2)
         distance[away < nearest**2] = torch.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from refiner.errors import ModelError
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+Detail = Literal["auto", "features", "exemplar", "both"]
 DEFAULT_TRAIN_SIZE = 512
 DEFAULT_LEARNING_RATE = 0.002  # the authors', for Big LaMa
 
@@ -31,6 +32,7 @@ class ModelSpec:
         strips: whether its full-resolution ends are computed as many rows at a time as
             `refiner.frozen.current_strip_height()` says.
         stages: the rear half's modules in the order they run, which can then lie on several devices.
+        detail: what fills the larger scales best, where settings leave it open; see `refiner.Settings`.
 
     Raises:
         ModelError: a value is out of range.
@@ -43,6 +45,7 @@ class ModelSpec:
     lr_scale: Mapping[str, float] = field(default_factory=dict)
     strips: bool = False
     stages: tuple[nn.Module, ...] = ()
+    detail: Detail = "auto"
 
     def __post_init__(self) -> None:
         for name in ("multiple", "train_size", "min_input_side"):
@@ -51,6 +54,8 @@ class ModelSpec:
                 raise ModelError(f"spec: {name} is {value!r}; expected a whole number from 1.")
         if not 0 < self.learning_rate < math.inf:
             raise ModelError(f"spec: learning_rate is {self.learning_rate!r}; expected a number above 0.")
+        if self.detail not in get_args(Detail):
+            raise ModelError(f"spec: detail is {self.detail!r}; expected one of {', '.join(get_args(Detail))}.")
         if any(factor < 0 for factor in self.lr_scale.values()):
             raise ModelError(f"spec: lr_scale is {dict(self.lr_scale)}; expected factors from 0.")
 
