@@ -13,12 +13,14 @@ from comfy import model_management
 from torch import nn
 from torch.nn import functional
 
+from refiner.cli.console import share_done
 from refiner.images.picture import from_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
+
     import refiner
 
 _WEIGHTS = (".safetensors", ".pt", ".ckpt")
@@ -111,6 +113,10 @@ class ProgressBar:
         self._done = 0
         self._part = 0.0  # of the picture at hand
 
+    def on_plan(self, _: refiner.Plan) -> None:
+        """End the work before it starts where the user pressed Interrupt meanwhile."""
+        model_management.throw_exception_if_processing_interrupted()
+
     def on_step(self, progress: refiner.Progress) -> None:
         """Show one more prediction; ends the work where the user pressed Interrupt."""
         model_management.throw_exception_if_processing_interrupted()
@@ -133,12 +139,3 @@ class ProgressBar:
 
     def _value(self) -> int:
         return round(_PARTS * (self._done + self._part) / self._pictures)
-
-
-def share_done(progress: refiner.Progress) -> float:
-    """How much of one picture's work is done: 0 to 1, each scale counted as four times the one before."""
-    weights = [1.0] + [4.0**number * progress.steps for number in range(1, progress.scales)]
-    if progress.scale == 1:  # which knows of one prediction only, its own
-        return 0.0 if progress.scales > 1 else 1.0
-    here = ((progress.window - 1) * progress.steps + progress.step) / (progress.windows * progress.steps)
-    return (sum(weights[: progress.scale - 1]) + weights[progress.scale - 1] * here) / sum(weights)

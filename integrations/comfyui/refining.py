@@ -166,7 +166,8 @@ class _Work:
         mask = torch.from_numpy(hole.mask)[None, None].to(device)
         if plan:  # the other pictures of the batch find the room made
             host.make_room(self._need(rgb, mask))
-        result = refiner.refine(self.network, rgb, mask, self.settings, self.bar.on_step, on_scale=self.bar.on_scale)
+        bar = self.bar
+        result = refiner.refine(self.network, rgb, mask, self.settings, bar.on_step, bar.on_plan, on_scale=bar.on_scale)
         fill = result.image[0].movedim(0, -1).to(picture.device)
         inside = torch.from_numpy(hole.mask).to(picture.device)
         weight = inside.float() if hole.weight is None else torch.from_numpy(hole.weight).to(picture.device)
