@@ -61,7 +61,7 @@ class RemoveSelection(Gimp.PlugIn):
         ):
             procedure.add_string_argument(key, label, words, value, GObject.ParamFlags.READWRITE)
         grow = "Pixels the selection grows by, to cover what of the object lies beside it"
-        procedure.add_int_argument("grow", "_Grow", grow, 0, 1024, 4, GObject.ParamFlags.READWRITE)
+        procedure.add_int_argument("grow", "_Grow by pixels", grow, 0, 1024, 4, GObject.ParamFlags.READWRITE)
         return procedure
 
 

@@ -61,7 +61,7 @@ def test_progress_in_lines_for_programs(run, photo_files) -> None:
     assert lines[1] == "Progress: 6.7 %, scale 2/3, prediction 1/3"  # a third of a fifth
     assert lines[-1] == "Progress: 100.0 %, scale 3/3, prediction 3/3"
     assert len(lines) == 7
-    _, _, err = run("inpaint", *photo_files, *QUICK, "--progress", "lines", "--no-refine", "--quiet", "--overwrite")
+    _, _, err = run("inpaint", *photo_files, *QUICK, "--progress", "lines", "--quiet", "--overwrite")
     assert not err
 
 
