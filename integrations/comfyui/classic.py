@@ -18,7 +18,7 @@ def class_of(node: Node) -> type:
         optional = {given.id: _input(given) for given in node.inputs if given.optional}
         return {"required": required, "optional": optional}
 
-    def execute(_: object, **inputs: Any) -> Any:
+    def execute(_: object, /, **inputs: Any) -> Any:
         done = node.run(**inputs)
         return done.values if done.ui is None else {"ui": dict(done.ui), "result": done.values}
 
@@ -40,7 +40,7 @@ def class_of(node: Node) -> type:
 
 
 def _method(check: Any) -> Any:
-    def call(_: type, **inputs: Any) -> Any:
+    def call(_: type[Any], /, **inputs: Any) -> Any:
         return check(**inputs)
 
     return classmethod(call)

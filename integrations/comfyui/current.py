@@ -48,7 +48,7 @@ def class_of(node: Node) -> type[io.ComfyNode]:
             is_output_node=node.is_end,
         )
 
-    def execute(_: type, **inputs: Any) -> io.NodeOutput:
+    def execute(_: type[Any], /, **inputs: Any) -> io.NodeOutput:
         done = node.run(**inputs)
         return io.NodeOutput(*done.values, ui=None if done.ui is None else dict(done.ui))
 
@@ -60,7 +60,7 @@ def class_of(node: Node) -> type[io.ComfyNode]:
 
 
 def _method(check: Any) -> Any:
-    def call(_: type, **inputs: Any) -> Any:
+    def call(_: type[Any], /, **inputs: Any) -> Any:
         return check(**inputs)
 
     return classmethod(call)

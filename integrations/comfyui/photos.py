@@ -73,7 +73,7 @@ def save_photo(
         InputError: sizes differ, or the format cannot hold the photo.
     """
     checked(image)
-    if image.shape[1:3] != photo.size:
+    if tuple(image.shape[1:3]) != photo.size:
         raise refiner.InputError(
             f"image: is {size_in_words(image)}, the photo {photo.size[1]}x{photo.size[0]}; expected the size of the "
             "photo, so leave out what resizes."
@@ -104,7 +104,7 @@ def _opaque(photo: refiner.Picture, hole: NDArray[np.bool_]) -> refiner.Picture:
     if photo.alpha is None or not hole.any():
         return photo
     opaque = photo.alpha == np.iinfo(photo.alpha.dtype).max
-    return replace(photo, alpha=None) if (opaque | hole).all() else photo
+    return replace(photo, alpha=None) if (opaque | hole).all() and not opaque.all() else photo
 
 
 def _preview(picture: refiner.Picture, path: Path) -> dict[str, str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from refiner.images.masks import Hole
 
 _NO_LIMIT = "1000000GB"
+_ROOM = 1.3  # times what the work takes is to be free, as it plans with 80 % of that
 _NOTHING = "Nothing was removed: the mask is empty."
 
 
@@ -150,22 +151,25 @@ class _Work:
         lines = [str(hole.warning) for hole in holes if hole.warning is not None]
         if not any(hole.mask.any() for hole in holes):
             return _Filled(image, image.new_zeros(image.shape[:3], dtype=torch.float32), [*lines, _NOTHING])
-        pictures, masks = [], []
+        pictures: list[Tensor] = []
+        masks: list[Tensor] = []
+        first = next(number for number, hole in enumerate(holes) if hole.mask.any())
         with host.placed(self.network) as device:
-            for picture, hole in zip(image, holes, strict=True):
-                done, weight, line = self._one(picture, hole, device, plan=not pictures)
+            for number, (picture, hole) in enumerate(zip(image, holes, strict=True)):
+                # The other pictures of the batch find the room made.
+                done, weight, line = self._one(picture, hole, device, make_room=number == first)
                 pictures.append(done)
                 masks.append(weight)
                 lines.append(line)
                 self.bar.picture_done()
         return _Filled(torch.stack(pictures), torch.stack(masks), lines)
 
-    def _one(self, picture: Tensor, hole: Hole, device: torch.device, *, plan: bool) -> tuple[Tensor, Tensor, str]:
+    def _one(self, picture: Tensor, hole: Hole, device: torch.device, *, make_room: bool) -> tuple[Tensor, Tensor, str]:
         """One picture (H,W,C) filled, the share of the fill (H,W), and what was done."""
         rgb = picture[..., :3].movedim(-1, 0)[None].to(device, torch.float32).clamp(0, 1)
         mask = torch.from_numpy(hole.mask)[None, None].to(device)
-        if plan:  # the other pictures of the batch find the room made
-            host.make_room(self._need(rgb, mask))
+        if make_room:
+            host.make_room(round(_ROOM * self._need(rgb, mask)))
         bar = self.bar
         result = refiner.refine(self.network, rgb, mask, self.settings, bar.on_step, bar.on_plan, on_scale=bar.on_scale)
         fill = result.image[0].movedim(0, -1).to(picture.device)

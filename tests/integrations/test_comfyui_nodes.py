@@ -155,7 +155,7 @@ def test_room_is_made_for_the_network_and_for_the_work(nodes, comfy, picture, sc
     refiner.refine(toy, *scene, refiner.Settings(steps=3, min_side=32), on_plan=plans.append)
     refine(nodes, *picture, toy)
     weights = sum(part.numel() * part.element_size() for part in toy.parameters())
-    assert comfy.asked == [weights, plans[0].bytes]
+    assert comfy.asked == [weights, pytest.approx(1.3 * plans[0].bytes, abs=1)]  # it plans with 80 % of what is free
     assert comfy.emptied == 1
 
 
@@ -222,8 +222,10 @@ def test_a_hole_that_was_drawn_into_the_alpha_is_opaque_afterwards(nodes, comfy,
     assert read_picture(path).mode == "RGB"
 
 
-def test_transparency_elsewhere_stays(nodes, comfy, picture, toy) -> None:
+@pytest.mark.parametrize("transparency", [lambda alpha: alpha, np.zeros_like, lambda alpha: alpha | 255])
+def test_transparency_elsewhere_stays(nodes, comfy, picture, toy, transparency) -> None:
     values = np.random.default_rng(0).integers(0, 256, (67, 90, 4), dtype=np.uint8)
+    values[..., 3] = transparency(values[..., 3])
     Image.fromarray(values).save(comfy.input / "cut.png")
     photo, image, _ = nodes.LoadPhoto("cut.png").values
     result, fill, _ = refine(nodes, image, picture[1], toy)

@@ -56,19 +56,19 @@ def test_a_result_is_written_and_progress_told(program, photo_files, tmp_path) -
 
 def test_the_programs_own_line_says_what_failed(program, photo_files, tmp_path) -> None:
     arguments = refiner_program.command(choices(program, model="other"), *photo_files, tmp_path / "result.png")
-    with pytest.raises(refiner_program.Failure, match="^refiner failed: unknown model 'other': expected one of"):
+    with pytest.raises(refiner_program.Failure, match=r"^refiner failed: unknown model 'other': expected one of"):
         refiner_program.run(arguments, lambda _: None)
 
 
 def test_an_older_refiner_says_that_it_does_not_know_an_option(program, photo_files, tmp_path) -> None:
     arguments = refiner_program.command(choices(program, more="--future"), *photo_files, tmp_path / "result.png")
-    with pytest.raises(refiner_program.Failure, match="No such option.*--future"):
+    with pytest.raises(refiner_program.Failure, match=r"No such option.*--future"):
         refiner_program.run(arguments, lambda _: None)
 
 
 def test_no_program_and_bad_options_are_told_before_anything_starts(program, photo_files, tmp_path) -> None:
     paths = (*photo_files, tmp_path / "result.png")
-    with pytest.raises(refiner_program.Failure, match="/gone/refiner: no such program. Install refiner"):
+    with pytest.raises(refiner_program.Failure, match=r"/gone/refiner: no such program. Install refiner"):
         refiner_program.command(choices("/gone/refiner"), *paths)
     with pytest.raises(refiner_program.Failure, match="Further options: No closing quotation"):
         refiner_program.command(choices(program, more="--steps '3"), *paths)
