@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from comfy import model_management
 from torch import nn
 from torch.nn import functional
 
+import refiner
 from refiner.cli.console import share_done
 from refiner.images.picture import from_rgb
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
-
-    import refiner
 
 _WEIGHTS = (".safetensors", ".pt", ".ckpt")
 _FOLDER = "inpaint"  # of ComfyUI's models/, where other inpainting nodes have theirs
@@ -38,8 +38,20 @@ def input_files(suffixes: frozenset[str]) -> list[str]:
 
 
 def input_path(name: str) -> Path:
-    """The file that ComfyUI calls `name`, in its input folder or in the one that the name says."""
-    return Path(folder_paths.get_annotated_filepath(name))
+    """The file that ComfyUI calls `name`, in its input folder or in the one that the name says.
+
+    Raises:
+        InputError: it is not in one of ComfyUI's folders, which others than its owner may ask for.
+    """
+    path = Path(os.path.normpath(folder_paths.get_annotated_filepath(name)))
+    folders = (
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    )
+    if not any(path.is_relative_to(os.path.normpath(folder)) for folder in folders):
+        raise refiner.InputError(f"{name}: is not in ComfyUI's folders; put the photo into its input folder.")
+    return path
 
 
 def output_path(prefix: str, size: tuple[int, int], suffix: str) -> tuple[Path, str]:

@@ -122,8 +122,12 @@ def photo_files() -> list[str]:
 
 
 def is_there(image: str) -> bool | str:
-    """True, or that there is no such file."""
-    return host.input_path(image).is_file() or f"{image}: no such file in ComfyUI's input folder; choose another."
+    """True, or why there is no such file."""
+    try:
+        there = host.input_path(image).is_file()
+    except refiner.InputError as error:
+        return str(error)
+    return there or f"{image}: no such file in ComfyUI's input folder; choose another."
 
 
 def content_of(image: str) -> str:

@@ -256,6 +256,14 @@ def test_models_are_those_of_refiner_and_files_of_comfyui(load_nodes, comfy) -> 
         assert isinstance(load.run(name).values[0], refiner.Inpainter)
 
 
+def test_photos_come_from_comfyuis_folders_alone(nodes, load_nodes, comfy, deep_photo) -> None:
+    shutil.copy(comfy.input / "deep.png", comfy.input.parent / "private.png")
+    with pytest.raises(refiner.InputError, match=r"\.\./private\.png: is not in ComfyUI's folders"):
+        nodes.LoadPhoto("../private.png")
+    load = load_nodes().NODE_CLASS_MAPPINGS["RefinerLoadPhoto"]
+    assert "is not in ComfyUI's folders" in load.VALIDATE_INPUTS(image="../private.png")
+
+
 def test_the_classic_schema(load_nodes, comfy, deep_photo) -> None:
     package = load_nodes()
     assert not hasattr(package, "comfy_entrypoint")
