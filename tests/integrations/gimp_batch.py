@@ -94,4 +94,6 @@ TOLD = {
     "failing": refused(model="no-such-model"),
     "misspelt": refused(more="--steps '3"),
 }
+(FOLDER / "small.yaml").write_text("pixel_budget: 60000\nsteps: 2\nmin_side: 96\n")
+TOLD["shrunk"] = refused(preset=str(FOLDER / "small.yaml"))
 (FOLDER / "told.json").write_text(json.dumps(TOLD))

@@ -81,7 +81,7 @@ def gimp(tmp_path_factory):
         "REFINER_TEST_FOLDER": str(folder),
         "REFINER_TEST_PROGRAM": str(program),
     }
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=1800)
     told = folder / "told.json"
     assert told.exists(), done.stdout + done.stderr
     return json.loads(told.read_text()), folder
@@ -128,6 +128,7 @@ def test_a_soft_selection_makes_a_soft_mask_and_grows(gimp) -> None:
         ("nothing", "Nothing is selected"),
         ("missing", "/nowhere/refiner: no such program. Install refiner"),
         ("failing", "unknown model 'no-such-model'"),
+        ("shrunk", "the picture 400x300: the preset shrinks large photos"),
         ("misspelt", "Further options: No closing quotation"),
     ],
 )

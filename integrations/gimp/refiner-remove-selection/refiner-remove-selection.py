@@ -46,16 +46,11 @@ class RemoveSelection(Gimp.PlugIn):
             "The selection is filled by the refiner program on a new layer with a mask; all other layers stay.",
             name,
         )
-        procedure.set_attribution("refiner", "refiner", "2025")
+        procedure.set_attribution("refiner", "refiner, Apache-2.0", "2026")
         defaults = refiner_program.Choices()
         for key, label, words, value in (
-            (
-                "model",
-                "_Model",
-                "A name that `refiner weights list` shows, or the path of a weights file",
-                defaults.model,
-            ),
-            ("preset", "P_reset", "default, reference, or the path of a YAML file", defaults.preset),
+            ("model", "_Model", "A name of `refiner weights list`, or the path of a weights file", defaults.model),
+            ("preset", "P_reset", "default, or the path of a YAML file", defaults.preset),
             ("more", "_Further options", "Of `refiner inpaint`, such as --steps 20 --memory 6GB", defaults.more),
             ("program", "_Program", "Where refiner is, if GIMP does not find it by this name", defaults.program),
         ):
@@ -175,20 +170,30 @@ def _export(image: Gimp.Image, path: Path, form: str) -> None:
 
 
 def _add_layer(image: Gimp.Image, path: Path, selection: Gimp.Selection) -> None:
-    """Put a file on top of an image as a layer that shows where the selection is; one step to undo."""
+    """Put a file on top of an image as a layer that shows where the selection is; one step to undo.
+
+    Raises:
+        Failure: the file is not of the image's size.
+    """
     loaded = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(str(path)))
     image.undo_group_start()
     try:
+        width, height = image.get_width(), image.get_height()
+        if (loaded.get_width(), loaded.get_height()) != (width, height):
+            raise refiner_program.Failure(
+                f"The result is {loaded.get_width()}x{loaded.get_height()}, the picture {width}x{height}: the preset "
+                "shrinks large photos. Take the preset default."
+            )
         layer = Gimp.Layer.new_from_drawable(loaded.get_layers()[0], image)
         layer.set_name("Removed")
         image.insert_layer(layer, None, 0)
         mask = layer.create_mask(Gimp.AddMaskType.BLACK)
         layer.add_mask(mask)
-        all_of_it = Gegl.Rectangle.new(0, 0, image.get_width(), image.get_height())
+        all_of_it = Gegl.Rectangle.new(0, 0, width, height)
         target = mask.get_buffer()
         selection.get_buffer().copy(all_of_it, Gegl.AbyssPolicy.NONE, target, all_of_it)
         target.flush()
-        mask.update(0, 0, all_of_it.width, all_of_it.height)
+        mask.update(0, 0, width, height)
     finally:
         image.undo_group_end()
         loaded.delete()
