@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _IMAGE_DIMS = 4  # B, H, W, C
-_ABSENT = (64, 64)  # of the zeros that stand for a mask where there is none
+ABSENT = (64, 64)  # of the zeros that stand for a mask where there is none
 
 
 def checked(image: Tensor) -> None:
@@ -35,7 +35,7 @@ def masks_of(mask: Tensor, image: Tensor) -> list[Tensor]:
     """
     height, width = image.shape[1:3]
     parts = mask.reshape(-1, *mask.shape[-2:])
-    if tuple(mask.shape[-2:]) == _ABSENT and not mask.any():
+    if tuple(mask.shape[-2:]) == ABSENT and not mask.any():
         return [mask.new_zeros(height, width)] * len(image)
     if tuple(mask.shape[-2:]) != (height, width):
         raise refiner.InputError(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+CATEGORY = "image/refiner"  # in ComfyUI's menu
+# Kinds of these nodes' own.
 INPAINTER = "REFINER_INPAINTER"
 PHOTO = "REFINER_PHOTO"
 
@@ -89,6 +91,3 @@ class Node:
     validate: Callable[..., bool | str] | None = None
     fingerprint: Callable[..., str] | None = None
     is_end: bool = False
-
-
-CATEGORY = "image/refiner"

@@ -17,14 +17,13 @@ from refiner.images.reading import read_picture
 from refiner.images.writing import default_suffix, encode, losses_in
 
 from . import host
-from .masks import checked, masks_of, size_in_words
+from .masks import ABSENT, checked, masks_of, size_in_words
 from .node import PHOTO, Done, Input, Node, Output
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_ABSENT = 64  # side of the mask that ComfyUI's nodes give where there is none
 _AS_THE_PHOTO = "as the photo"
 _IN_BROWSERS = (".png", ".jpg", ".webp", ".avif", ".bmp")
 _PREVIEW = 2048  # pixels on the longer side, of files that browsers cannot show
@@ -44,7 +43,7 @@ def load_photo(image: str) -> Done:
         InputError: the file cannot be read.
     """
     picture = read_picture(host.input_path(image))
-    mask = torch.zeros(1, _ABSENT, _ABSENT)
+    mask = torch.zeros(1, *ABSENT)
     if picture.alpha is not None:
         full = np.iinfo(picture.alpha.dtype).max
         mask = torch.from_numpy(1 - picture.alpha.astype(np.float32) / full)[None]

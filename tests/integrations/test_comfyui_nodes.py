@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -11,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from comfyui_stand_in import Interrupted
+from comfyui_stand_in import Comfy, Interrupted
 from comfyui_workflows import to_prompt
 from PIL import Image
 
@@ -23,6 +24,34 @@ from refiner.images.writing import save
 PACKAGE = Path(__file__).parents[2] / "integrations" / "comfyui"
 FEW = {"preset": "default", "steps": 3, "grow": 0, "feather": 0, "memory": "", "settings": "min_side: 32"}
 REPORT = r"Refined \d of \d scales"
+
+
+@pytest.fixture
+def comfy(tmp_path, monkeypatch) -> Comfy:
+    """A ComfyUI without the current schema."""
+    stand_in = Comfy(tmp_path)
+    for name, module in stand_in.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "comfy_api", None)
+    return stand_in
+
+
+@pytest.fixture
+def load_nodes(comfy, monkeypatch):
+    """Loads the package as ComfyUI does, from its folder."""
+
+    def load() -> ModuleType:
+        for name in [name for name in sys.modules if name.startswith("refiner_comfyui")]:
+            monkeypatch.delitem(sys.modules, name)
+        spec = importlib.util.spec_from_file_location("refiner_comfyui", PACKAGE / "__init__.py")
+        package = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "refiner_comfyui", package)
+        spec.loader.exec_module(package)
+        return package
+
+    yield load
+    for name in [name for name in sys.modules if name.startswith("refiner_comfyui")]:
+        del sys.modules[name]
 
 
 @pytest.fixture
