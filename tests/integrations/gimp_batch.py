@@ -63,6 +63,7 @@ def case(name, file, *, precision=None, grow=0, soft=0, more=""):
     done["size"] = [image.get_width(), image.get_height()]
     done["open"] = len(Gimp.get_images())
     if len(layers) > 1:
+        pixels(layers[0], "RGBA float", f"{name}_fill.raw")
         pixels(layers[0].get_mask(), "Y float", f"{name}_mask.raw")
         pixels(image.get_selection(), "Y float", f"{name}_selection_after.raw")
     pixels(layers[-1], "RGBA float", f"{name}_original_after.raw")

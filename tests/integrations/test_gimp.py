@@ -48,8 +48,21 @@ def photos(folder: Path) -> None:
     save(Picture(values[..., :1].copy()), folder / "gray.png")
     fine = rng.integers(0, 256, values.shape).astype(np.uint16)
     save(Picture(values.astype(np.uint16) * 256 + fine), folder / "deep.png")
-    lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    save(Picture(values, metadata={"icc_profile": lab_like}), folder / "profile.png")
+    save(Picture(values, metadata={"icc_profile": other_profile()}), folder / "profile.png")
+
+
+def other_profile() -> bytes:
+    """A color profile that is not GIMP's own: sRGB with its red and blue primaries exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    tags = {}
+    for number in range(int.from_bytes(profile[128:132], "big")):
+        entry = profile[132 + 12 * number : 144 + 12 * number]
+        tags[bytes(entry[:4])] = slice(
+            int.from_bytes(entry[4:8], "big"), sum(int.from_bytes(entry[i : i + 4], "big") for i in (4, 8))
+        )
+    red, blue = tags[b"rXYZ"], tags[b"bXYZ"]
+    profile[red], profile[blue] = profile[blue], profile[red]
+    return bytes(profile)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +119,15 @@ def test_only_the_selection_changes_and_only_on_a_layer_of_its_own(gimp, case) -
     shown = pixels(folder, f"{case}_mask")[..., 0]
     assert np.array_equal(after[shown == 0], before[shown == 0])
     assert (after[shown == 1] != before[shown == 1]).any(axis=-1).mean() > 0.9
+
+
+@pytest.mark.parametrize("case", PRECISIONS)
+def test_colors_come_back_as_they_went_out(gimp, case) -> None:
+    _, folder = gimp
+    before, fill, mask = (pixels(folder, f"{case}_{name}") for name in ("before", "fill", "mask"))
+    known = mask[..., 0] == 0  # where the program leaves the photo as it is
+    error = np.abs(fill - before)[known].max()
+    assert error <= (1 / 65535 if case == "float" else 0)  # which goes out in 16 bits
 
 
 @pytest.mark.parametrize("case", [case for case in PRECISIONS if case != "soft"])
