@@ -8,6 +8,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
 from tqdm import tqdm
 
 from refiner.errors import RefinerWarning
@@ -69,6 +70,26 @@ class ProgressBars:
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def progress_line(progress: Progress) -> None:
+    """A progress callback: one line on stderr for each prediction, for programs that show progress their own way."""
+    step = (progress.window - 1) * progress.steps + progress.step
+    click.echo(
+        f"Progress: {100 * share_done(progress):.1f} %, scale {progress.scale}/{progress.scales}, "
+        f"prediction {step}/{progress.steps * progress.windows}",
+        err=True,
+    )
+
+
+def share_done(progress: Progress) -> float:
+    """How much of the work is done, 0 to 1: a prediction counts four times as much as one at the scale before."""
+    if progress.scale == 1:  # its one prediction is hardly any of the work, or all of it
+        return float(progress.scales == 1)
+    works = [4.0**number for number in range(1, progress.scales)]
+    here = ((progress.window - 1) * progress.steps + progress.step) / (progress.windows * progress.steps)
+    before, now = sum(works[: progress.scale - 2]), works[progress.scale - 2]
+    return (before + here * now) / sum(works)
 
 
 def closing_line(result: PhotoResult, seconds: float, device: str) -> str:

@@ -43,6 +43,13 @@ _KEPT = 2  # times what is in use is what the C library may hold where it keeps 
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
 @click.option("--compare", type=_PATH, metavar="FILE.png", help="Also write hole, plain and refined side by side.")
 @click.option("--report", type=_PATH, metavar="FILE.json", help="Also write settings, sizes, losses and seconds.")
+@click.option(
+    "--progress",
+    type=click.Choice(["bars", "lines"]),
+    default="bars",
+    show_default=True,
+    help="Bars in a terminal; or a line for each prediction, for programs.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def inpaint(
     image: Path,
@@ -56,6 +63,7 @@ def inpaint(
     save_scales: Path | None,
     compare: Path | None,
     report: Path | None,
+    progress: str,
     quiet: bool,
 ) -> None:
     """Remove what MASK marks white from IMAGE. Prints the path of the result."""
@@ -77,8 +85,9 @@ def inpaint(
     targets = Targets(output or default_output(image), compare, report, save_scales, quality)
     targets.check(overwrite=overwrite)
     job = _Job(image, mask, options, choices, pick_devices(choices.device), targets)
+    say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
     with only_errors(quiet=quiet):
-        _run(job, (lambda _: None) if quiet else (lambda line: click.echo(line, err=True)), quiet=quiet)
+        _run(job, say, quiet=quiet, in_lines=progress == "lines" and not quiet)
 
 
 @dataclass(frozen=True)
@@ -98,9 +107,9 @@ class _Job:
         return ",".join(str(device) for device in self.devices)
 
 
-def _run(job: _Job, say: Callable[[str], object], *, quiet: bool) -> None:
+def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool) -> None:
     """Fill the photo and write the results; prints the path of the filled photo."""
-    from refiner.cli.console import ProgressBars  # noqa: PLC0415
+    from refiner.cli.console import ProgressBars, progress_line  # noqa: PLC0415
     from refiner.files import write_atomic  # noqa: PLC0415
     from refiner.memory import give_back_freed_memory  # noqa: PLC0415
     from refiner.models.registry import load_model  # noqa: PLC0415
@@ -123,7 +132,7 @@ def _run(job: _Job, say: Callable[[str], object], *, quiet: bool) -> None:
         say(f"Plan: {plan}.")
 
     with ProgressBars(quiet=quiet) as bars:
-        result = photo.inpaint(model, settings, job.devices, bars, on_plan)
+        result = photo.inpaint(model, settings, job.devices, progress_line if in_lines else bars, on_plan)
     plain = None
     if targets.compare is not None:
         plain = photo.inpaint(model, replace(settings, refine=False), job.devices).picture

@@ -61,6 +61,17 @@ def test_the_main_job(run, photo_files, tmp_path) -> None:
     assert not np.array_equal(result, original)
 
 
+def test_progress_in_lines_for_programs(run, photo_files) -> None:
+    _, _, err = run("inpaint", *photo_files, *QUICK, "--progress", "lines")
+    lines = [line for line in err.splitlines() if line.startswith("Progress: ")]
+    assert lines[0] == "Progress: 0.0 %, scale 1/3, prediction 1/1"
+    assert lines[1] == "Progress: 6.7 %, scale 2/3, prediction 1/3"  # a third of a fifth
+    assert lines[-1] == "Progress: 100.0 %, scale 3/3, prediction 3/3"
+    assert len(lines) == 7
+    _, _, err = run("inpaint", *photo_files, *QUICK, "--progress", "lines", "--quiet", "--overwrite")
+    assert not err
+
+
 def test_all_that_can_be_written(run, photo_files, tmp_path) -> None:
     photo, mask = photo_files
     output, compare, report, scales = (tmp_path / n for n in ("out.png", "cmp.png", "report.json", "scales"))

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""GIMP 3: Filters > Enhance > Remove Selection. The `refiner` program fills what is selected, on a layer of its own."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import gi
+
+gi.require_version("Gegl", "0.4")
+gi.require_version("Gimp", "3.0")
+import refiner_program  # noqa: E402  the versions come first
+from gi.repository import Gegl, Gimp, Gio, GLib, GObject  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "plug-in-refiner-remove-selection"
+# What goes out and comes back takes its time too.
+_BEFORE, _AFTER = 0.02, 0.98
+_IN_8_BITS = (Gimp.Precision.U8_LINEAR, Gimp.Precision.U8_NON_LINEAR, Gimp.Precision.U8_PERCEPTUAL)
+
+
+class RemoveSelection(Gimp.PlugIn):
+    """The plug-in, as GIMP asks it what it offers."""
+
+    def do_set_i18n(self, _: str) -> bool:
+        """No translations."""
+        return False
+
+    def do_query_procedures(self) -> list[str]:
+        """Names of the procedures."""
+        return [NAME]
+
+    def do_create_procedure(self, name: str) -> Gimp.Procedure:
+        """The procedure: its place in the menu, its words, its options."""
+        procedure = Gimp.ImageProcedure.new(self, name, Gimp.PDBProcType.PLUGIN, _run, None)
+        procedure.set_image_types("RGB*, GRAY*")
+        sensitive = Gimp.ProcedureSensitivityMask
+        procedure.set_sensitivity_mask(sensitive.DRAWABLE | sensitive.DRAWABLES | sensitive.NO_DRAWABLES)
+        procedure.set_menu_label("_Remove Selection...")
+        procedure.add_menu_path("<Image>/Filters/Enhance")
+        procedure.set_documentation(
+            "Remove what is selected, at full size",
+            "The selection is filled by the refiner program on a new layer with a mask; all other layers stay.",
+            name,
+        )
+        procedure.set_attribution("refiner", "refiner, Apache-2.0", "2026")
+        defaults = refiner_program.Choices()
+        for key, label, words, value in (
+            ("model", "_Model", "A name of `refiner weights list`, or the path of a weights file", defaults.model),
+            ("preset", "P_reset", "default, or the path of a YAML file", defaults.preset),
+            ("more", "_Further options", "Of `refiner inpaint`, such as --steps 20 --memory 6GB", defaults.more),
+            ("program", "_Program", "Where refiner is, if GIMP does not find it by this name", defaults.program),
+        ):
+            procedure.add_string_argument(key, label, words, value, GObject.ParamFlags.READWRITE)
+        grow = "Pixels the selection grows by, to cover what of the object lies beside it"
+        procedure.add_int_argument("grow", "_Grow by pixels", grow, 0, 1024, 4, GObject.ParamFlags.READWRITE)
+        return procedure
+
+
+def _run(
+    procedure: Gimp.Procedure,
+    mode: Gimp.RunMode,
+    image: Gimp.Image,
+    _drawables: list[Gimp.Drawable],
+    config: Gimp.ProcedureConfig,
+    _data: Any,
+) -> Gimp.ValueArray:
+    """What GIMP calls."""
+    status = Gimp.PDBStatusType
+    if Gimp.Selection.is_empty(image):
+        return _failed(procedure, "Nothing is selected; select what is to be removed, then call this filter again.")
+    if mode == Gimp.RunMode.INTERACTIVE and not _asked(procedure, config):
+        return procedure.new_return_values(status.CANCEL, None)
+    names = ("program", "model", "preset", "more")
+    choices = refiner_program.Choices(**{name: config.get_property(name) or "" for name in names})
+    Gimp.progress_init("Removing the selection")
+    try:
+        _remove(image, choices, config.get_property("grow"))
+    except refiner_program.Failure as failure:
+        return _failed(procedure, str(failure))
+    finally:
+        Gimp.progress_end()
+    Gimp.displays_flush()
+    return procedure.new_return_values(status.SUCCESS, None)
+
+
+def _failed(procedure: Gimp.Procedure, line: str) -> Gimp.ValueArray:
+    return procedure.new_return_values(Gimp.PDBStatusType.EXECUTION_ERROR, GLib.Error(line))
+
+
+def _asked(procedure: Gimp.Procedure, config: Gimp.ProcedureConfig) -> bool:
+    """Show the options; false where the user cancels."""
+    gi.require_version("GimpUi", "3.0")
+    from gi.repository import GimpUi  # noqa: PLC0415  needs a display, which batch mode has not
+
+    GimpUi.init(NAME)
+    dialog = GimpUi.ProcedureDialog.new(procedure, config, "Remove Selection")
+    dialog.fill(["model", "preset", "grow", "more", "program"])
+    try:
+        return bool(dialog.run())
+    finally:
+        dialog.destroy()
+
+
+def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int) -> None:
+    """Fill the selection on a new layer.
+
+    Raises:
+        Failure: the program is not there, or fails.
+    """
+    with refiner_program.folder() as folder:
+        photo, mask, result = (folder / name for name in ("photo.png", "mask.png", "result.png"))
+        arguments = refiner_program.command(choices, photo, mask, result)
+        grown = image.duplicate()  # so that the user's selection stays
+        try:
+            if grow:
+                Gimp.Selection.grow(grown, grow)
+            _write_selection(grown, mask)
+            _write_visible(image, photo)
+            Gimp.progress_update(_BEFORE)
+            refiner_program.run(arguments, lambda share: Gimp.progress_update(_BEFORE + share * (_AFTER - _BEFORE)))
+            _add_layer(image, result, grown.get_selection())
+        finally:
+            grown.delete()
+
+
+def _write_selection(image: Gimp.Image, path: Path) -> None:
+    """The selection as a gray picture; all that is selected in the least is above 0."""
+    gray = Gimp.Image.new(image.get_width(), image.get_height(), Gimp.ImageBaseType.GRAY)
+    try:
+        gray.insert_layer(Gimp.Layer.new_from_drawable(image.get_selection(), gray), None, 0)
+        _export(gray, path, "gray8")
+    finally:
+        gray.delete()
+
+
+def _write_visible(image: Gimp.Image, path: Path) -> None:
+    """What is seen of an image, in 8 or 16 bits and with its color profile."""
+    flat = image.duplicate()
+    try:
+        shallow = flat.get_precision() in _IN_8_BITS
+        precision = Gimp.Precision.U8_NON_LINEAR if shallow else Gimp.Precision.U16_NON_LINEAR
+        if flat.get_precision() != precision:
+            flat.convert_precision(precision)
+        visible = Gimp.Layer.new_from_visible(flat, flat, "photo")
+        others = flat.get_layers()
+        flat.insert_layer(visible, None, 0)
+        for layer in others:
+            flat.remove_layer(layer)
+        _export(flat, path, "auto")
+    finally:
+        flat.delete()
+
+
+def _export(image: Gimp.Image, path: Path, form: str) -> None:
+    procedure = Gimp.get_pdb().lookup_procedure("file-png-export")
+    config = procedure.create_config()
+    config.set_property("run-mode", Gimp.RunMode.NONINTERACTIVE)
+    config.set_property("image", image)
+    config.set_property("file", Gio.File.new_for_path(str(path)))
+    config.set_property("format", form)
+    config.set_property("include-color-profile", True)
+    config.set_property("compression", 1)
+    done = procedure.run(config)
+    if done.index(0) != Gimp.PDBStatusType.SUCCESS:
+        raise refiner_program.Failure(f"{path}: GIMP could not write it; is there room on the disk?")
+
+
+def _add_layer(image: Gimp.Image, path: Path, selection: Gimp.Selection) -> None:
+    """Put a file on top of an image as a layer that shows where the selection is; one step to undo.
+
+    Raises:
+        Failure: the file is not of the image's size.
+    """
+    loaded = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(str(path)))
+    image.undo_group_start()
+    try:
+        width, height = image.get_width(), image.get_height()
+        if (loaded.get_width(), loaded.get_height()) != (width, height):
+            raise refiner_program.Failure(
+                f"The result is {loaded.get_width()}x{loaded.get_height()}, the picture {width}x{height}: the preset "
+                "shrinks large photos. Take the preset default."
+            )
+        layer = Gimp.Layer.new_from_drawable(loaded.get_layers()[0], image)
+        layer.set_name("Removed")
+        image.insert_layer(layer, None, 0)
+        mask = layer.create_mask(Gimp.AddMaskType.BLACK)
+        layer.add_mask(mask)
+        all_of_it = Gegl.Rectangle.new(0, 0, width, height)
+        target = mask.get_buffer()
+        selection.get_buffer().copy(all_of_it, Gegl.AbyssPolicy.NONE, target, all_of_it)
+        target.flush()
+        mask.update(0, 0, width, height)
+    finally:
+        image.undo_group_end()
+        loaded.delete()
+
+
+Gimp.main(RemoveSelection.__gtype__, sys.argv)

@@ -1,0 +1,100 @@
+"""Runs inside GIMP, for test_gimp.py: calls the plug-in on pictures of several kinds, and writes what came of it.
+
+GIMP's Python has no NumPy, so pixels go out as raw bytes.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from gi.repository import Gegl, Gimp, Gio
+
+FOLDER = Path(os.environ["REFINER_TEST_FOLDER"])
+PROGRAM = os.environ["REFINER_TEST_PROGRAM"]
+NAME = "plug-in-refiner-remove-selection"
+
+
+def loaded(name):
+    return Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(str(FOLDER / name)))
+
+
+def called(image, **options):
+    """Status and error message of a call."""
+    procedure = Gimp.get_pdb().lookup_procedure(NAME)
+    config = procedure.create_config()
+    given = {"run-mode": Gimp.RunMode.NONINTERACTIVE, "image": image, "program": PROGRAM, "grow": 0, **options}
+    for key, value in given.items():
+        config.set_property(key, value)
+    config.set_core_object_array("drawables", image.get_selected_layers())
+    done = procedure.run(config)
+    status = done.index(0)
+    return {"status": status.value_nick, "error": Gimp.get_pdb().get_last_error()}
+
+
+def pixels(drawable, form, target):
+    buffer = drawable.get_buffer()
+    area = Gegl.Rectangle.new(0, 0, drawable.get_width(), drawable.get_height())
+    (FOLDER / target).write_bytes(buffer.get(area, 1.0, form, Gegl.AbyssPolicy.NONE))
+
+
+def visible(image, target):
+    copy = image.duplicate()
+    layer = Gimp.Layer.new_from_visible(copy, copy, "visible")
+    copy.insert_layer(layer, None, 0)
+    pixels(layer, "RGBA float", target)
+    copy.delete()
+
+
+def case(name, file, *, precision=None, grow=0, soft=0, more=""):
+    image = loaded(file)
+    if precision is not None:
+        image.convert_precision(precision)
+    image.select_ellipse(Gimp.ChannelOps.REPLACE, 120, 80, 140, 100)
+    if soft:
+        Gimp.Selection.feather(image, soft)
+    visible(image, f"{name}_before.raw")
+    pixels(image.get_selection(), "Y float", f"{name}_selection.raw")
+    (original,) = image.get_layers()
+    pixels(original, "RGBA float", f"{name}_original_before.raw")
+    done = called(image, grow=grow, more=f"--steps 3 --min-side 96 {more}".strip())
+    layers = image.get_layers()
+    done["layers"] = [layer.get_name() for layer in layers]
+    done["precision"] = image.get_precision().value_nick
+    done["size"] = [image.get_width(), image.get_height()]
+    done["open"] = len(Gimp.get_images())
+    if len(layers) > 1:
+        pixels(layers[0], "RGBA float", f"{name}_fill.raw")
+        pixels(layers[0].get_mask(), "Y float", f"{name}_mask.raw")
+        pixels(image.get_selection(), "Y float", f"{name}_selection_after.raw")
+    pixels(layers[-1], "RGBA float", f"{name}_original_after.raw")
+    visible(image, f"{name}_after.raw")
+    image.delete()
+    return done
+
+
+def refused(**options):
+    """A call that has to fail, on a picture of which something is selected unless `select` is false."""
+    image = loaded("eight.png")
+    if options.pop("select", True):
+        image.select_rectangle(Gimp.ChannelOps.REPLACE, 100, 100, 50, 50)
+    done = called(image, **options)
+    done["layers"] = len(image.get_layers())
+    image.delete()
+    return done
+
+
+TOLD = {
+    "eight": case("eight", "eight.png"),
+    "soft": case("soft", "eight.png", grow=5, soft=20),
+    "deep": case("deep", "deep.png"),
+    "float": case("float", "deep.png", precision=Gimp.Precision.FLOAT_LINEAR),
+    "gray": case("gray", "gray.png"),
+    "profile": case("profile", "profile.png"),
+    "nothing": refused(select=False),
+    "missing": refused(program="/nowhere/refiner"),
+    "failing": refused(model="no-such-model"),
+    "misspelt": refused(more="--steps '3"),
+}
+(FOLDER / "small.yaml").write_text("pixel_budget: 60000\nsteps: 2\nmin_side: 96\n")
+TOLD["shrunk"] = refused(preset=str(FOLDER / "small.yaml"))
+(FOLDER / "told.json").write_text(json.dumps(TOLD))

@@ -1,0 +1,113 @@
+"""What GIMP's plug-in does with the `refiner` program, without a GIMP."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "integrations" / "gimp" / "refiner-remove-selection" / "refiner_program.py"
+GOLDEN = ROOT / "tests" / "golden" / "lama-tiny"
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the program of these tests is a shell script")
+
+spec = importlib.util.spec_from_file_location("refiner_program", MODULE)
+assert spec is not None
+assert spec.loader is not None
+refiner_program = importlib.util.module_from_spec(spec)
+sys.modules["refiner_program"] = refiner_program
+spec.loader.exec_module(refiner_program)
+
+
+@pytest.fixture
+def program(tmp_path):
+    """The refiner of this source tree, as a program."""
+    path = tmp_path / "refiner"
+    path.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {sys.executable} -m refiner "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def choices(program: str, **changes: str):
+    return refiner_program.Choices(program, **{"model": str(GOLDEN), "more": "--min-side 32 --steps 3", **changes})
+
+
+def test_a_result_is_written_and_progress_told(program, photo_files, tmp_path) -> None:
+    result = tmp_path / "result.png"
+    shares = []
+    lines = refiner_program.run(refiner_program.command(choices(program), *photo_files, result), shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(shares) == 7  # one prediction, then three at each of two scales
+    assert lines[-1].startswith("Refined 2 of 3 scales")
+    known = np.asarray(Image.open(photo_files[1])) == 0
+    assert np.array_equal(np.asarray(Image.open(result))[known], np.asarray(Image.open(photo_files[0]))[known])
+
+
+def test_the_programs_own_line_says_what_failed(program, photo_files, tmp_path) -> None:
+    arguments = refiner_program.command(choices(program, model="other"), *photo_files, tmp_path / "result.png")
+    with pytest.raises(refiner_program.Failure, match=r"^refiner failed: unknown model 'other': expected one of"):
+        refiner_program.run(arguments, lambda _: None)
+
+
+def test_an_older_refiner_says_that_it_does_not_know_an_option(program, photo_files, tmp_path) -> None:
+    arguments = refiner_program.command(choices(program, more="--future"), *photo_files, tmp_path / "result.png")
+    with pytest.raises(refiner_program.Failure, match=r"No such option.*--future"):
+        refiner_program.run(arguments, lambda _: None)
+
+
+def test_no_program_and_bad_options_are_told_before_anything_starts(program, photo_files, tmp_path) -> None:
+    paths = (*photo_files, tmp_path / "result.png")
+    with pytest.raises(refiner_program.Failure, match=r"/gone/refiner: no such program. Install refiner"):
+        refiner_program.command(choices("/gone/refiner"), *paths)
+    with pytest.raises(refiner_program.Failure, match="Further options: No closing quotation"):
+        refiner_program.command(choices(program, more="--steps '3"), *paths)
+
+
+def test_gimps_own_python_settings_do_not_reach_the_program(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", "/gimp")
+    told = tmp_path / "told"
+    refiner_program.run(["/bin/sh", "-c", f'echo "home:$PYTHONHOME" > {told}'], lambda _: None)
+    assert told.read_text() == "home:\n"
+
+
+def test_left_overs_go_after_a_day(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(refiner_program.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(refiner_program.tempfile, "tempdir", str(tmp_path))
+    old, fresh, other = (tmp_path / name for name in ("refiner-gimp-old", "refiner-gimp-new", "other"))
+    for path in (old, fresh, other):
+        path.mkdir()
+    for path in (old, other):
+        os.utime(path, (time.time() - 2 * 24 * 3600,) * 2)
+    with refiner_program.folder() as folder:
+        assert folder.parent == tmp_path
+        assert sorted(tmp_path.iterdir()) == sorted([fresh, other, folder])
+    assert not folder.exists()
+
+
+def test_where_gimp_ends_the_plug_in_the_program_ends_too(program, photo_files, tmp_path) -> None:
+    result = tmp_path / "result.png"
+    arguments = refiner_program.command(choices(program, more="--min-side 32 --steps 100000"), *photo_files, result)
+    code = (
+        f"import sys; sys.path.insert(0, {str(MODULE.parent)!r}); import refiner_program\n"
+        f"refiner_program.run({arguments!r}, lambda share: print(share, flush=True))"
+    )
+    plug_in = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert plug_in.stdout is not None
+    with plug_in.stdout:
+        assert plug_in.stdout.readline().strip() == "0.0"
+        (child,) = psutil.Process(plug_in.pid).children()
+        plug_in.send_signal(signal.SIGKILL)  # as GIMP's Cancel button does
+        plug_in.wait(10)
+    child.wait(30)
+    assert not result.exists()
