@@ -15,6 +15,7 @@ from refiner.models.split import SequentialInpainter
 if TYPE_CHECKING:
     from lama.generator import Generator
     from lama.regular import RegularGenerator
+    from refiner.models.spec import Detail
 
 
 class LamaInpainter(nn.Module):
@@ -24,6 +25,7 @@ class LamaInpainter(nn.Module):
         generator: the network as it was trained, on the CPU.
         train_size: side in pixels that it works best at.
         learning_rate: what suits its features when they are refined.
+        detail: what fills larger scales best, see `ModelSpec`.
 
     Attributes:
         generator: the network as it was trained; the parameters here are computed from it.
@@ -38,6 +40,7 @@ class LamaInpainter(nn.Module):
         *,
         train_size: int = DEFAULT_TRAIN_SIZE,
         learning_rate: float = DEFAULT_LEARNING_RATE,
+        detail: Detail = "auto",
     ) -> None:
         super().__init__()
         object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
@@ -50,6 +53,7 @@ class LamaInpainter(nn.Module):
             learning_rate=learning_rate,
             strips=True,
             stages=tuple(self.fused.stages),
+            detail=detail,
         )
         self.eval()
 
@@ -100,6 +104,7 @@ class RegularLamaInpainter(SequentialInpainter):
         *,
         train_size: int = DEFAULT_TRAIN_SIZE,
         learning_rate: float = DEFAULT_LEARNING_RATE,
+        detail: Detail = "auto",
     ) -> None:
         config = generator.config
         multiple = 2**config.n_downsampling
@@ -109,6 +114,7 @@ class RegularLamaInpainter(SequentialInpainter):
             multiple=multiple,
             train_size=train_size,
             learning_rate=learning_rate,
+            detail=detail,
             min_input_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
         )
         self.eval()

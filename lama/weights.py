@@ -20,6 +20,7 @@ from refiner.models.spec import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE
 
 if TYPE_CHECKING:
     from refiner.models.inpainter import Inpainter
+    from refiner.models.spec import Detail
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class NamedWeights:
         bundled: file name inside this package, for weights that ship with it.
         url: where other weights are downloaded from, once.
         md5: checksum of the file at `url`, the only one its publisher gives.
+        detail: what fills the larger scales of a photo best where this network fills the smallest.
+        rank: of those that are on this machine, the one of highest rank is taken where none is named.
     """
 
     name: str
@@ -43,6 +46,8 @@ class NamedWeights:
     url: str | None = None
     md5: str | None = None
     learning_rate: float = DEFAULT_LEARNING_RATE
+    detail: Detail = "auto"
+    rank: int = 0
 
     def __call__(self, weights: Path | None = None) -> Inpainter:
         """Load the inpainter; `weights` replaces the named file by one on disk.
@@ -50,7 +55,12 @@ class NamedWeights:
         Raises:
             ModelError: the weights cannot be downloaded, are damaged, or are not a LaMa's.
         """
-        return _open(weights or self.locate(), self.train_size, self.learning_rate)
+        detail = self.detail if weights is None else "auto"
+        return _open(weights or self.locate(), self.train_size, self.learning_rate, detail)
+
+    def is_here(self) -> bool:
+        """Whether it can be loaded without a download."""
+        return self.bundled is not None or self._cached().is_file()
 
     def locate(self) -> Path:
         """Path of the weights on this machine, downloaded and converted first where they must be."""
@@ -105,6 +115,7 @@ LAMA_SMALL = NamedWeights(
     summary="small LaMa, 4.8 M parameters, trained at 256 px",
     bundled="lama-small.safetensors",
     learning_rate=0.01,  # on five photos brings every scale nearer to the one before than 0.002 does
+    detail="exemplar",  # its fills are soft and gridded; the photo's own pixels are neither
 )
 BIG_LAMA = NamedWeights(
     name="big-lama",
@@ -112,6 +123,7 @@ BIG_LAMA = NamedWeights(
     summary="Big LaMa of the LaMa authors, 51 M parameters, trained for 512 px (206 MB)",
     url="https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
     md5="e3aa4aaa15225a33ec84f9f4bc47e500",
+    rank=1,
 )
 
 
@@ -156,7 +168,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REFINER_CACHE") or platformdirs.user_cache_path("refiner"))
 
 
-def _open(path: Path, train_size: int, learning_rate: float) -> Inpainter:
+def _open(path: Path, train_size: int, learning_rate: float, detail: Detail = "auto") -> Inpainter:
     """Load a LaMa; what its file's header says of it goes before what is given."""
     network, header = load_network(path)
     try:
@@ -170,5 +182,5 @@ def _open(path: Path, train_size: int, learning_rate: float) -> Inpainter:
             "above 0."
         )
     if isinstance(network, RegularGenerator):
-        return RegularLamaInpainter(network, train_size=train_size, learning_rate=learning_rate)
-    return LamaInpainter(network, train_size=train_size, learning_rate=learning_rate)
+        return RegularLamaInpainter(network, train_size=train_size, learning_rate=learning_rate, detail=detail)
+    return LamaInpainter(network, train_size=train_size, learning_rate=learning_rate, detail=detail)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from refiner.devices import pick_devices
-from refiner.engine.refine import refine
+from refiner.engine.refine import has_aspect, refine
 from refiner.errors import BudgetError, InputError, Option
 from refiner.files import write_atomic
 from refiner.images.masks import Hole, MaskOptions, read_mask
@@ -19,13 +20,14 @@ from refiner.images.reading import Source, read_picture
 from refiner.images.writing import check_fits, encode, format_of, losses_in
 from refiner.memory import is_out_of_memory
 from refiner.models.placement import spread
-from refiner.models.registry import load_model
+from refiner.models.registry import best_model, load_model
 from refiner.settings import Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from refiner.engine.plan import Plan
     from refiner.engine.result import Progress, Result, ScaleResult
@@ -36,13 +38,15 @@ if TYPE_CHECKING:
 def inpaint(
     image: Source,
     mask: Source | None = None,
-    model: str | Inpainter = "lama-small",
+    model: str | Inpainter | None = None,
     *,
     settings: Settings | str = "default",
     mask_options: MaskOptions | None = None,
     device: str = "auto",
     progress: Callable[[Progress], object] | None = None,
     on_scale: Callable[[ScaleResult], object] | None = None,
+    guide: Source | None = None,
+    avoid: Source | None = None,
 ) -> PhotoResult:
     """Remove what the mask covers from a photo.
 
@@ -50,13 +54,16 @@ def inpaint(
         image: a path, a PIL image, or an array (H,W), (H,W,3) or (H,W,4) of 8 or 16 bits.
         mask: a path, a PIL image, or an array (H,W), of the photo's size; anything above 0 is removed. None where
             `mask_options` take it from the photo's alpha.
-        model: a model's name, the path of a weights file, `module:attribute`, or an inpainter.
+        model: a model's name, the path of a weights file, `module:attribute`, or an inpainter; the best one that is on
+            this machine where None.
         settings: settings, or the name or file of a preset.
         mask_options: how the mask is read.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. An inpainter that is a module is moved there. Several,
             separated by commas, share the network.
         progress: called after each prediction, see `refine`.
         on_scale: called with each scale's result, see `refine`.
+        guide: a fill made by any other tool, of any size and the photo's aspect; it is brought up to the photo's size.
+        avoid: what must not be copied into the hole, given as a mask is.
 
     Returns:
         The photo in its own mode, depth and size, equal to the input outside the hole: `save(path)` writes it,
@@ -69,9 +76,12 @@ def inpaint(
     photo = read_photo(image, mask, mask_options)
     if isinstance(settings, str):
         settings = load_preset(settings)
+    if model is None:
+        model = best_model()
     network = load_model(model) if isinstance(model, str) else model
     for warning in photo.warnings():
         warnings.warn(warning, stacklevel=2)
+    photo = photo.with_hints(guide, avoid)
     result = photo.inpaint(network, settings, pick_devices(device), progress, on_scale=on_scale)
     shrinking = result.shrinking()
     if shrinking is not None:
@@ -109,11 +119,25 @@ class Photo:
         picture: the photo.
         hole: what to remove.
         path: its file; None where it came as an image or an array.
+        guide: a fill made elsewhere, (1,3,h,w) in [0,1], of any size and the photo's aspect; None for none.
+        avoid: what must not be copied into the hole, (H,W), bool; None for nothing.
     """
 
     picture: Picture
     hole: Hole
     path: Path | None = None
+    guide: Tensor | None = None
+    avoid: NDArray[np.bool_] | None = None
+
+    def with_hints(self, guide: Source | None = None, avoid: Source | None = None) -> Photo:
+        """The photo with a fill made elsewhere, and with what must not be copied; each a file, an image or an array.
+
+        Raises:
+            InputError: one of them cannot be read or does not fit the photo.
+        """
+        fill = None if guide is None else _read_guide(guide, self)
+        avoided = None if avoid is None else read_mask(avoid, self.picture).mask
+        return replace(self, guide=fill, avoid=avoided)
 
     def warnings(self) -> list[str]:
         """What looks wrong with the mask, or could not be read of the photo; a line each."""
@@ -171,7 +195,10 @@ class Photo:
         _place(model, devices)
         image = self.picture.rgb().to(devices[0])
         mask = torch.from_numpy(self.hole.mask)[None, None].to(devices[0])
-        result = refine(model, image, mask, settings, progress, on_plan, on_scale=on_scale)
+        avoid = None if self.avoid is None else torch.from_numpy(self.avoid)[None, None]
+        result = refine(
+            model, image, mask, settings, progress, on_plan, on_scale=on_scale, guide=self.guide, avoid=avoid
+        )
         filled = self.picture.filled(result.image, self.hole.mask, self.hole.weight)
         return PhotoResult(self, filled, result, model, settings)
 
@@ -183,6 +210,23 @@ class Photo:
                 f"{self.picture.name}: would be shrunk to the pixel_budget of {budget}, where nothing can be blended; "
                 "leave out feather, or take another preset."
             )
+
+
+def _read_guide(source: Source, photo: Photo) -> Tensor:
+    """A fill made elsewhere."""
+    fill = read_picture(source)
+    (height, width), (own_height, own_width) = fill.size, photo.picture.size
+    if not has_aspect((height, width), (own_height, own_width)):
+        raise InputError(
+            f"{fill.name}: is {width}x{height}, which is not the aspect of {own_width}x{own_height}; expected a fill "
+            "of the whole photo, at any size."
+        )
+    if fill.alpha is not None:
+        hole = torch.from_numpy(photo.hole.mask)[None, None].float()
+        inside = functional.interpolate(hole, size=(height, width), mode="nearest")[0, 0].numpy() > 0
+        if not fill.alpha[inside].any():
+            raise InputError(f"{fill.name}: is transparent all over the hole; expected a fill there.")
+    return fill.rgb()
 
 
 @dataclass(frozen=True)
@@ -207,6 +251,11 @@ class PhotoResult:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.picture.size
+
+    @property
+    def network_ran(self) -> bool:
+        """Whether some of the fill, at some scale, is a network's."""
+        return any({"model", "features"} & set(scale.shares) for scale in self.refinement.scales)
 
     def shrinking(self) -> str | None:
         """That the photo was shrunk, and from what to what, in words; None where it was not."""

@@ -67,6 +67,8 @@ def batch(
     selection.check(options)
     cluster.check()
     restart.check()
+    if choices.guide_file is not None:
+        raise InputError(f"--guide: expected auto, model or exemplar for a folder of photos, got {choices.guide_file}.")
     if choices.idle():
         raise InputError(f"{', '.join(choices.idle())}: without effect together with --no-refine.")
     # Absolute, since a cluster's workers have other folders.
@@ -100,7 +102,8 @@ def _work(out: Path, choices: Choices, options: MaskOptions, quality: int | None
         format_of(Path(f"--format x{suffix}"))
         if quality is not None and not takes_quality(Path(f"x{suffix}")):
             raise InputError(f"--quality: {suffix} has none; leave it out, or use --format jpg.")
-    model = str(Path(choices.model).absolute()) if Path(choices.model).exists() else choices.model
+    model = choices.model
+    model = str(Path(model).absolute()) if Path(model).exists() else model
     weights = None if choices.weights is None else choices.weights.absolute()
     return Work(out, model, weights, choices.settings(), options, quality, suffix)
 

@@ -15,7 +15,7 @@ from refiner.errors import RefinerWarning
 from refiner.models.download import quiet_downloads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -65,7 +65,9 @@ class ProgressBars:
         assert self._bar is not None  # noqa: S101  made for the first step of each scale
         if progress.loss is not None:
             self._bar.set_postfix(loss=f"{progress.loss:.5f}", refresh=False)
-        self._bar.update()
+        self._bar.total = max(self._bar.total or 0, progress.steps * progress.windows)
+        self._bar.n = (progress.window - 1) * progress.steps + progress.step
+        self._bar.refresh()
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -99,7 +101,9 @@ def closing_line(result: PhotoResult, seconds: float, device: str) -> str:
     height, width = scales[-1].size
     if not settings.refine:
         return f"Not refined: the model's own result at {width}x{height}, {took}."
-    refinable = scales[1:]
+    if not any(scale.windows for scale in scales):
+        return f"Filled at {width}x{height} {_from_what(scales)}; {took}."
+    refinable = [scale for scale in scales[1:] if scale.windows]
     if not refinable:
         if settings.max_scales == 1:
             return f"Not refined: max_scales is 1, {took}."
@@ -110,7 +114,27 @@ def closing_line(result: PhotoResult, seconds: float, device: str) -> str:
         )
     refined = sum(scale.refined for scale in refinable)
     changes = ", ".join(_change(scale) for scale in refinable)
-    return f"Refined {refined} of {len(scales)} scales, the smallest being the guide: {changes}; {took}."
+    line = f"Refined {refined} of {len(scales)} scales, the smallest being the guide: {changes}"
+    if set(scales[-1].shares) != {"features"}:
+        line += f"; filled {_from_what(scales)}"
+    return f"{line}; {took}."
+
+
+_NAMES = {
+    "model": "by the model, unrefined",
+    "features": "by the model's features",
+    "exemplar": "from the photo's own pixels",
+    "both": "by the smaller scale, with detail from the photo's own pixels",
+    "guide": "by the guide as it was given",
+}
+
+
+def _from_what(scales: Sequence[ScaleResult]) -> str:
+    """What filled the last scale that was reached."""
+    shares = next((scale.shares for scale in reversed(scales) if scale.shares), {})
+    if len(shares) == 1:
+        return _NAMES[next(iter(shares))]
+    return ", ".join(f"{100 * share:.0f} % {_NAMES[name]}" for name, share in shares.items())
 
 
 def _change(scale: ScaleResult) -> str:

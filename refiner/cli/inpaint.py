@@ -39,9 +39,15 @@ _KEPT = 2  # times what is in use is what the C library may hold where it keeps 
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @refine_options
 @mask_options
+@click.option("--avoid", type=_PATH, metavar="FILE", help="Mask of what must not be copied into the hole.")
 @click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of results in a lossy format, such as JPEG.")
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
-@click.option("--compare", type=_PATH, metavar="FILE.png", help="Also write hole, plain and refined side by side.")
+@click.option(
+    "--compare",
+    type=_PATH,
+    metavar="FILE.png",
+    help="Also write hole, the network alone where it was run, and result, side by side.",
+)
 @click.option("--report", type=_PATH, metavar="FILE.json", help="Also write settings, sizes, losses and seconds.")
 @click.option(
     "--progress",
@@ -59,6 +65,7 @@ def inpaint(
     overwrite: bool,
     choices: Choices,
     options: MaskOptions,
+    avoid: Path | None,
     quality: int | None,
     save_scales: Path | None,
     compare: Path | None,
@@ -78,13 +85,13 @@ def inpaint(
     idle = choices.idle() + [option for option, path in beside if path is not None and not choices.refine]
     if idle:
         raise InputError(f"{', '.join(idle)}: without effect together with --no-refine; leave out one or the other.")
-    for path, role in ((image, "image"), (mask, "mask")):
+    for path, role in ((image, "image"), (mask, "mask"), (choices.guide_file, "guide"), (avoid, "avoid")):
         if path is not None and not path.is_file():
             reason = f"is a folder, expected the {role} file" if path.is_dir() else f"no such {role} file"
             raise InputError(f"{path}: {reason}; check the path.")
     targets = Targets(output or default_output(image), compare, report, save_scales, quality)
     targets.check(overwrite=overwrite)
-    job = _Job(image, mask, options, choices, pick_devices(choices.device), targets)
+    job = _Job(image, mask, options, avoid, choices, pick_devices(choices.device), targets)
     say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
     with only_errors(quiet=quiet):
         _run(job, say, quiet=quiet, in_lines=progress == "lines" and not quiet)
@@ -97,6 +104,7 @@ class _Job:
     image: Path
     mask: Path | None  # None where it is in the photo's alpha
     mask_options: MaskOptions
+    avoid: Path | None
     choices: Choices
     devices: tuple[torch.device, ...]
     targets: Targets
@@ -117,14 +125,17 @@ def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool
 
     start = time.perf_counter()
     targets = job.targets
-    photo = read_photo(job.image, job.mask, job.mask_options)
+    photo = read_photo(job.image, job.mask, job.mask_options).with_hints(job.choices.guide_file, job.avoid)
     if photo.hole.warning is not None:
         say(f"Warning: {in_words(photo.hole.warning)}")
     targets.check_fit(photo)
     for line in photo.losses_in(targets.output, targets.quality):
         say(line)
     settings = job.choices.settings()
-    model = load_model(job.choices.model, weights=job.choices.weights)
+    name = job.choices.model
+    model = load_model(name, weights=job.choices.weights)
+    if job.choices.named is None:
+        say(f"Model: {name}, the best one on this machine; `refiner weights list` shows others.")
 
     def on_plan(plan: Plan) -> None:
         if plan.bytes is None or _KEPT * plan.bytes > plan.budget:
@@ -134,7 +145,7 @@ def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool
     with ProgressBars(quiet=quiet) as bars:
         result = photo.inpaint(model, settings, job.devices, progress_line if in_lines else bars, on_plan)
     plain = None
-    if targets.compare is not None:
+    if targets.compare is not None and result.network_ran:
         plain = photo.inpaint(model, replace(settings, refine=False), job.devices).picture
     seconds = time.perf_counter() - start
     write_atomic(_files(job, result, plain, seconds))
@@ -151,7 +162,7 @@ def _files(job: _Job, result: PhotoResult, plain: Picture | None, seconds: float
 
     targets = job.targets
     files: dict[Path, bytes] = {targets.output: result.encode(targets.output, quality=targets.quality)}
-    if targets.compare is not None and plain is not None:
+    if targets.compare is not None:
         files[targets.compare] = encode(side_by_side(result, plain), targets.compare)
     if targets.report is not None:
         files[targets.report] = (json.dumps(_report(job, result, seconds), indent=2) + "\n").encode()
@@ -191,6 +202,8 @@ def _report(job: _Job, result: PhotoResult, seconds: float) -> dict[str, Any]:
         "mask_options": asdict(job.mask_options),
         "output": str(job.targets.output),
         "model": choices.model,
+        "guide": None if choices.guide_file is None else str(choices.guide_file),
+        "avoid": None if job.avoid is None else str(job.avoid),
         "weights": None if choices.weights is None else str(choices.weights),
         "device": job.device_names,
         "preset": choices.preset,

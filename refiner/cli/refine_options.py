@@ -11,7 +11,7 @@ import click
 
 from refiner.cli.spelling import spell
 from refiner.errors import Option
-from refiner.settings import Flag, Settings, load_preset
+from refiner.settings import Flag, GuideSource, Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,8 @@ class Choices:
     """What the user chose.
 
     Attributes:
-        model: name, path or `module:attribute`.
+        named: name, path or `module:attribute` of the model; None for the best one here.
+        guide: what was given for it: a setting's value, or a file; None for the preset's.
         weights: file in place of a named model's own.
         preset: name or path.
         device: where to compute.
@@ -38,12 +39,27 @@ class Choices:
         refine: off for the model's own result.
     """
 
-    model: str
+    named: str | None
+    guide: str | None
     weights: Path | None
     preset: str
     device: str
     given: dict[str, Any]
     refine: bool
+
+    @property
+    def model(self) -> str:
+        """Name, path or `module:attribute`; of the best one here where none was named."""
+        if self.named is not None:
+            return self.named
+        from refiner.models.registry import best_model  # noqa: PLC0415  imports PyTorch
+
+        return best_model()
+
+    @property
+    def guide_file(self) -> Path | None:
+        """The fill that was given as a guide, if one was."""
+        return None if self.guide is None or self.guide in get_args(GuideSource) else Path(self.guide)
 
     def settings(self) -> Settings:
         """The preset with what was given over it.
@@ -51,12 +67,18 @@ class Choices:
         Raises:
             SettingsError: the preset is not known, or a value is out of range.
         """
-        settings = replace(load_preset(self.preset), **self.given)
+        given = dict(self.given)
+        if self.guide is not None and self.guide_file is None:
+            given["guide"] = self.guide
+        settings = replace(load_preset(self.preset), **given)
         return settings if self.refine else replace(settings, refine=False)
 
     def idle(self) -> list[str]:
         """Options given that have no effect without refinement."""
-        return [spell(Option(name)) for name in self.given if not self.refine and not _FLAGS[name][1].unrefined]
+        if self.refine:
+            return []
+        idle = [] if self.guide is None else [spell(Option("guide"))]
+        return idle + [spell(Option(name)) for name in self.given if not _FLAGS[name][1].unrefined]
 
 
 def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,10 +86,9 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--model",
-        default="lama-small",
-        show_default=True,
+        "named",
         metavar="NAME|PATH|MODULE:ATTRIBUTE",
-        help="See `refiner weights list`.",
+        help="See `refiner weights list` [default: the best one that is here].",
     )
     @click.option("--weights", type=_PATH, metavar="PATH", help="Weights file in place of the named model's own.")
     @click.option(
@@ -84,12 +105,18 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="auto|cpu|cuda|mps",
         help="Where to compute; cuda:0,cuda:1 shares the network among several.",
     )
+    @click.option(
+        "--guide",
+        metavar="auto|model|exemplar|FILE",
+        help="What fills the smallest scale; or a fill of the whole photo made by any other tool [preset: auto].",
+    )
     @_setting_options
     @click.option("--no-refine", is_flag=True, help="The model's own result: one pass at full size.")
     @wraps(command)
     def with_options(
         *args: Any,
-        model: str,
+        named: str | None,
+        guide: str | None,
         weights: Path | None,
         preset: str,
         device: str,
@@ -97,7 +124,7 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         given: dict[str, Any],
         **kwargs: Any,
     ) -> Any:
-        choices = Choices(model, weights, preset, device, given, refine=not no_refine)
+        choices = Choices(named, guide, weights, preset, device, given, refine=not no_refine)
         return command(*args, choices=choices, **kwargs)
 
     return with_options

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _HOLE_COLOR = (1.0, 0.0, 1.0)
 
 
-def side_by_side(result: PhotoResult, plain: Picture) -> Picture:
-    """Original with its hole tinted, plain, refined, in 8-bit RGB; all of the refined one's size."""
+def side_by_side(result: PhotoResult, plain: Picture | None) -> Picture:
+    """Original with its hole tinted, plain where there is one, and result, in 8-bit RGB; all of the result's size."""
     tint = torch.tensor(_HOLE_COLOR).view(1, 3, 1, 1)
     original = result.photo.picture.rgb()
     marked = torch.where(torch.from_numpy(result.photo.hole.mask), torch.lerp(original, tint, 0.6), original)
-    panels = [marked, plain.rgb(), result.picture.rgb()]
+    panels = [marked, *([] if plain is None else [plain.rgb()]), result.picture.rgb()]
     size = panels[-1].shape[-2:]
     panels = [p if p.shape[-2:] == size else functional.interpolate(p, size=size, mode="area") for p in panels]
     return from_rgb(torch.cat(panels, dim=3))

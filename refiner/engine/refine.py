@@ -363,13 +363,18 @@ def _seconds_since(start: float, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def has_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a picture of one size, height and width, can be a smaller or larger copy of one of the other."""
+    # Tools round sides, some to multiples of 8 or 64; more than that is another picture.
+    return abs(size[0] * other[1] / other[0] - size[1]) <= 1 + _ASPECT * size[1]
+
+
 def _checked_guide(guide: Tensor, image: Tensor) -> Tensor:
     """A fill made elsewhere, as the image's."""
     if guide.ndim != _IMAGE_DIMS or guide.shape[:2] != image.shape[:2] or 0 in guide.shape:
         raise InputError(f"guide: expected shape {(*image.shape[:2], 'h', 'w')}, got {tuple(guide.shape)}.")
     (height, width), (guide_height, guide_width) = size_of(image), size_of(guide)
-    # Halving rounds sides; more than that is another picture.
-    if abs(guide_height * width / height - guide_width) > 1 + _ASPECT * guide_width:
+    if not has_aspect((guide_height, guide_width), (height, width)):
         raise InputError(
             f"guide: is {guide_width}x{guide_height}, which is not the aspect of {width}x{height}; expected a fill of "
             "the whole picture, at any size."

@@ -159,13 +159,14 @@ def _spread_over_phases(lines: Tensor, pixels: Tensor, period: int) -> Tensor:
     """Standard deviation over mean of what lines have a pixel, taken by phase: (N,)."""
     padding = -lines.shape[1] % period
     sums, counts = (
-        functional.pad(values, (0, padding)).unflatten(1, (-1, period)).sum(dim=1) for values in (lines, pixels)
+        functional.pad(values, (0, padding)).view(len(lines), -1, period).sum(dim=1) for values in (lines, pixels)
     )
     means = sums / counts.clamp(min=1)
     there = counts > 0
     mean = (means * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
     variance = ((means - mean[:, None]).square() * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
-    return variance.sqrt() / mean.clamp(min=_LEAST)
+    spread: Tensor = variance.sqrt() / mean.clamp(min=_LEAST)
+    return spread
 
 
 def _ratio(found: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:

@@ -57,7 +57,8 @@ class Exemplar:
         avoid: what must not be copied; bool, (1,1,H,W), of the largest level's size.
         guide: a fill to follow, of any level's size or another; (1,3,h,w) in [0,1]. None to go by the rim alone.
         seed: of what is drawn at random.
-        on_step: called now and then with the number of a step and how many there are; what it raises ends the work.
+        on_step: called now and then with the number of a step and how many there are. Where it gives true, the search
+            ends with what it has; what it raises ends the work.
 
     Raises:
         InputError: nothing is left to copy from.
@@ -76,14 +77,20 @@ class Exemplar:
         self._levels = [Level(level.image.cpu().float(), level.hole.cpu()) for level in levels]
         self._on_step = on_step or (lambda _step, _steps: None)
         self._sources = [_source(level.hole[0, 0], avoid) for level in self._levels]
+        self._shifts: list[Tensor | None] = []
+        self._corrections: list[tuple[Tensor, Tensor] | None] = []
+        if not any(level.hole.any() for level in self._levels):
+            self._shifts = [None] * len(self._levels)
+            self._corrections = [None] * len(self._levels)
+            return
         # A large hole can cover all of a small level, where holes have grown.
         start = next((i for i, source in enumerate(self._sources) if source.any()), None)
         if start is None:
             raise InputError("avoid: leaves nothing of the photo to copy from; mark less.")
         image, hole = self._levels[start].image[0], self._levels[start].hole[0, 0]
         chosen = choose_shifts(image, hole, self._sources[start], _guide(image, hole, guide), seed, self._on_step)
-        self._shifts: list[Tensor | None] = [None] * start + [chosen]
-        self._corrections: list[tuple[Tensor, Tensor] | None] = [None] * start
+        self._shifts = [None] * start + [chosen]
+        self._corrections = [None] * start
 
     def shifts(self, index: int) -> Tensor | None:
         """The shift map of a level, (2,H,W); None at one that has nothing to copy."""
@@ -103,6 +110,8 @@ class Exemplar:
         """A level's image with its hole filled; (1,3,H,W), equal to the level outside the hole."""
         self._on_step(1, 1)
         image, hole = self._levels[index].image[0], self._levels[index].hole[0, 0]
+        if not hole.any():
+            return self._levels[index].image.to(self._like)
         shifts, corrections = self.shifts(index), self._correction(index)
         if shifts is None or corrections is None:
             return harmonic_fill(image, hole)[None].to(self._like)

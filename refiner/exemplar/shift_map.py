@@ -47,7 +47,8 @@ def choose_shifts(
         source: what may be copied, at least one pixel; (H,W), bool.
         guide: colors to keep to.
         seed: of what is drawn at random.
-        on_step: called before each move, with its number from 1 and how many there will be at most.
+        on_step: called before each move, with its number from 1 and how many there will be at most; true ends the
+            search with what there is.
     """
     offsets = dominant_offsets(image, hole, source, _OFFSETS, seed)
     energy = Energy(image, hole, source, hole, guide)
@@ -63,7 +64,8 @@ def choose_shifts(
         gain = 0.0
         order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed + sweep)).tolist()
         for step, k in enumerate(order, start=1):
-            on_step(sweep * len(order) + step, _SWEEPS * len(order))
+            if on_step(sweep * len(order) + step, _SWEEPS * len(order)):
+                return _map_of(labeling.shifts, hole)
             gain += expand(energy, labeling, offsets[k], costs[:, k], anywhere)
         if gain < _LEAST_GAIN:
             break
@@ -172,7 +174,7 @@ def _near(nodes: Tensor, members: Tensor, size: torch.Size) -> Tensor:
     box[own[:, 0] - top, own[:, 1] - left] = True
     box = _dilated(box, _BAND)
     y, x = nodes[:, 0] - top, nodes[:, 1] - left
-    inside = (y >= 0) & (y < box.shape[0]) & (x >= 0) & (x < box.shape[1])
+    inside: Tensor = (y >= 0) & (y < box.shape[0]) & (x >= 0) & (x < box.shape[1])
     return inside & box[y.clamp(0, box.shape[0] - 1), x.clamp(0, box.shape[1] - 1)]
 
 

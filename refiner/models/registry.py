@@ -47,6 +47,21 @@ def model_names() -> list[str]:
     return sorted({entry.name for entry in entry_points(group=INPAINTERS)})
 
 
+def best_model() -> str:
+    """The name of the best model that is on this machine: what is used where none is named.
+
+    An entry can have `is_here()`, whether it needs no download, and `rank`, a number; those without are not chosen.
+
+    Raises:
+        ModelError: there is none.
+    """
+    found = [(entry, _loaded(entry)) for entry in entry_points(group=INPAINTERS)]
+    here = [(thing.rank, entry.name) for entry, thing in found if hasattr(thing, "rank") and thing.is_here()]
+    if not here:
+        raise ModelError("model: none is installed that could be used without a name; name one.")
+    return max(here)[1]
+
+
 def load_model(name: str, *, weights: Path | None = None) -> Inpainter:
     """Load an inpainter on the CPU in float32.
 
