@@ -15,7 +15,7 @@ ORDER = [
     {"batch"},
     {"photo", "testing"},
     {"engine"},
-    {"evaluation"},
+    {"evaluation", "exemplar"},
     {"settings"},
     {"models", "images"},
     {"devices", "files", "config_files"},

@@ -106,7 +106,9 @@ def test_python_runs(page, readers_own) -> None:
             namespace.pop(name)()
     if "model" in namespace:  # what a page plugs in can be refined
         model = namespace["model"]
-        result = refiner.refine(model, readers_own["image"], readers_own["mask"], refiner.Settings(steps=2))
+        result = refiner.refine(
+            model, readers_own["image"], readers_own["mask"], refiner.Settings(detail="features", steps=2)
+        )
         assert result.image.shape == readers_own["image"].shape
 
 

@@ -21,7 +21,7 @@ from refiner.errors import RefinerWarning
 from refiner.testing import check
 from refiner.torch_state import default_dtype, own_state
 
-QUICK = Settings(min_side=32, steps=3, lr=0.01, windows="off", precision="float32")
+QUICK = Settings(detail="features", min_side=32, steps=3, lr=0.01, windows="off", precision="float32")
 
 
 class Normed(Toy):

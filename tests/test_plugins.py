@@ -80,7 +80,7 @@ picture = read_picture(sys.argv[1])
 hole = torch.from_numpy(read_mask(sys.argv[2], picture).mask)[None, None]
 model = refiner.load_model("example-unet")
 for rates in ({}, {"skips": 0}):
-    settings = refiner.Settings(min_side=48, lr_scale=rates, precision="float32")
+    settings = refiner.Settings(detail="features", min_side=48, lr_scale=rates, precision="float32")
     print(refiner.refine(model, picture.rgb(), hole, settings).scales[-1].loss_after)
 """
 

@@ -123,7 +123,9 @@ def octaves(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tens
     luma = _luma(picture)
     ratios = []
     for _ in range(OCTAVES):
-        smaller = functional.avg_pool2d(gaussian_blur2d(luma, (5, 5), (1.0, 1.0)), 2, ceil_mode=True)
+        smaller = functional.avg_pool2d(
+            gaussian_blur2d(luma, (5, 5), (1.0, 1.0), border_type="replicate"), 2, ceil_mode=True
+        )
         band = (luma - _enlarged(smaller, luma)).abs()
         # A pixel from the edge, the band would mix fill and photo.
         ratios.append(_mean(band, _inner(region, hole)) / _mean(band, _outer(ring, hole)).clamp(min=_LEAST))

@@ -74,8 +74,8 @@ class Energy:
         at, allowed = self._sources(self.nodes, shift)
         ring_at, ring_allowed = self._sources(self._ring, shift)
         error = (self._colors[ring_at] - self._colors[self._ring_at]).square().sum(dim=1)
-        error = torch.where(ring_allowed, error, _UNKNOWN)
-        cost = torch.where(allowed, 0.0, FORBIDDEN) + _RIM_WEIGHT * torch.from_numpy(self._rim @ error.numpy())
+        error = torch.where(ring_allowed, error, error.new_tensor(_UNKNOWN))
+        cost = FORBIDDEN * (~allowed).float() + _RIM_WEIGHT * torch.from_numpy(self._rim @ error.numpy())
         if self._guide is not None:
             photo, looks, weights = self._guide
             cost += (weights * (photo[at] - looks).square()).sum(dim=1)
@@ -83,7 +83,7 @@ class Energy:
 
     def seams(self, edges: tuple[Tensor, Tensor], shifts: tuple[Tensor, Tensor]) -> Tensor:
         """How far copies differ at both ends of edges (m,), whose ends have these shifts (m,2); (m,)."""
-        costs = torch.zeros(len(edges[0]))
+        costs = torch.zeros(len(edges[0]), dtype=torch.float32)
         differ = (shifts[0] != shifts[1]).any(dim=1).nonzero()[:, 0]
         if len(differ):
             one, other = shifts[0][differ], shifts[1][differ]

@@ -148,11 +148,15 @@ def _guide(image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
     photo = torch.cat([_blurred(image[None], known, _SMOOTHED), _busyness(image, known)], dim=1)[0]
     if fill is None:
         looks = torch.cat([harmonic_fill(image, hole), harmonic_fill(photo[3:], hole)])
-        weights = torch.tensor([_HARMONIC_WEIGHT] * 3 + [_BUSY_WEIGHT]).view(-1, 1, 1).expand_as(looks)
+        weights = (
+            torch.tensor([_HARMONIC_WEIGHT] * 3 + [_BUSY_WEIGHT], dtype=torch.float32).view(-1, 1, 1).expand_as(looks)
+        )
         return Guide(looks, weights, photo)
     fill = torch.where(hole, functional.interpolate(fill.cpu().float(), size=hole.shape, mode="area"), image)
     return Guide(
-        _blurred(fill, torch.ones_like(known), _SMOOTHED)[0], torch.full((3, *hole.shape), _GUIDE_WEIGHT), photo[:3]
+        _blurred(fill, torch.ones_like(known), _SMOOTHED)[0],
+        torch.full((3, *hole.shape), _GUIDE_WEIGHT, dtype=torch.float32),
+        photo[:3],
     )
 
 
@@ -166,8 +170,8 @@ def _busyness(image: Tensor, known: Tensor) -> Tensor:
 
 def _blurred(x: Tensor, known: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of what is known alone; (1,C,H,W)."""
-    reach = 2 * round(3 * sigma) + 1
-    if min(x.shape[-2:]) <= reach // 2:  # too small to be blurred
-        return x
-    blurred, weight = (gaussian_blur2d(values, (reach, reach), (sigma, sigma)) for values in (x * known, known))
+    side = 2 * round(3 * sigma) + 1
+    blurred, weight = (
+        gaussian_blur2d(values, (side, side), (sigma, sigma), border_type="replicate") for values in (x * known, known)
+    )
     return torch.where(weight > _LEAST_WEIGHT, blurred / weight.clamp(min=_LEAST_WEIGHT), 0)

@@ -85,9 +85,9 @@ def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, nearest: float) -> t
 def _peaks(offsets: Tensor, size: tuple[int, int], count: int) -> Tensor:
     """The highest peaks of the offsets' smoothed histogram, in which an offset and its opposite are one."""
     height, width = size
-    votes = torch.zeros(2 * height + 1, 2 * width + 1)
+    votes = torch.zeros(2 * height + 1, 2 * width + 1, dtype=torch.float32)
     index = offsets[:, 0] + height, offsets[:, 1] + width
-    votes.index_put_(index, torch.ones(len(offsets)), accumulate=True)
+    votes.index_put_(index, torch.ones(len(offsets), dtype=torch.float32), accumulate=True)
     votes = votes + votes.flip(0, 1)
     line = torch.exp(-(torch.arange(-(_PEAK // 2), _PEAK // 2 + 1).float() ** 2) / (2 * _SIGMA**2))
     kernel = (line[:, None] * line)[None, None] / line.sum() ** 2

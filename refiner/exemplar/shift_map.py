@@ -52,7 +52,7 @@ def choose_shifts(
     """
     offsets = dominant_offsets(image, hole, source, _OFFSETS, seed)
     energy = Energy(image, hole, source, hole, guide)
-    labeling = Labeling(nearest_source(source, energy.nodes), torch.full((len(energy),), _STRAY))
+    labeling = Labeling(nearest_source(source, energy.nodes), torch.full((len(energy),), _STRAY, dtype=torch.float32))
     if len(offsets):
         costs = torch.stack([energy.single(offset) for offset in offsets], dim=1)
         least, best = costs.min(dim=1)
@@ -110,7 +110,7 @@ def mend_shifts(shifts: Tensor, image: Tensor, hole: Tensor, source: Tensor, on_
     energy = Energy(image, hole, source, nodes)
     mine = shifts[:, nodes].T.contiguous()
     pieces, piece_of = torch.unique(mine, dim=0, return_inverse=True)
-    costs = torch.empty(len(energy))
+    costs = torch.empty(len(energy), dtype=torch.float32)
     labeling = Labeling(mine, costs)
     mended = shifts.clone()
     for k, piece in enumerate(pieces):

@@ -301,7 +301,9 @@ def _refinement(subject: Subject) -> tuple[Status, str]:
     height, width = subject.size
     image, hole = subject.picture(2 * height, 2 * width)
     # From the first prediction to the best of as many as the default makes, of the whole picture.
-    settings = Settings(min_side=min(height, width), max_scales=2, steps=_STEPS, windows="off", precision="float32")
+    settings = Settings(
+        detail="features", min_side=min(height, width), max_scales=2, steps=_STEPS, windows="off", precision="float32"
+    )
     result = refine(subject.model, image, hole, settings)
     losses = result.scales[-1].losses
     change = f"loss {losses[0]:.4f} to {min(losses):.4f}"

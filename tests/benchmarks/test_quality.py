@@ -256,7 +256,7 @@ def test_results_change_nothing_but_the_hole(pairs) -> None:
     image = read_picture(case.pair.image).rgb()
     hole = torch.from_numpy(np.asarray(read_picture(case.pair.mask)) > 0)[None, None]
     models = {}
-    settings = Settings(min_side=32, steps=2, precision="float32")
+    settings = Settings(detail="features", min_side=32, steps=2, precision="float32")
     results = {}
     for way in ("plain", "upsampled", "refined"):
         method = Method(f"{GOLDEN}/{way}", "none", settings, torch.device("cpu"), models)
@@ -279,7 +279,7 @@ def test_features_of_a_photo_are_computed_once(pairs, tmp_path, monkeypatch) -> 
             seen.append(image)
             return image.mean(dim=(0, 2, 3)).numpy()
 
-    settings = Settings(min_side=32, steps=2, precision="float32")
+    settings = Settings(detail="features", min_side=32, steps=2, precision="float32")
     models = {}
     methods = [Method(f"{GOLDEN}/{way}", "none", settings, torch.device("cpu"), models) for way in ("plain", "refined")]
     cases = [case for case in find_cases(pairs) if case.kind == "thick"]

@@ -75,7 +75,7 @@ def refine(nodes, image, mask, model, **changes):
 
 def test_it_gives_what_the_engine_gives(nodes, picture, scene, toy) -> None:
     image, fill, report = refine(nodes, *picture, toy)
-    expected = refiner.refine(toy, *scene, refiner.Settings(steps=3, min_side=32))
+    expected = refiner.refine(toy, *scene, refiner.Settings(detail="features", steps=3, min_side=32))
     assert torch.equal(image.movedim(-1, 1), expected.image)
     assert torch.equal(fill, picture[1])
     assert "Refined" in report
@@ -155,7 +155,9 @@ def test_what_cannot_be_used_is_refused_in_a_line(nodes, picture, toy, changes, 
 def test_settings_go_over_the_preset(nodes, picture, scene, toy) -> None:
     lines = "min_side: 32\nlr: 1e-2\nwindows: off\nprecision: float32"
     image, _, _ = refine(nodes, *picture, toy, settings=lines, memory="2GB")
-    settings = refiner.Settings(steps=3, min_side=32, lr=0.01, windows="off", precision="float32", memory="2GB")
+    settings = refiner.Settings(
+        detail="features", steps=3, min_side=32, lr=0.01, windows="off", precision="float32", memory="2GB"
+    )
     assert torch.equal(image.movedim(-1, 1), refiner.refine(toy, *scene, settings).image)
 
 
@@ -181,7 +183,7 @@ def test_interrupt_reaches_comfyui_and_gives_the_memory_back(nodes, comfy, pictu
 
 def test_room_is_made_for_the_network_and_for_the_work(nodes, comfy, picture, scene, toy) -> None:
     plans = []
-    refiner.refine(toy, *scene, refiner.Settings(steps=3, min_side=32), on_plan=plans.append)
+    refiner.refine(toy, *scene, refiner.Settings(detail="features", steps=3, min_side=32), on_plan=plans.append)
     refine(nodes, *picture, toy)
     weights = sum(part.numel() * part.element_size() for part in toy.parameters())
     assert comfy.asked == [weights, pytest.approx(1.3 * plans[0].bytes, abs=1)]  # it plans with 80 % of what is free

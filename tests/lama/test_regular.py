@@ -57,7 +57,7 @@ def test_public_layout_is_loaded_converted_and_refined(checkpoint, tmp_path, sce
     CHECKPOINTS.convert(path, tmp_path / "m.safetensors", train_size=32, learning_rate=0.05)
     model = CHECKPOINTS.open(tmp_path / "m.safetensors")
     assert (model.spec.train_size, model.spec.learning_rate, model.spec.multiple) == (32, 0.05, 4)
-    result = refine(model, *scene, Settings(steps=6, precision="float32"))
+    result = refine(model, *scene, Settings(detail="features", steps=6, precision="float32"))
     assert result.scales[-1].loss_after < result.scales[-1].loss_before
     report = check(model)
     assert report.passed, str(report)

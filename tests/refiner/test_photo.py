@@ -16,7 +16,7 @@ from refiner.images.reading import read_picture
 
 def test_paths_images_and_arrays_give_the_same(photo_files, toy) -> None:
     photo, mask = photo_files
-    settings = Settings(steps=2)
+    settings = Settings(detail="features", steps=2)
     results = [
         inpaint(photo, mask, toy, settings=settings, device="cpu"),
         inpaint(str(photo), str(mask), toy, settings=settings, device="cpu"),
@@ -33,7 +33,9 @@ def test_paths_images_and_arrays_give_the_same(photo_files, toy) -> None:
 def test_the_default_model_by_name(photo_files) -> None:
     photo, mask = photo_files
     seen = []
-    result = inpaint(photo, mask, settings=Settings(steps=2, min_side=64), device="cpu", progress=seen.append)
+    result = inpaint(
+        photo, mask, settings=Settings(detail="features", steps=2, min_side=64), device="cpu", progress=seen.append
+    )
     assert result.size == (110, 150)
     assert result.to_pil().size == (150, 110)
     assert [p.scales for p in seen] == [2, 2, 2]
@@ -41,12 +43,12 @@ def test_the_default_model_by_name(photo_files) -> None:
 
 def test_shrinking_is_warned_of(photo_files, toy) -> None:
     with pytest.warns(UserWarning, match="was shrunk from 150x110 to 36x27, as pixel_budget 1000 asks"):
-        result = inpaint(*photo_files, toy, settings=Settings(pixel_budget=1000), device="cpu")
+        result = inpaint(*photo_files, toy, settings=Settings(detail="features", pixel_budget=1000), device="cpu")
     assert result.size == (27, 36)
 
 
 def test_results_are_saved_by_their_name(photo_files, toy, tmp_path) -> None:
-    result = inpaint(*photo_files, toy, settings=Settings(steps=2), device="cpu")
+    result = inpaint(*photo_files, toy, settings=Settings(detail="features", steps=2), device="cpu")
     result.save(tmp_path / "out.png")
     assert np.array_equal(np.asarray(read_picture(tmp_path / "out.png")), np.asarray(result))
     result.save(tmp_path / "out.jpg", quality=50)
@@ -61,8 +63,14 @@ def test_the_hole_can_be_in_the_alpha(photo_files, toy, tmp_path) -> None:
     cut.putalpha(Image.fromarray(255 - np.asarray(mask)))
     cut.save(tmp_path / "cut.png")
     options = MaskOptions(from_alpha=True)
-    result = inpaint(tmp_path / "cut.png", model=toy, mask_options=options, settings=Settings(steps=2), device="cpu")
-    usual = inpaint(*photo_files, toy, settings=Settings(steps=2), device="cpu")
+    result = inpaint(
+        tmp_path / "cut.png",
+        model=toy,
+        mask_options=options,
+        settings=Settings(detail="features", steps=2),
+        device="cpu",
+    )
+    usual = inpaint(*photo_files, toy, settings=Settings(detail="features", steps=2), device="cpu")
     assert result.picture.mode == "RGB"  # what was transparent is filled
     assert np.array_equal(np.asarray(result), np.asarray(usual))
     with pytest.raises(InputError, match="must be given"):
@@ -72,7 +80,7 @@ def test_the_hole_can_be_in_the_alpha(photo_files, toy, tmp_path) -> None:
 def test_a_suspicious_mask_is_warned_of(photo_files, toy) -> None:
     inverted = 255 - np.asarray(Image.open(photo_files[1]))
     with pytest.warns(UserWarning, match="if it is inverted, add `invert`"):
-        inpaint(photo_files[0], inverted, toy, settings=Settings(steps=2), device="cpu")
+        inpaint(photo_files[0], inverted, toy, settings=Settings(detail="features", steps=2), device="cpu")
 
 
 def test_names_that_do_not_exist(photo_files) -> None:

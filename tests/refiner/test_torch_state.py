@@ -14,7 +14,7 @@ from refiner.engine import precision
 from refiner.testing import check
 from refiner.torch_state import default_dtype, has_tf32, own_state
 
-QUICK = Settings(min_side=32, steps=2, windows="off", precision="float32")
+QUICK = Settings(detail="features", min_side=32, steps=2, windows="off", precision="float32")
 
 
 def switches() -> tuple[str, bool]:

@@ -20,7 +20,7 @@ from refiner.frozen import functions
 from refiner.frozen.bits import pack_by_arithmetic, unpack_by_arithmetic
 from refiner.models.placement import Carry
 
-QUICK = Settings(min_side=32, steps=6, lr=0.02, windows="off", precision="float32")
+QUICK = Settings(detail="features", min_side=32, steps=6, lr=0.02, windows="off", precision="float32")
 
 
 def place_of(tensor: Tensor) -> int:

@@ -39,7 +39,7 @@ models = {"lama-small": load_model("lama-small"), "plain": split_sequential(plai
 for name, height, width, precision, memory in json.loads(sys.argv[1]):
     image, mask = torch.rand(1, 3, height, width), torch.zeros(1, 1, height, width)
     mask[..., height // 3 : height // 2, width // 3 : width // 2] = 1
-    settings = Settings(steps=3, max_scales=2, windows="off", precision=precision, memory=memory)
+    settings = Settings(detail="features", steps=3, max_scales=2, windows="off", precision=precision, memory=memory)
     for _ in range(2):
         _release()
         Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten

@@ -51,7 +51,9 @@ def planned(model, scene, **settings) -> planning.Plan:
     """The plan for a picture, without carrying it out."""
     image, mask = scene
     holes = [hole for _, hole in pyramid.build_pyramid(image, mask > 0, 3)]
-    return planning.Planner(model, image, holes, Settings(**settings), None, paper_objective, lambda _: None).plan
+    return planning.Planner(
+        model, image, holes, Settings(detail="features", **settings), None, paper_objective, lambda _: None
+    ).plan
 
 
 def test_plans_shrink_with_the_budget(small, scene) -> None:
@@ -96,14 +98,16 @@ def test_the_memory_of_several_devices_is_that_of_the_fullest_on_each(monkeypatc
 def test_nothing_fits(small, scene) -> None:
     image, mask = scene
     with pytest.raises(BudgetError, match=r"the least that would is about \d+ MB. Give more") as caught:
-        refine(small, image, mask, Settings(memory="1MB"))
+        refine(small, image, mask, Settings(detail="features", memory="1MB"))
     assert "\n" not in str(caught.value)
 
 
 def test_the_plan_is_told_and_reported(small, scene) -> None:
     image, mask = (part[..., :320, :480].contiguous() for part in (scene[0], scene[1].roll((-150, -200), (2, 3))))
     told = []
-    result = refine(small, image, mask, Settings(steps=1, min_side=160, precision="float32"), on_plan=told.append)
+    result = refine(
+        small, image, mask, Settings(detail="features", steps=1, min_side=160, precision="float32"), on_plan=told.append
+    )
     assert told == [result.plan]
     assert str(result.plan).startswith("one window of 232x216; about ")
     assert current_strip_height() is None
@@ -111,10 +115,12 @@ def test_the_plan_is_told_and_reported(small, scene) -> None:
 
 def test_strips_change_nothing_but_memory(small, scene) -> None:
     image, mask = (part[..., 200:392, 352:544].contiguous() for part in scene)
-    settings = Settings(steps=3, min_side=96, windows="off", precision="float32")
+    settings = Settings(detail="features", steps=3, min_side=96, windows="off", precision="float32")
     expected = refine(small, image, mask, settings)
     roomy = expected.plan
-    tight = Settings(steps=3, min_side=96, windows="off", precision="float32", memory=str(roomy.bytes - 1))
+    tight = Settings(
+        detail="features", steps=3, min_side=96, windows="off", precision="float32", memory=str(roomy.bytes - 1)
+    )
     stripped = refine(small, image, mask, tight)
     assert stripped.plan.strip_height == 128
     torch.testing.assert_close(stripped.image, expected.image, rtol=0, atol=1e-3)
@@ -131,7 +137,7 @@ def test_running_out_of_memory_falls_back_to_the_next_plan(small, scene, monkeyp
         return front(self, x)
 
     monkeypatch.setattr(type(small.fused), "front", scarce)
-    result = refine(small, image, mask, Settings(steps=2, min_side=96), on_plan=told.append)
+    result = refine(small, image, mask, Settings(detail="features", steps=2, min_side=96), on_plan=told.append)
     assert [plan.strip_height for plan in told] == [None, 128]
     assert result.plan == told[-1]
     assert result.image.shape == image.shape
@@ -156,7 +162,7 @@ def test_a_network_that_cannot_be_rehearsed_is_refined_all_the_same(toy, scene) 
         def rear(self, features):
             return toy.rear(features)
 
-    plan = refine(Stubborn(), image, mask, Settings(steps=1, memory="1MB")).plan
+    plan = refine(Stubborn(), image, mask, Settings(detail="features", steps=1, memory="1MB")).plan
     assert plan.bytes is None
     assert str(plan).endswith("memory need unknown")
 
@@ -165,12 +171,12 @@ def test_a_network_that_cannot_be_rehearsed_is_refined_all_the_same(toy, scene) 
             super().__init__()
             self.lock = threading.Lock()  # cannot be copied
 
-    assert refine(Locked(), image, mask, Settings(steps=1)).plan.bytes is None
+    assert refine(Locked(), image, mask, Settings(detail="features", steps=1)).plan.bytes is None
 
     class Plain:
         spec, front, rear = ModelSpec(multiple=4), staticmethod(toy.front), staticmethod(toy.rear)
 
-    assert refine(Plain(), image, mask, Settings(steps=1)).plan.bytes is None
+    assert refine(Plain(), image, mask, Settings(detail="features", steps=1)).plan.bytes is None
 
 
 def test_precision_follows_the_hardware(monkeypatch) -> None:

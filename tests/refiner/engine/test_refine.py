@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from refiner import InputError, ModelError, Settings, StopRefinement, Target, refine
 
-QUICK = Settings(min_side=16, steps=4, lr=0.01, windows="off", precision="float32")
+QUICK = Settings(detail="features", min_side=16, steps=4, lr=0.01, windows="off", precision="float32")
 
 
 def test_known_pixels_are_the_inputs_bit_for_bit(toy, scene) -> None:
@@ -90,11 +90,13 @@ def test_erosion_and_the_guides_weight_reach_the_loss(toy, scene, change) -> Non
 
 
 def test_the_smallest_scale_follows_from_the_model(toy, scene) -> None:
-    assert len(refine(toy, *scene, Settings(steps=1)).scales) == 2  # 67 px against the 32 it was trained at
+    assert (
+        len(refine(toy, *scene, Settings(detail="features", steps=1)).scales) == 2
+    )  # 67 px against the 32 it was trained at
     toy.spec = replace(toy.spec, train_size=16)
-    assert len(refine(toy, *scene, Settings(steps=1)).scales) == 3
-    assert len(refine(toy, *scene, Settings(steps=1, max_scales=2)).scales) == 2
-    assert len(refine(toy, *scene, Settings(steps=1, min_side=60)).scales) == 1
+    assert len(refine(toy, *scene, Settings(detail="features", steps=1)).scales) == 3
+    assert len(refine(toy, *scene, Settings(detail="features", steps=1, max_scales=2)).scales) == 2
+    assert len(refine(toy, *scene, Settings(detail="features", steps=1, min_side=60)).scales) == 1
 
 
 def test_the_learning_rate_follows_from_the_model(toy, scene) -> None:
@@ -162,7 +164,7 @@ def test_no_refinement_is_one_pass(toy, scene) -> None:
 
 
 def test_budget_is_said(toy, scene) -> None:
-    result = refine(toy, *scene, Settings(min_side=16, steps=2, pixel_budget=2000))
+    result = refine(toy, *scene, Settings(detail="features", min_side=16, steps=2, pixel_budget=2000))
     assert result.shrunk_from == (67, 90)
     assert result.image.shape == (1, 3, 38, 51)
 
@@ -180,7 +182,7 @@ def test_any_size_comes_back_whole(height, width) -> None:
     image, mask = torch.rand(1, 3, height, width), torch.zeros(1, 1, height, width)
     if height * width > 1:
         mask[..., height // 2, width // 2] = 1
-    result = refine(Toy(), image, mask, Settings(min_side=16, steps=2))
+    result = refine(Toy(), image, mask, Settings(detail="features", min_side=16, steps=2))
     assert torch.equal(result.image * (1 - mask), image * (1 - mask))
 
 

@@ -82,7 +82,7 @@ def two_holes() -> tuple[torch.Tensor, torch.Tensor]:
 def test_refining_in_windows(small, two_holes) -> None:
     image, mask = two_holes
     seen = []
-    settings = Settings(min_side=75, steps=3, context=0.1, precision="float32")
+    settings = Settings(detail="features", min_side=75, steps=3, context=0.1, precision="float32")
     result = refine(small, image, mask, settings, progress=seen.append)
     full = result.scales[-1]
     assert len(full.windows) == 2
@@ -96,7 +96,9 @@ def test_refining_in_windows(small, two_holes) -> None:
 @pytest.mark.parametrize("size", [(299, 403), (300, 403), (299, 404)])
 def test_windows_of_odd_pictures_come_back_whole(small, two_holes, size) -> None:
     image, mask = (part[..., : size[0], : size[1]] for part in two_holes)
-    result = refine(small, image, mask, Settings(min_side=75, steps=2, context=0.1, precision="float32"))
+    result = refine(
+        small, image, mask, Settings(detail="features", min_side=75, steps=2, context=0.1, precision="float32")
+    )
     half = size[0] // 2, size[1] // 2
     assert [scale.size for scale in result.scales[::-1]] == [size, half, (half[0] // 2, half[1] // 2)]
     assert len(result.scales[-1].windows) == 2
@@ -106,8 +108,12 @@ def test_windows_of_odd_pictures_come_back_whole(small, two_holes, size) -> None
 
 def test_a_window_that_is_the_picture_is_no_window(small, two_holes) -> None:
     image, mask = two_holes
-    auto = refine(small, image, mask, Settings(min_side=150, steps=2, context=9, precision="float32"))
-    off = refine(small, image, mask, Settings(min_side=150, steps=2, windows="off", precision="float32"))
+    auto = refine(
+        small, image, mask, Settings(detail="features", min_side=150, steps=2, context=9, precision="float32")
+    )
+    off = refine(
+        small, image, mask, Settings(detail="features", min_side=150, steps=2, windows="off", precision="float32")
+    )
     assert torch.equal(auto.image, off.image)
 
 
@@ -118,7 +124,7 @@ def test_stopping_between_windows_leaves_no_gap(small, two_holes) -> None:
         if progress.scale == 3 and progress.window == 1:
             raise StopRefinement
 
-    result = refine(small, image, mask, Settings(min_side=75, steps=3, context=0.1), progress=stop)
+    result = refine(small, image, mask, Settings(detail="features", min_side=75, steps=3, context=0.1), progress=stop)
     assert result.stopped
     assert len(result.scales[-1].windows) == 1
     second = result.image[..., 220:250, 320:350]

@@ -69,7 +69,7 @@ def test_an_own_sequence_is_not_opened() -> None:
 
 def test_a_cut_sequence_is_refined(scene) -> None:
     model = split_sequential(layers(), 2, multiple=4, train_size=32, learning_rate=0.05)
-    result = refine(model, *scene, Settings(steps=8))
+    result = refine(model, *scene, Settings(detail="features", steps=8))
     assert len(result.scales) == 2
     assert result.scales[-1].loss_after < result.scales[-1].loss_before
 
@@ -149,7 +149,9 @@ def test_rates_scale_adams_steps_and_freeze_leaves(scene) -> None:
     def steps(settings_rates, **options):
         seen.clear()
         refine(
-            Watched(**options), *scene, Settings(steps=2, windows="off", lr_scale=settings_rates, precision="float32")
+            Watched(**options),
+            *scene,
+            Settings(detail="features", steps=2, windows="off", lr_scale=settings_rates, precision="float32"),
         )
         last, before = seen[-1], seen[-2]
         return [(last[name] - before[name]).abs().max().item() for name in ("deep", "skip")]
@@ -166,13 +168,13 @@ def test_rates_scale_adams_steps_and_freeze_leaves(scene) -> None:
 def test_joint_optimization_lowers_the_loss_further(scene) -> None:
     losses = {}
     for name, rates in (("joint", {}), ("deep alone", {"skips": 0})):
-        result = refine(Skips(), *scene, Settings(steps=15, lr_scale=rates, precision="float32"))
+        result = refine(Skips(), *scene, Settings(detail="features", steps=15, lr_scale=rates, precision="float32"))
         losses[name] = result.scales[-1].loss_after
     assert losses["joint"] < losses["deep alone"]
 
 
 def test_stages_are_dealt_out_and_the_result_stays(scene, tiny) -> None:
-    settings = Settings(min_side=32, steps=3, precision="float32")
+    settings = Settings(detail="features", min_side=32, steps=3, precision="float32")
     alone = refine(tiny, *scene, settings)
     moved: list[str] = []
     for model in (tiny, split_sequential(layers(), 1, multiple=4)):
@@ -227,7 +229,7 @@ def test_a_model_without_stages_takes_one_device(toy) -> None:
 
 @pytest.mark.skipif(torch.cuda.device_count() < 1, reason="needs a CUDA device")
 def test_halves_on_two_kinds_of_device(scene, tiny) -> None:
-    settings = Settings(min_side=32, steps=3, precision="float32")
+    settings = Settings(detail="features", min_side=32, steps=3, precision="float32")
     expected = refine(tiny, *scene, settings).image
     spread(tiny, [torch.device("cpu"), torch.device("cuda")])
     try:
