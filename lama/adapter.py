@@ -15,7 +15,7 @@ from refiner.models.split import SequentialInpainter
 if TYPE_CHECKING:
     from lama.generator import Generator
     from lama.regular import RegularGenerator
-    from refiner.models.spec import Detail
+    from refiner.choices import Detail
 
 
 class LamaInpainter(nn.Module):

@@ -19,8 +19,8 @@ from refiner.models.download import downloaded, md5_of
 from refiner.models.spec import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE
 
 if TYPE_CHECKING:
+    from refiner.choices import Detail
     from refiner.models.inpainter import Inpainter
-    from refiner.models.spec import Detail
 
 
 @dataclass(frozen=True)

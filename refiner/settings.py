@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from refiner.byte_sizes import parse_bytes
+from refiner.choices import Detail, GuideSource
 from refiner.config_files import config_names, find_config, make, number_as_meant, read_mapping, with_new_names
 from refiner.errors import SettingsError
-from refiner.models.spec import Detail
 
 Keep = Literal["best", "last"]
 Windows = Literal["auto", "off"]
-GuideSource = Literal["auto", "model", "exemplar"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square

@@ -63,7 +63,19 @@ def test_they_pass_the_check(installed, name) -> None:
 def test_photos_are_refined_by_name(installed, name, photo_files, tmp_path) -> None:
     report = tmp_path / "report.json"
     done = refiner(
-        installed, "inpaint", *photo_files, "--model", name, "--min-side", "48", "--device", "cpu", "--report", report
+        installed,
+        "inpaint",
+        *photo_files,
+        "--model",
+        name,
+        "--detail",
+        "features",
+        "--min-side",
+        "48",
+        "--device",
+        "cpu",
+        "--report",
+        report,
     )
     assert done.returncode == 0, done.stderr
     scale = json.loads(report.read_text())["scales"][-1]

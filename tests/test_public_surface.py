@@ -23,7 +23,7 @@ SURFACE = {
         "InputError": "error: RefinerError",
         "MaskOptions": "fields: threshold invert dilate feather resize from_alpha",
         "ModelError": "error: RefinerError",
-        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages",
+        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail",
         "Objective": "fields: image known guide guide_mask size guide_weight",
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
@@ -32,10 +32,10 @@ SURFACE = {
         "Progress": "fields: scale scales size step steps loss window windows",
         "RefinerError": "error: Exception",
         "Result": "fields: image scales shrunk_from stopped plan",
-        "ScaleResult": "fields: size composite windows seconds",
+        "ScaleResult": "fields: size composite windows seconds shares",
         "Settings": (
-            "fields: refine min_side max_scales steps lr erosion guide_weight pixel_budget keep windows context "
-            "precision memory lr_scale match_color"
+            "fields: refine guide detail min_side max_scales steps lr erosion guide_weight pixel_budget keep windows "
+            "context precision memory lr_scale match_color"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
@@ -43,8 +43,8 @@ SURFACE = {
         "Target": "fields: image hole guide size",
         "WindowResult": "fields: window losses kept",
         "inpaint": (
-            "(image, mask=None, model='lama-small', *, settings='default', mask_options=None, device='auto', "
-            "progress=None, on_scale=None)"
+            "(image, mask=None, model=None, *, settings='default', mask_options=None, device='auto', progress=None, "
+            "on_scale=None, guide=None, avoid=None)"
         ),
         "load_model": "(name, *, weights=None)",
         "load_preset": "(name_or_path)",
@@ -53,7 +53,7 @@ SURFACE = {
         "preset_names": "()",
         "refine": (
             "(model, image, mask, settings=None, progress=None, on_plan=None, *, on_scale=None, "
-            "objective=paper_objective)"
+            "objective=paper_objective, guide=None, avoid=None)"
         ),
         "split_sequential": "(network, at, **options)",
     },
@@ -61,7 +61,7 @@ SURFACE = {
         "Encoding": "fields: planes low high fill",
         "Features": "type",
         "Inpainter": "protocol: front rear spec",
-        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages",
+        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail",
         "SequentialInpainter": "class(network, at, **options): front_half moved_to rear_half whole",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
         "split_sequential": "(network, at, **options)",

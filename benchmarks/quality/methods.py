@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 # Settings that the other ways use too.
 _USED = {"plain": ("precision", "match_color"), "upsampled": ("precision", "match_color", "min_side", "max_scales")}
-_WAYS = ("plain", "upsampled", "refined")
+_FILLED: dict[str, dict[str, Any]] = {
+    "refined": {"guide": "model", "detail": "features"},
+    "exemplar": {"guide": "exemplar", "detail": "exemplar"},
+    "filled": {},
+}
+_WAYS = ("plain", "upsampled", "refined", "exemplar", "filled")
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,9 @@ class Method:
     """A model and a way to use it.
 
     Args:
-        name: `plain`, the model at full size; `upsampled`, the model at its training size, enlarged; `refined`. With
-            `MODEL/` before it, another model than `default_model`; with `@PRESET` after it, the settings of a preset.
+        name: `plain`, the model at full size; `upsampled`, the model at its training size, enlarged; `refined`, by its
+            features; `exemplar`, by the photo's own pixels; `filled`, as the settings say. With `MODEL/` before it,
+            another model than `default_model`; with `@PRESET` after it, the settings of a preset.
         default_model: name or path.
         settings: of the refinement.
         device: where to compute.
@@ -107,7 +113,7 @@ class Method:
         if not hole.any():
             raise InputError("the mask is black all over: there is nothing to fill and to measure.")
         budget = self._settings.pixel_budget
-        if self._way == "refined" and budget is not None and image.shape[2] * image.shape[3] > budget:
+        if self._way in _FILLED and budget is not None and image.shape[2] * image.shape[3] > budget:
             raise InputError(
                 f"{self.name} would shrink the picture to its pixel_budget of {budget}, and the result could not be "
                 "compared; use a preset with `pixel_budget: null`."
@@ -115,8 +121,8 @@ class Method:
         image, hole = image.to(self._device), hole.to(self._device)
         start = time.perf_counter()
         losses: tuple[float, ...] = ()
-        if self._way == "refined":
-            result = refine(self._model, image, hole, self._settings)
+        if self._way in _FILLED:
+            result = refine(self._model, image, hole, replace(self._settings, **_FILLED[self._way]))
             filled = result.image
             losses = result.scales[-1].losses
         else:
@@ -137,12 +143,12 @@ class Method:
 
 def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
     """The settings that a way uses, with what the model says where they leave it to the model."""
-    found = asdict(settings) | {
+    found = asdict(replace(settings, **_FILLED.get(way, {}))) | {
         "min_side": settings.min_side or model.spec.train_size,
         "lr": settings.lr or model.spec.learning_rate,
         "lr_scale": settings.lr_scale if settings.lr_scale is not None else dict(model.spec.lr_scale),
     }
-    return {name: value for name, value in found.items() if way == "refined" or name in _USED[way]}
+    return {name: value for name, value in found.items() if way in _FILLED or name in _USED[way]}
 
 
 def _fingerprint(model: object) -> str:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from refiner.photo import PhotoResult
 
 
+_FIRST = 0.1  # share of the smallest scale in the work
+
+
 @contextmanager
 def only_errors(*, quiet: bool) -> Iterator[None]:
     """Where `quiet`, let neither downloads nor warnings show anything."""
@@ -75,23 +78,24 @@ class ProgressBars:
 
 
 def progress_line(progress: Progress) -> None:
-    """A progress callback: one line on stderr for each prediction, for programs that show progress their own way."""
+    """A progress callback: one line on stderr for each step, for programs that show progress their own way."""
     step = (progress.window - 1) * progress.steps + progress.step
     click.echo(
         f"Progress: {100 * share_done(progress):.1f} %, scale {progress.scale}/{progress.scales}, "
-        f"prediction {step}/{progress.steps * progress.windows}",
+        f"step {step}/{progress.steps * progress.windows}",
         err=True,
     )
 
 
 def share_done(progress: Progress) -> float:
-    """How much of the work is done, 0 to 1: a prediction counts four times as much as one at the scale before."""
-    if progress.scale == 1:  # its one prediction is hardly any of the work, or all of it
-        return float(progress.scales == 1)
+    """How much of the work is done, 0 to 1: a step counts four times as much as one at the scale before."""
+    first = 1.0 if progress.scales == 1 else _FIRST
+    if progress.scale == 1:
+        return first * progress.step / progress.steps
     works = [4.0**number for number in range(1, progress.scales)]
     here = ((progress.window - 1) * progress.steps + progress.step) / (progress.windows * progress.steps)
     before, now = sum(works[: progress.scale - 2]), works[progress.scale - 2]
-    return (before + here * now) / sum(works)
+    return first + (1 - first) * (before + here * now) / sum(works)
 
 
 def closing_line(result: PhotoResult, seconds: float, device: str) -> str:
@@ -101,7 +105,7 @@ def closing_line(result: PhotoResult, seconds: float, device: str) -> str:
     height, width = scales[-1].size
     if not settings.refine:
         return f"Not refined: the model's own result at {width}x{height}, {took}."
-    if not any(scale.windows for scale in scales):
+    if not any(scale.windows for scale in scales) and set(scales[-1].shares) != {"model"}:
         return f"Filled at {width}x{height} {_from_what(scales)}; {took}."
     refinable = [scale for scale in scales[1:] if scale.windows]
     if not refinable:

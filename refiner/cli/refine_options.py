@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import click
 
+from refiner.choices import GuideSource
 from refiner.cli.spelling import spell
 from refiner.errors import Option
-from refiner.settings import Flag, GuideSource, Settings, load_preset
+from refiner.settings import Flag, Settings, load_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable

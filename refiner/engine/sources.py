@@ -18,9 +18,8 @@ from refiner.exemplar import Exemplar, Level
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from refiner.choices import Detail, GuideSource
     from refiner.engine.result import WindowResult
-    from refiner.models.spec import Detail
-    from refiner.settings import GuideSource
 
 _LOSSES = 2  # scales at which the network loses everywhere before it is not run any more
 

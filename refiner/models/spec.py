@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
+from refiner.choices import Detail
 from refiner.errors import ModelError
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-Detail = Literal["auto", "features", "exemplar", "both"]
 DEFAULT_TRAIN_SIZE = 512
 DEFAULT_LEARNING_RATE = 0.002  # the authors', for Big LaMa
 

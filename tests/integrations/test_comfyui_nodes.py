@@ -70,7 +70,9 @@ def picture(scene):
 
 def refine(nodes, image, mask, model, **changes):
     with torch.inference_mode():  # as ComfyUI runs nodes
-        return nodes.RefineInpaint(image, mask, model, **{**FEW, **changes}).values
+        given = {**FEW, **changes}
+        given["settings"] = f"detail: features\n{given.get('settings', '')}"
+        return nodes.RefineInpaint(image, mask, model, **given).values
 
 
 def test_it_gives_what_the_engine_gives(nodes, picture, scene, toy) -> None:

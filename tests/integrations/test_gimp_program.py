@@ -39,7 +39,9 @@ def program(tmp_path):
 
 
 def choices(program: str, **changes: str):
-    return refiner_program.Choices(program, **{"model": str(GOLDEN), "more": "--min-side 32 --steps 3", **changes})
+    return refiner_program.Choices(
+        program, **{"model": str(GOLDEN), "more": "--detail features --min-side 32 --steps 3", **changes}
+    )
 
 
 def test_a_result_is_written_and_progress_told(program, photo_files, tmp_path) -> None:
@@ -97,7 +99,9 @@ def test_left_overs_go_after_a_day(tmp_path, monkeypatch) -> None:
 
 def test_where_gimp_ends_the_plug_in_the_program_ends_too(program, photo_files, tmp_path) -> None:
     result = tmp_path / "result.png"
-    arguments = refiner_program.command(choices(program, more="--min-side 32 --steps 100000"), *photo_files, result)
+    arguments = refiner_program.command(
+        choices(program, more="--detail features --min-side 32 --steps 100000"), *photo_files, result
+    )
     code = (
         f"import sys; sys.path.insert(0, {str(MODULE.parent)!r}); import refiner_program\n"
         f"refiner_program.run({arguments!r}, lambda share: print(share, flush=True))"
@@ -105,7 +109,7 @@ def test_where_gimp_ends_the_plug_in_the_program_ends_too(program, photo_files, 
     plug_in = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert plug_in.stdout is not None
     with plug_in.stdout:
-        assert plug_in.stdout.readline().strip() == "0.0"
+        assert plug_in.stdout.readline().strip() == "0.1"
         (child,) = psutil.Process(plug_in.pid).children()
         plug_in.send_signal(signal.SIGKILL)  # as GIMP's Cancel button does
         plug_in.wait(10)

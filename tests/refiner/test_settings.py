@@ -13,8 +13,8 @@ def test_presets() -> None:
     assert preset_names() == ["default", "reference"]
     assert load_preset("default") == Settings()
     assert load_preset("reference") == Settings(
-        refine=True, min_side=512, max_scales=3, steps=15, lr=0.002, pixel_budget=1_800_000, keep="last",
-        windows="off", precision="float32",
+        refine=True, guide="model", detail="features", min_side=512, max_scales=3, steps=15, lr=0.002,
+        pixel_budget=1_800_000, keep="last", windows="off", precision="float32",
     )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stepz: 3", "unknown key stepz; expected refine, min_side"),
+        ("stepz: 3", "unknown key stepz; expected refine, guide, detail, min_side"),
         ("steps: many", "steps: expected a whole number from 1, got 'many'"),
         ("steps: true", "steps: expected"),
         ("steps: 0", "steps: expected"),

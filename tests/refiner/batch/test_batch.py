@@ -26,7 +26,7 @@ from refiner.errors import InputError
 from refiner.images.pairs import Pair
 from refiner.settings import Settings
 
-QUICK = ["--model", str(GOLDEN), "--min-side", "32", "--steps", "3", "--device", "cpu"]
+QUICK = ["--model", str(GOLDEN), "--detail", "features", "--min-side", "32", "--steps", "3", "--device", "cpu"]
 NAMES = ["a.png", "b.jpg", "c c.webp", "d.png", "e.png", "f.tif"]
 
 

@@ -24,7 +24,7 @@ from refiner import photo as photo_module
 from refiner.errors import RefinerWarning
 from refiner.models.download import downloaded
 
-QUICK = ["--model", str(GOLDEN), "--min-side", "32", "--steps", "3", "--device", "cpu"]
+QUICK = ["--model", str(GOLDEN), "--detail", "features", "--min-side", "32", "--steps", "3", "--device", "cpu"]
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -64,9 +64,9 @@ def test_the_main_job(run, photo_files, tmp_path) -> None:
 def test_progress_in_lines_for_programs(run, photo_files) -> None:
     _, _, err = run("inpaint", *photo_files, *QUICK, "--progress", "lines")
     lines = [line for line in err.splitlines() if line.startswith("Progress: ")]
-    assert lines[0] == "Progress: 0.0 %, scale 1/3, prediction 1/1"
-    assert lines[1] == "Progress: 6.7 %, scale 2/3, prediction 1/3"  # a third of a fifth
-    assert lines[-1] == "Progress: 100.0 %, scale 3/3, prediction 3/3"
+    assert lines[0] == "Progress: 10.0 %, scale 1/3, step 1/1"
+    assert lines[1] == "Progress: 16.0 %, scale 2/3, step 1/3"  # a third of a fifth of what is left
+    assert lines[-1] == "Progress: 100.0 %, scale 3/3, step 3/3"
     assert len(lines) == 7
     _, _, err = run("inpaint", *photo_files, *QUICK, "--progress", "lines", "--quiet", "--overwrite")
     assert not err
@@ -378,7 +378,19 @@ cli.main()
 def test_ctrl_c_leaves_nothing_behind(photo_files, tmp_path, begun) -> None:
     """While PyTorch is being imported, and while refining."""
     process = subprocess.Popen(
-        [sys.executable, "-c", READY, "inpaint", *photo_files, "--min-side", "16", "--steps", "100000"],
+        [
+            sys.executable,
+            "-c",
+            READY,
+            "inpaint",
+            *photo_files,
+            "--detail",
+            "features",
+            "--min-side",
+            "16",
+            "--steps",
+            "100000",
+        ],
         stderr=subprocess.PIPE,
         text=True,
         # Where the tests run as a shell's background job, Ctrl-C is ignored, and so it would be there.
