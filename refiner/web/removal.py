@@ -1,0 +1,324 @@
+"""Removals: what is asked for, the plan for it, and the job that does it with the engine."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refiner.devices import pick_devices
+from refiner.engine.pyramid import scale_count
+from refiner.errors import InputError, RefinerError
+from refiner.files import write_atomic
+from refiner.images.drawing import box_of
+from refiner.images.masks import Hole, MaskOptions, read_mask
+from refiner.images.picture import Picture
+from refiner.images.screen import as_png, part_of_mask, resized, values_for_screen
+from refiner.images.writing import default_suffix, encode
+from refiner.models.registry import load_model
+from refiner.photo import Photo
+from refiner.web.jobs import Job
+from refiner.web.problems import TOO_MANY, UNPROCESSABLE, Problem, in_words
+from refiner.web.records import Round
+
+if TYPE_CHECKING:
+    import torch
+
+    from refiner.engine.plan import Plan
+    from refiner.engine.result import Progress, ScaleResult
+    from refiner.images.planes import Mask
+    from refiner.models.inpainter import Inpainter
+    from refiner.photo import PhotoResult
+    from refiner.settings import Settings
+    from refiner.web.choices import Choice, Offer
+    from refiner.web.limits import Limits
+    from refiner.web.records import Record
+    from refiner.web.store import Store
+
+_SHOWN_SIDE = 2048  # pixels that a picture shown meanwhile has at most
+_MODELS = 2  # kept in memory
+_WARM = 384  # side in pixels of the picture to warm up with: two scales
+_log = logging.getLogger(__name__)
+
+
+class _Planned(Exception):  # noqa: N818  not an error: carries the plan out of the engine, before any work
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is asked for.
+
+    Attributes:
+        parent: the round to start from.
+        mask: (H,W), as it was drawn.
+        grow: pixels to grow it by.
+        feather: pixels to blend over.
+        choice: model, device and settings.
+    """
+
+    parent: int
+    mask: Mask
+    grow: int
+    feather: int
+    choice: Choice
+
+
+class Remover:
+    """Does removals on the store's photos.
+
+    Args:
+        store: of the photos.
+        limits: on rounds.
+        output: folder where results are also written; None for none.
+    """
+
+    def __init__(self, store: Store, limits: Limits, output: Path | None = None) -> None:
+        self._store = store
+        self._limits = limits
+        self._output = output
+        self._models: dict[tuple[str, str], Inpainter] = {}
+        self._loading = threading.Lock()
+        self._planning = threading.Lock()
+        self._pace: dict[tuple[str, str], float] = {}  # seconds for each pixel and prediction, by model and device
+
+    def plan(self, record: Record, removal: Removal) -> dict[str, Any]:
+        """How the work would be cut, and about how long it would take.
+
+        Raises:
+            RefinerError: it could not be done; the line says why.
+        """
+        with self._planning:
+            photo = self._photo(record, removal)
+            model = self._model(removal.choice)
+            try:
+                photo.inpaint(model, removal.choice.settings, pick_devices(removal.choice.device), None, _carry_out)
+            except _Planned as made:
+                plan = made.plan
+        height, width = max(plan.windows, key=lambda window: window.area).size
+        seconds = self._seconds(removal.choice, _cost(plan, removal.choice.settings, model))
+        return {
+            "windows": len(plan.windows),
+            "largest": [width, height],
+            "whole": plan.windows[0].area == plan.image_size[0] * plan.image_size[1],
+            "bytes": plan.bytes,
+            "budget": plan.budget,
+            "seconds": None if seconds is None else round(seconds, 1),
+            "warnings": [in_words(photo.hole.warning)] if photo.hole.warning else [],
+            "text": str(plan),
+        }
+
+    def job(self, record: Record, owner: str, removal: Removal) -> Job:
+        """The job that does a removal and adds a round.
+
+        Raises:
+            Problem: nothing is marked, or the photo has too many rounds.
+        """
+        if not removal.mask.any():
+            raise Problem(UNPROCESSABLE, "Nothing is marked; paint over what is to go first.")
+        if len(record.rounds) > self._limits.rounds:
+            raise Problem(TOO_MANY, f"The photo has {self._limits.rounds} rounds; open the result anew to go on.")
+        mask = self._store.add_mask(record, removal.mask)
+
+        def work(job: Job) -> dict[str, Any]:
+            with self._store.in_use(record):
+                return self._remove(job, record, removal, mask)
+
+        about = {"photo": record.id, "parent": removal.parent, "mask": mask}
+        return Job(owner, removal.choice.device, work, about)
+
+    def fill(self, job: Job, photo: Photo, choice: Choice) -> PhotoResult:
+        """Fill a photo's hole for a job, which is told how far the work is and can end it."""
+        model = self._model(choice)
+        report = _Report(job, photo, self._seconds)
+        report.choice, report.model = choice, model
+        started = time.perf_counter()
+        devices = pick_devices(choice.device)
+        result = photo.inpaint(
+            model, choice.settings, devices, report.on_progress, report.on_plan, on_scale=report.on_scale
+        )
+        if report.cost and not result.refinement.stopped:
+            key = _pace_key(choice)
+            pace = (time.perf_counter() - started) / report.cost
+            self._pace[key] = pace if key not in self._pace else (self._pace[key] + pace) / 2
+        return result
+
+    def warm_up(self, job: Job, offer: Offer) -> None:
+        """Load the default model and let it fill a small picture, so that the first visitor does not wait for either.
+
+        What it takes says about how long real work will.
+        """
+        values = np.add.outer(np.arange(_WARM), np.arange(_WARM))[..., None].repeat(3, axis=2) % 256
+        hole = np.zeros((_WARM, _WARM), dtype=bool)
+        hole[_WARM // 2 : _WARM // 2 + 32, _WARM // 2 : _WARM // 2 + 32] = True
+        choice = offer.choose({})
+        quick = replace(choice, settings=replace(choice.settings, steps=min(choice.settings.steps, 3)))
+        try:
+            self.fill(job, Photo(Picture(values.astype(np.uint8)), Hole(hole)), quick)
+        except RefinerError as error:  # a real job will say so to whom it concerns
+            _log.warning("%s", in_words(error))
+
+    def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        job.check()
+        photo = self._photo(record, removal)
+        photo.check_fits(Path(f"x{default_suffix(Path(record.name))}"))
+        result = self.fill(job, photo, removal.choice)
+        seconds = time.perf_counter() - started
+        values = Round(
+            0,
+            removal.parent,
+            mask,
+            removal.grow,
+            removal.feather,
+            seconds=round(seconds, 1),
+            stopped=result.refinement.stopped,
+        )
+        made = self._store.add_round(record, result.picture, values, photo.hole.mask)
+        job.tell(round=made.number)
+        saved = self._save(record, result.picture, made.number)
+        if saved is not None:
+            self._store.note_saved(record, made.number, saved)
+        return {"round": made.number}
+
+    def _photo(self, record: Record, removal: Removal) -> Photo:
+        picture = self._store.picture(record, self._store.round_of(record, removal.parent).number)
+        hole = read_mask(removal.mask, picture, MaskOptions(dilate=removal.grow, feather=removal.feather))
+        return Photo(picture, hole)
+
+    def _model(self, choice: Choice) -> Inpainter:
+        key = choice.model, choice.device  # one for each device, so that jobs side by side do not move it about
+        with self._loading:
+            if key not in self._models:
+                while len(self._models) >= _MODELS:
+                    self._models.pop(next(iter(self._models)))
+                self._models[key] = load_model(choice.model, weights=choice.weights)
+            self._models[key] = self._models.pop(key)
+            return self._models[key]
+
+    def _seconds(self, choice: Choice, cost: float) -> float | None:
+        """About how long work takes here; None before anything was measured."""
+        pace = self._pace.get(_pace_key(choice)) or next(
+            (pace for (_, device), pace in self._pace.items() if device == choice.device), None
+        )
+        return None if pace is None else cost * pace
+
+    def _save(self, record: Record, picture: Picture, number: int) -> Path | None:
+        """Also write a round where that was asked for; never over a file that is there."""
+        if record.beside is not None:
+            beside = Path(record.beside)
+            folder, stem = beside.parent, f"{beside.stem}_refined"
+        elif self._output is not None:
+            folder, stem = self._output, f"{Path(record.name).stem}_round{number}"
+        else:
+            return None
+        suffix = default_suffix(Path(record.name))
+        try:
+            data = encode(picture, Path(f"{stem}{suffix}"))
+        except InputError:  # the format cannot hold it
+            suffix = ".png"
+            data = encode(picture, Path(f"{stem}{suffix}"))
+        path = _free(folder, stem, suffix)
+        write_atomic({path: data})
+        return path
+
+
+class _Report:
+    """What the engine's callbacks tell a job."""
+
+    choice: Choice
+    model: Inpainter
+
+    def __init__(self, job: Job, photo: Photo, seconds: Any) -> None:
+        self._job = job
+        self._photo = photo
+        self._seconds = seconds
+        self._started = time.perf_counter()
+        self._scales = 0
+        self.cost = 0.0
+        box = box_of(photo.hole.mask)
+        self._box = box or (0, 0, *photo.picture.size[::-1])
+
+    def on_plan(self, plan: Plan) -> None:
+        """Before the work."""
+        self._job.check()
+        self.cost = _cost(plan, self.choice.settings, self.model)
+        self._job.tell(plan=str(plan), expected=self._seconds(self.choice, self.cost))
+
+    def on_progress(self, progress: Progress) -> None:
+        """After each prediction."""
+        self._scales = progress.scales
+        self._job.tell(progress={**asdict(progress), **self._time_left(progress)})
+        self._job.check()
+
+    def on_scale(self, scale: ScaleResult) -> None:
+        """After each scale; the last one is shown as the round that it becomes."""
+        height, width = scale.size
+        full_height, full_width = self._photo.picture.size
+        if (height, width) != (full_height, full_width):
+            left, top, right, bottom = self._box
+            x, y = full_width / width, full_height / height
+            box = int(left / x), int(top / y), min(int(right / x) + 1, width), min(int(bottom / y) + 1, height)
+            place = box[0] * x, box[1] * y, box[2] * x, box[3] * y
+            picture = _shown(scale.composite, box, place, self._photo)
+            self._job.show(width, picture, latest={"number": width, "box": place, "size": [width, height]})
+        self._job.check()
+
+    def _time_left(self, progress: Progress) -> dict[str, float]:
+        """The share done and the seconds left, each scale costing four times the one before."""
+        here = (progress.window - 1 + progress.step / progress.steps) / progress.windows
+        weights = [4.0**number for number in range(progress.scales)]
+        done = (sum(weights[: progress.scale - 1]) + weights[progress.scale - 1] * here) / sum(weights)
+        gone = time.perf_counter() - self._started
+        left = gone * (1 - done) / done
+        expected = self._seconds(self.choice, self.cost)
+        if expected is not None:  # at the start this knows better
+            left = done * left + (1 - done) * max(expected - gone, 0)
+        return {"done": round(done, 4), "left": round(left, 1)}
+
+
+def _carry_out(plan: Plan) -> None:
+    raise _Planned(plan)
+
+
+def _shown(composite: torch.Tensor, box: tuple[int, ...], place: tuple[float, ...], photo: Photo) -> bytes:
+    """The hole of one scale as a PNG, transparent outside the hole."""
+    left, top, right, bottom = box
+    values = composite[0, :, top:bottom, left:right].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    picture = photo.picture
+    profile = picture.metadata.get("icc_profile") if picture.color.shape[2] == 3 else None  # noqa: PLR2004  RGB
+    pixels = resized(values_for_screen(values, profile), _SHOWN_SIDE)
+    covered = part_of_mask(photo.hole.mask, (place[0], place[1], place[2], place[3]), pixels.shape[:2])
+    return as_png(pixels, covered)
+
+
+def _cost(plan: Plan, settings: Settings, model: Inpainter) -> float:
+    """Work in pixels times predictions."""
+    height, width = plan.image_size
+    if not settings.refine:
+        return float(height * width)
+    scales = scale_count(height, width, settings.min_side or model.spec.train_size, settings.max_scales)
+    windows = sum(window.area for window in plan.windows)
+    smallest = height * width / 4 ** (scales - 1)
+    # The photo itself is read, halved and filled at full size once, at a small part of a prediction's cost.
+    return height * width / 4 + smallest + settings.steps * sum(windows / 4**level for level in range(scales - 1))
+
+
+def _pace_key(choice: Choice) -> tuple[str, str]:
+    return f"{choice.model} {choice.settings.precision} {choice.settings.refine}", choice.device
+
+
+def _free(folder: Path, stem: str, suffix: str) -> Path:
+    """A file name that is not taken."""
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}_{number}{suffix}"
+    return path
