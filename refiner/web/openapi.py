@@ -67,6 +67,7 @@ _OPERATIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     ("get", "/api/openapi.json", "This description.", None, "application/json"),
     ("get", "/api/photos", "Your photos.", None, "application/json"),
     ("post", "/api/photos", "Upload a photo: its bytes as the body, its name as ?name=.", "file", "application/json"),
+    ("get", "/api/examples/{name}", "An example, small.", None, "image/jpeg"),
     ("post", "/api/examples/{name}", "Open an example from /api/config.", None, "application/json"),
     ("get", "/api/photos/{photo}", "A photo, its rounds and its jobs.", None, "application/json"),
     ("delete", "/api/photos/{photo}", "Forget a photo.", None, ""),

@@ -17,6 +17,7 @@ from refiner.files import write_atomic
 from refiner.images.drawing import box_of
 from refiner.images.formats import by_suffix, writable
 from refiner.images.masks import MaskOptions, read_mask
+from refiner.images.reading import read_rgb
 from refiner.images.screen import as_jpeg, as_png, part_for_screen, part_of_mask, resized
 from refiner.images.writing import default_suffix, encode
 from refiner.web.asking import mask_of, receive_file, receive_json
@@ -58,6 +59,7 @@ class PhotoRoutes:
             Route("/api/photos", self.photos, methods=["GET"]),
             Route("/api/photos", self.upload, methods=["POST"]),
             Route("/api/examples/{name}", self.example, methods=["POST"]),
+            Route("/api/examples/{name}", self.example_picture, methods=["GET"]),
             Route(photo, self.photo, methods=["GET"]),
             Route(photo, self.remove, methods=["DELETE"]),
             Route(f"{photo}/formats", self.formats, methods=["GET"]),
@@ -87,10 +89,7 @@ class PhotoRoutes:
 
     async def example(self, request: Request) -> Response:
         """Open an example; its mask, where it has one, comes as that of a loaded file."""
-        example = next((known for known in EXAMPLES if known.name == request.path_params["name"]), None)
-        files = None if example is None else example_files(example)
-        if files is None:
-            raise Problem(NOT_FOUND, "There is no such example.")
+        files = _example(request)
         owner = owner_of(request)
         await run_in_threadpool(self._store.check_room, owner, files[0].stat().st_size)
 
@@ -101,6 +100,15 @@ class PhotoRoutes:
             return {**photo_dict(self._service, record), "loaded": loaded}
 
         return JSONResponse(await run_in_threadpool(add), 201)
+
+    async def example_picture(self, request: Request) -> Response:
+        """An example, small."""
+        path, _ = _example(request)
+
+        def picture() -> bytes:
+            return as_jpeg(resized(np.asarray(read_rgb(path, enough=_THUMBNAIL)), 2 * _THUMBNAIL), _QUALITY)
+
+        return Response(await run_in_threadpool(picture), media_type="image/jpeg", headers=_FOREVER)
 
     def add_copy(self, path: Path, owner: str, *, beside: bool = False) -> Record:
         """Take in a copy of a file of this machine."""
@@ -251,3 +259,12 @@ class PhotoRoutes:
             return read_mask(file, self._store.picture(record, 0), MaskOptions(threshold=127, resize=True)).mask
         except RefinerError as error:
             raise Problem(UNPROCESSABLE, in_words(error).replace(str(file), "The mask")) from error
+
+
+def _example(request: Request) -> tuple[Path, Path | None]:
+    """The files of the example that is asked for."""
+    example = next((known for known in EXAMPLES if known.name == request.path_params["name"]), None)
+    files = None if example is None else example_files(example)
+    if files is None:
+        raise Problem(NOT_FOUND, "There is no such example.")
+    return files
