@@ -173,7 +173,7 @@ def _dilated(hole: Mask, distance: int) -> Mask:
     if not distance or not hole.any():
         return hole
     near = _around(hole, distance + 1)  # beyond it nothing changes, and distances cost by the pixel
-    grown = hole.copy()
+    grown: Mask = hole.copy()
     grown[near] = ndimage.distance_transform_edt(~hole[near]) <= distance
     return grown
 

@@ -25,12 +25,12 @@ from refiner.web.iopaint import IOPaintRoutes
 from refiner.web.job_routes import JobRoutes
 from refiner.web.jobs import Job, Queue
 from refiner.web.openapi import description
-from refiner.web.photo_routes import PREVIEW, TILE, PhotoRoutes
+from refiner.web.photo_routes import TILE, PhotoRoutes
 from refiner.web.problems import Problem, answer
 from refiner.web.removal import Remover
 from refiner.web.service import EXAMPLES, Service, example_files
 from refiner.web.snap import can_snap
-from refiner.web.store import Store
+from refiner.web.store import PREVIEW, Store
 from refiner.web.visitors import Visitors, owner_of
 from refiner.web.workspace import Workspace, default_root
 

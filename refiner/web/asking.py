@@ -6,12 +6,14 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
+
 from refiner.images.drawing import Area, Stamp, Stroke, drawn
 from refiner.web.problems import BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNPROCESSABLE, Problem
 from refiner.web.removal import Removal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from starlette.requests import Request
@@ -35,19 +37,17 @@ async def receive_file(request: Request, path: Path, limit: int) -> None:
         Problem: it is empty, or has more bytes than the limit.
     """
     _check_length(request, limit)
-    total = 0
+    whole = False
     try:
         with path.open("wb") as file:
-            async for chunk in request.stream():
-                total += len(chunk)
-                if total > limit:
-                    raise _too_large(limit)
+            async for chunk in _chunks(request, limit):
                 file.write(chunk)
-        if not total:
-            raise Problem(BAD_REQUEST, "The upload is empty; expected the photo's bytes as the request's body.")
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+            whole = file.tell() > 0
+    finally:
+        if not whole:
+            await run_in_threadpool(path.unlink, missing_ok=True)
+    if not whole:
+        raise Problem(BAD_REQUEST, "The upload is empty; expected the photo's bytes as the request's body.")
 
 
 async def receive_json(request: Request, limit: int) -> dict[str, Any]:
@@ -57,13 +57,9 @@ async def receive_json(request: Request, limit: int) -> dict[str, Any]:
         Problem: it is no JSON object, or has more bytes than the limit.
     """
     _check_length(request, limit)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
+    body = b"".join([chunk async for chunk in _chunks(request, limit)])
     try:
-        values = json.loads(bytes(body) or b"{}")
+        values = json.loads(body or b"{}")
     except (ValueError, RecursionError):
         raise Problem(BAD_REQUEST, "The request's body is not JSON.") from None
     if not isinstance(values, dict):
@@ -120,7 +116,7 @@ def _mark(mark: Any, store: Store, record: Record) -> Mark:
     kind, erase = mark.get("kind"), mark.get("erase", False) is True
     if kind == "stroke":
         size = mark.get("size")
-        if not _is_number(size) or not 0 < size <= _WIDEST:
+        if not isinstance(size, (int, float)) or not _is_number(size) or not 0 < size <= _WIDEST:
             raise Problem(UNPROCESSABLE, f"marks: a stroke's size: expected up to {_WIDEST} pixels, got {size!r:.40}.")
         return Stroke(_points(mark), float(size), erase)
     if kind == "area":
@@ -143,6 +139,15 @@ def _points(mark: Mapping[str, Any]) -> Points:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > limit:
+            raise _too_large(limit)
+        yield chunk
 
 
 def _check_length(request: Request, limit: int) -> None:

@@ -131,11 +131,8 @@ class Job:
                 yield snapshot
                 if snapshot["state"] in ("done", "failed", "canceled"):
                     return
-                while not changed.is_set():
-                    try:
-                        await asyncio.wait_for(changed.wait(), _HEARTBEAT)
-                    except asyncio.TimeoutError:
-                        yield None
+                while not await _happens(changed, _HEARTBEAT):
+                    yield None
         finally:
             self._listeners.discard(listener)
 
@@ -265,6 +262,15 @@ class Queue:
                 self._renumber()
 
 
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, but not longer than this; whether it happened."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except asyncio.TimeoutError:
+        return False
+    return True
+
+
 def _do(job: Job) -> None:
     """Run a job to its end, whichever that is."""
     try:
@@ -277,7 +283,7 @@ def _do(job: Job) -> None:
     except RefinerError as error:
         job.error = in_words(error)
         _end(job, "failed")
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever a model does, the next job is to run
         _log.exception("job %s", job.id)
         job.error = "The work failed; the server's log says why."
         _end(job, "failed")

@@ -13,7 +13,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from refiner.errors import RefinerError
-from refiner.files import write_atomic
 from refiner.images.drawing import box_of
 from refiner.images.formats import by_suffix, writable
 from refiner.images.masks import MaskOptions, read_mask
@@ -24,6 +23,7 @@ from refiner.web.asking import mask_of, receive_file, receive_json
 from refiner.web.problems import NOT_FOUND, UNPROCESSABLE, Problem, in_words
 from refiner.web.service import EXAMPLES, example_files, photo_dict
 from refiner.web.snap import snapped
+from refiner.web.store import PREVIEW, SCREEN_QUALITY
 from refiner.web.visitors import owner_of
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from refiner.web.service import Service
 
 TILE = 512  # pixels
-PREVIEW = 2048  # longer side in pixels
 _OVERLAY = 1536
 _THUMBNAIL = 192
-_QUALITY = 90  # of what is only looked at
 _FOREVER = {"cache-control": "private, max-age=86400, immutable"}  # what an id names never changes
 
 
@@ -106,7 +104,7 @@ class PhotoRoutes:
         path, _ = _example(request)
 
         def picture() -> bytes:
-            return as_jpeg(resized(np.asarray(read_rgb(path, enough=_THUMBNAIL)), 2 * _THUMBNAIL), _QUALITY)
+            return as_jpeg(resized(np.asarray(read_rgb(path, enough=_THUMBNAIL)), 2 * _THUMBNAIL), SCREEN_QUALITY)
 
         return Response(await run_in_threadpool(picture), media_type="image/jpeg", headers=_FOREVER)
 
@@ -224,15 +222,7 @@ class PhotoRoutes:
 
     async def _scaled(self, request: Request, side: int) -> Response:
         record, number = self._asked(request), self._asked_number(request)
-        path = self._store.folder(record) / f"screen{side}-{number}.jpg"
-
-        def make() -> None:
-            picture = self._store.picture(record, number)
-            pixels = resized(part_for_screen(picture, (0, 0, *picture.size[::-1])), side)
-            write_atomic({path: as_jpeg(pixels, _QUALITY)})
-
-        if not path.exists():
-            await run_in_threadpool(make)
+        path = await run_in_threadpool(self._store.screen, record, number, side)
         return FileResponse(path, media_type="image/jpeg", headers=_FOREVER, content_disposition_type="inline")
 
     def _asked(self, request: Request) -> Record:

@@ -17,7 +17,7 @@ TOO_MANY, UNAUTHORIZED, FULL, MISDIRECTED, UNAVAILABLE = 429, 401, 507, 421, 503
 _WORDS = {"feather": "Feather", "dilate": "Grow", "memory": "--memory", "windows": "Windows", "device": "Device"}
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  most are no fault of anyone
     """An answer other than the one hoped for.
 
     Args:

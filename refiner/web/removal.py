@@ -18,6 +18,7 @@ from refiner.files import write_atomic
 from refiner.images.drawing import box_of
 from refiner.images.masks import Hole, MaskOptions, read_mask
 from refiner.images.picture import Picture
+from refiner.images.reading import read_rgb
 from refiner.images.screen import as_png, part_of_mask, resized, values_for_screen
 from refiner.images.writing import default_suffix, encode
 from refiner.models.registry import load_model
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _SHOWN_SIDE = 2048  # pixels that a picture shown meanwhile has at most
 _MODELS = 2  # kept in memory
+_WHITE = 255
 _WARM = 384  # side in pixels of the picture to warm up with: two scales
 _log = logging.getLogger(__name__)
 
@@ -153,15 +155,18 @@ class Remover:
     def warm_up(self, job: Job, offer: Offer) -> None:
         """Load the default model and let it fill a small picture, so that the first visitor does not wait for either.
 
-        What it takes says about how long real work will.
+        The second time nothing is new to PyTorch any more, and what it takes says about how long real work will.
         """
         values = np.add.outer(np.arange(_WARM), np.arange(_WARM))[..., None].repeat(3, axis=2) % 256
         hole = np.zeros((_WARM, _WARM), dtype=bool)
         hole[_WARM // 2 : _WARM // 2 + 32, _WARM // 2 : _WARM // 2 + 32] = True
         choice = offer.choose({})
-        quick = replace(choice, settings=replace(choice.settings, steps=min(choice.settings.steps, 3)))
+        choice = replace(choice, settings=replace(choice.settings, steps=min(choice.settings.steps, 3)))
+        photo = Photo(Picture(values.astype(np.uint8)), Hole(hole))
         try:
-            self.fill(job, Photo(Picture(values.astype(np.uint8)), Hole(hole)), quick)
+            self.fill(job, photo, choice)
+            self._pace.clear()
+            self.fill(job, photo, choice)
         except RefinerError as error:  # a real job will say so to whom it concerns
             _log.warning("%s", in_words(error))
 
@@ -170,6 +175,7 @@ class Remover:
         job.check()
         photo = self._photo(record, removal)
         photo.check_fits(Path(f"x{default_suffix(Path(record.name))}"))
+        self._first_look(job, record, removal, photo)
         result = self.fill(job, photo, removal.choice)
         seconds = time.perf_counter() - started
         values = Round(
@@ -187,6 +193,27 @@ class Remover:
         if saved is not None:
             self._store.note_saved(record, made.number, saved)
         return {"round": made.number}
+
+    def _first_look(self, job: Job, record: Record, removal: Removal, photo: Photo) -> None:
+        """Show what the model alone makes of a small copy: it is there before a large photo has been halved once."""
+        model, choice = self._model(removal.choice), removal.choice
+        height, width = record.size
+        side = model.spec.train_size * max(height, width) // min(height, width)
+        if max(height, width) <= 2 * side:
+            return  # the real work is as quick
+        pixels = np.asarray(read_rgb(self._store.screen(record, removal.parent), enough=model.spec.train_size))
+        small = resized(pixels, side)
+        covered = part_of_mask(photo.hole.mask, (0, 0, width, height), small.shape[:2])
+        if not covered.any() or (covered > 0).all():
+            return  # nothing or everything, at this size
+        look = Photo(Picture(small), Hole(covered > 0))
+        settings = replace(choice.settings, refine=False)
+        result = look.inpaint(model, settings, pick_devices(choice.device), lambda _: job.check())
+        box = _photo_box(photo, small.shape[:2])
+        part = result.picture.color[box.top : box.bottom, box.left : box.right]
+        shown = as_png(part, part_of_mask(photo.hole.mask, box.place, part.shape[:2]))
+        job.show(0, shown, latest={"number": 0, "box": box.place, "size": [small.shape[1], small.shape[0]]})
+        job.check()
 
     def _photo(self, record: Record, removal: Removal) -> Photo:
         picture = self._store.picture(record, self._store.round_of(record, removal.parent).number)
@@ -243,8 +270,6 @@ class _Report:
         self._started = time.perf_counter()
         self._scales = 0
         self.cost = 0.0
-        box = box_of(photo.hole.mask)
-        self._box = box or (0, 0, *photo.picture.size[::-1])
 
     def on_plan(self, plan: Plan) -> None:
         """Before the work."""
@@ -261,14 +286,10 @@ class _Report:
     def on_scale(self, scale: ScaleResult) -> None:
         """After each scale; the last one is shown as the round that it becomes."""
         height, width = scale.size
-        full_height, full_width = self._photo.picture.size
-        if (height, width) != (full_height, full_width):
-            left, top, right, bottom = self._box
-            x, y = full_width / width, full_height / height
-            box = int(left / x), int(top / y), min(int(right / x) + 1, width), min(int(bottom / y) + 1, height)
-            place = box[0] * x, box[1] * y, box[2] * x, box[3] * y
-            picture = _shown(scale.composite, box, place, self._photo)
-            self._job.show(width, picture, latest={"number": width, "box": place, "size": [width, height]})
+        if scale.size != self._photo.picture.size:
+            box = _photo_box(self._photo, scale.size)
+            picture = _shown(scale.composite, box, self._photo)
+            self._job.show(width, picture, latest={"number": width, "box": box.place, "size": [width, height]})
         self._job.check()
 
     def _time_left(self, progress: Progress) -> dict[str, float]:
@@ -288,15 +309,35 @@ def _carry_out(plan: Plan) -> None:
     raise _Planned(plan)
 
 
-def _shown(composite: torch.Tensor, box: tuple[int, ...], place: tuple[float, ...], photo: Photo) -> bytes:
+@dataclass(frozen=True)
+class _Box:
+    """The hole's surroundings in a scaled copy of a photo; `place` is where that is in the photo."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    place: tuple[float, float, float, float]
+
+
+def _photo_box(photo: Photo, size: tuple[int, int]) -> _Box:
+    """The smallest whole pixels of a copy of this height and width that hold the hole."""
+    height, width = size
+    full_height, full_width = photo.picture.size
+    left, top, right, bottom = box_of(photo.hole.mask) or (0, 0, full_width, full_height)
+    x, y = full_width / width, full_height / height
+    box = int(left / x), int(top / y), min(int(right / x) + 1, width), min(int(bottom / y) + 1, height)
+    return _Box(*box, place=(box[0] * x, box[1] * y, box[2] * x, box[3] * y))
+
+
+def _shown(composite: torch.Tensor, box: _Box, photo: Photo) -> bytes:
     """The hole of one scale as a PNG, transparent outside the hole."""
-    left, top, right, bottom = box
-    values = composite[0, :, top:bottom, left:right].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    part = composite[0, :, box.top : box.bottom, box.left : box.right]
+    values = part.clamp(0, 1).mul(_WHITE).round().byte().permute(1, 2, 0).cpu().numpy()
     picture = photo.picture
     profile = picture.metadata.get("icc_profile") if picture.color.shape[2] == 3 else None  # noqa: PLR2004  RGB
     pixels = resized(values_for_screen(values, profile), _SHOWN_SIDE)
-    covered = part_of_mask(photo.hole.mask, (place[0], place[1], place[2], place[3]), pixels.shape[:2])
-    return as_png(pixels, covered)
+    return as_png(pixels, part_of_mask(photo.hole.mask, box.place, pixels.shape[:2]))
 
 
 def _cost(plan: Plan, settings: Settings, model: Inpainter) -> float:
@@ -306,9 +347,9 @@ def _cost(plan: Plan, settings: Settings, model: Inpainter) -> float:
         return float(height * width)
     scales = scale_count(height, width, settings.min_side or model.spec.train_size, settings.max_scales)
     windows = sum(window.area for window in plan.windows)
-    smallest = height * width / 4 ** (scales - 1)
+    smallest = height * width * 0.25 ** (scales - 1)
     # The photo itself is read, halved and filled at full size once, at a small part of a prediction's cost.
-    return height * width / 4 + smallest + settings.steps * sum(windows / 4**level for level in range(scales - 1))
+    return height * width / 4 + smallest + settings.steps * sum(windows * 0.25**level for level in range(scales - 1))
 
 
 def _pace_key(choice: Choice) -> tuple[str, str]:

@@ -78,7 +78,7 @@ def serve(config: Config, address: Address, say: Callable[[str], object], *, bro
     settings = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, ws="none", lifespan="on"
     )
-    server = _Server(settings, lambda: app.state.service.queue.cancel_all())
+    server = _Server(settings, app.state.service.queue.cancel_all)
     try:
         server.run(sockets=[listener])
     finally:
@@ -118,7 +118,7 @@ def _listening(address: Address) -> socket.socket:
         try:
             family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
             return _bound(family, address.host, port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError) as error:  # noqa: PERF203  two at most
             reason = getattr(error, "strerror", None) or error
     raise InputError(
         f"{address.host}:{ports[-1]}: cannot be listened at ({reason}); choose with ",

@@ -95,4 +95,4 @@ def _connected(cv2: object, found: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     kept = np.isin(parts, touched).astype(np.uint8)
     padded = np.pad(1 - kept, 1, constant_values=1)
     _, outside = cv2.connectedComponents(padded, connectivity=4)  # type: ignore[attr-defined]
-    return (outside[1:-1, 1:-1] != outside[0, 0]).astype(np.uint8)
+    return np.asarray(outside[1:-1, 1:-1] != outside[0, 0], dtype=np.uint8)

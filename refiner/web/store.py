@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refiner.errors import RefinerError
+from refiner.files import write_atomic
 from refiner.images.drawing import box_of, mask_file
 from refiner.images.masks import MaskOptions, read_mask
 from refiner.images.reading import read_picture, size_of
+from refiner.images.screen import as_jpeg, part_for_screen, resized
 from refiner.images.writing import losses_in
 from refiner.web.problems import CONFLICT, FULL, NOT_FOUND, TOO_LARGE, TOO_MANY, UNPROCESSABLE, Problem, in_words
 from refiner.web.records import Record, Round, new_id, read_record, safe_name, safe_suffix
+
+PREVIEW = 2048  # longer side in pixels
+SCREEN_QUALITY = 90  # of what is only looked at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +171,15 @@ class Store:
         with self._lock:
             self._keep(key, picture)
         return picture
+
+    def screen(self, record: Record, number: int, side: int = PREVIEW) -> Path:
+        """A round's picture in 8-bit sRGB, with a longer side of `side` at most, as the file of a JPEG."""
+        path = self.folder(record) / f"screen{side}-{number}.jpg"
+        if not path.exists():
+            picture = self.picture(record, number)
+            pixels = resized(part_for_screen(picture, (0, 0, *picture.size[::-1])), side)
+            write_atomic({path: as_jpeg(pixels, SCREEN_QUALITY)})
+        return path
 
     def add_round(self, record: Record, result: Picture, values: Round, changed: Mask) -> Round:
         """Keep what a removal made.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -54,13 +55,7 @@ class Workspace:
 
     def used_bytes(self) -> int:
         """What lies in the folder."""
-        total = 0
-        for path in self.folder.rglob("*"):
-            try:
-                total += path.stat().st_size
-            except OSError:  # removed meanwhile
-                continue
-        return total
+        return sum(map(_size, self.folder.rglob("*")))
 
     def close(self) -> None:
         """Remove the folder with all that is in it."""
@@ -68,18 +63,23 @@ class Workspace:
 
     def _take_over(self, left: Path) -> None:
         for photo in [path for path in left.iterdir() if path.is_dir()]:
-            try:
+            with contextlib.suppress(OSError):  # another server took it
                 photo.rename(self.folder / photo.name)
-            except OSError:  # another server took it
-                continue
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # removed meanwhile
+        return 0
 
 
 def _is_alive(folder: Path) -> bool:
     """Whether the server that a folder belongs to still runs."""
     try:
         owner: dict[str, Any] = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1
+        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
     except (OSError, ValueError, KeyError):

@@ -438,6 +438,8 @@ function listen() {
     if (by) { event.preventDefault(); setSplit(state.split + by); }
   };
   addEventListener("keydown", pressed);
+  addEventListener("keydown", () => document.body.classList.add("keys"), true);
+  addEventListener("pointerdown", () => document.body.classList.remove("keys"), true);
   addEventListener("keyup", (event) => {
     if (event.key === " ") { stage.space = false; stage.node.classList.toggle("pan", state.comparing || Boolean(state.job)); stage.frame(); }
     setHolding(false);
