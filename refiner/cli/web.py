@@ -63,7 +63,7 @@ def web(
     try:
         from refiner.web.serve import Address, serve  # noqa: PLC0415  an extra
     except ModuleNotFoundError as missing:
-        if missing.name not in ("starlette", "uvicorn"):
+        if (missing.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
         raise InputError('The page needs Starlette and Uvicorn: pip install "refiner[web]".') from None
     from refiner.web.choices import Defaults  # noqa: PLC0415

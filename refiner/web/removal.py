@@ -198,10 +198,11 @@ class Remover:
         """Show what the model alone makes of a small copy: it is there before a large photo has been halved once."""
         model, choice = self._model(removal.choice), removal.choice
         height, width = record.size
-        side = model.spec.train_size * max(height, width) // min(height, width)
+        short = choice.settings.min_side or model.spec.train_size
+        side = short * max(height, width) // min(height, width)
         if max(height, width) <= 2 * side:
             return  # the real work is as quick
-        pixels = np.asarray(read_rgb(self._store.screen(record, removal.parent), enough=model.spec.train_size))
+        pixels = np.asarray(read_rgb(self._store.screen(record, removal.parent), enough=short))
         small = resized(pixels, side)
         covered = part_of_mask(photo.hole.mask, (0, 0, width, height), small.shape[:2])
         if not covered.any() or (covered > 0).all():

@@ -59,9 +59,21 @@ def serve(config: Config, address: Address, say: Callable[[str], object], *, bro
     Raises:
         InputError: the address cannot be had, or the token is too short.
     """
-    listener = _listening(address)
-    port = listener.getsockname()[1]
     token = None if address.local else _token()
+    with _listening(address) as listener:
+        _serve_at(listener, config, address, token, say, browser=browser)
+
+
+def _serve_at(
+    listener: socket.socket,
+    config: Config,
+    address: Address,
+    token: str | None,
+    say: Callable[[str], object],
+    *,
+    browser: bool,
+) -> None:
+    port = listener.getsockname()[1]
     names = {*address.names, *([] if address.local else [address.host, socket.gethostname()])}
     access = Access(frozenset(name.lower() for name in names), token, f"refiner_token_{port}")
     key = secrets.token_urlsafe(16) if config.photo is not None else None
@@ -82,7 +94,6 @@ def serve(config: Config, address: Address, say: Callable[[str], object], *, bro
     try:
         server.run(sockets=[listener])
     finally:
-        listener.close()
         app.state.workspace.close()
 
 

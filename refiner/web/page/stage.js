@@ -15,9 +15,8 @@ export class Stage {
     this.view = view;
     this.events = events;
     this.node = document.getElementById("stage");
-    this.layers = ["photo", "mask", "cursor"].map((id) => document.getElementById(id));
-    [this.photo, this.mask, this.cursor] = this.layers.map((canvas) => canvas.getContext("2d"));
-    this.layers[1].style.opacity = 0.55;
+    this.layers = ["photo", "mask", "rim", "cursor"].map((id) => document.getElementById(id));
+    [this.photo, this.mask, this.rim, this.cursor] = this.layers.map((canvas) => canvas.getContext("2d"));
     this.pointers = new Map();
     this.drawing = null; // the mark that is being made
     this.at = null; // the brush, in the photo's coordinates
@@ -91,9 +90,12 @@ export class Stage {
     const { state, view, mask } = this;
     mask.setTransform(1, 0, 0, 1, 0, 0);
     mask.clearRect(0, 0, view.width, view.height);
+    this.rim.setTransform(1, 0, 0, 1, 0, 0);
+    this.rim.clearRect(0, 0, view.width, view.height);
     this.drawnTo = 0;
-    this.layers[1].hidden = state.holding || state.comparing || Boolean(state.job);
-    if (state.photo && !this.layers[1].hidden) state.marks.draw(mask, view, state);
+    const shown = state.photo && !state.holding && !state.comparing && !state.job;
+    if (shown) state.marks.draw(mask, view, state);
+    if (shown && state.marks.current.length) drawRim(this.rim, (dx, dy) => this.rim.drawImage(mask.canvas, dx, dy));
     if (this.drawing) this.drawMore();
   }
 
@@ -139,15 +141,9 @@ export class Stage {
     });
   }
 
-  /** The rim of a round's mask: what is within two pixels of it, less itself. */
   drawOutline() {
-    const image = this.state.outlined, { cursor, view } = this, width = 1.5 * devicePixelRatio;
-    const draw = (dx, dy) => cursor.drawImage(image, view.x + dx, view.y + dy, view.photoWidth * view.scale, view.photoHeight * view.scale);
-    cursor.imageSmoothingEnabled = true;
-    for (let i = 0; i < 8; i++) draw(width * Math.cos((i * Math.PI) / 4), width * Math.sin((i * Math.PI) / 4));
-    cursor.globalCompositeOperation = "destination-out";
-    for (let i = 0; i < 3; i++) draw(0, 0); // thrice, as its own rim is half transparent
-    cursor.globalCompositeOperation = "source-over";
+    const image = this.state.outlined, { cursor, view } = this;
+    drawRim(cursor, (dx, dy) => cursor.drawImage(image, view.x + dx, view.y + dy, view.photoWidth * view.scale, view.photoHeight * view.scale));
   }
 
   listen() {
@@ -320,6 +316,21 @@ export class Stage {
     view.moveBy(dx, dy);
     this.look();
   }
+}
+
+/** The rim of a mask: what is within two pixels of it, less itself; white, so that it shows on the mask's own color. */
+function drawRim(context, draw) {
+  const width = 1.5 * devicePixelRatio;
+  context.save();
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.imageSmoothingEnabled = true;
+  for (let i = 0; i < 8; i++) draw(width * Math.cos((i * Math.PI) / 4), width * Math.sin((i * Math.PI) / 4));
+  context.globalCompositeOperation = "destination-out";
+  for (let i = 0; i < 3; i++) draw(0, 0); // thrice, as its own edge is half transparent
+  context.globalCompositeOperation = "source-in";
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+  context.restore();
 }
 
 const tenth = (value) => Math.round(value * 10) / 10;
