@@ -297,12 +297,11 @@ def test_a_server_that_is_killed_loses_nothing_and_one_that_ends_leaves_nothing(
             cookies = dict(client.cookies)
         process.kill()
         process.wait()
-    with program(tmp_path, port=port) as (_, address):
-        with httpx2.Client(base_url=address, cookies=cookies) as client:
-            found = client.get(f"/api/photos/{photo['id']}").json()
-            assert (len(found["rounds"]), found["jobs"]) == (2, [])
-            again = client.get(f"/api/photos/{photo['id']}/rounds/1/file").content
-            assert (opened(again) == opened(kept)).all()
+    with program(tmp_path, port=port) as (_, address), httpx2.Client(base_url=address, cookies=cookies) as client:
+        found = client.get(f"/api/photos/{photo['id']}").json()
+        assert (len(found["rounds"]), found["jobs"]) == (2, [])
+        again = client.get(f"/api/photos/{photo['id']}/rounds/1/file").content
+        assert (opened(again) == opened(kept)).all()
     assert not list((tmp_path / "web").iterdir())
 
 

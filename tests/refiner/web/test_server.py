@@ -346,7 +346,9 @@ def test_the_page_names_no_other_host() -> None:
 
 def test_both_languages_have_every_string() -> None:
     text = (Path(__file__).parents[3] / "refiner/web/page/strings.js").read_text(encoding="utf-8")
-    blocks = [re.search(rf"^const {name} = \{{\n(.*?)^\}};", text, re.MULTILINE | re.DOTALL)[1] for name in ("en", "zh")]
+    blocks = [
+        re.search(rf"^const {name} = \{{\n(.*?)^\}};", text, re.MULTILINE | re.DOTALL)[1] for name in ("en", "zh")
+    ]
     keys = [re.findall(r"^  (\w+):", block, re.MULTILINE) for block in blocks]
     assert keys[0] == keys[1]
     blanks = [dict(re.findall(r'^  (\w+): "(.*)",$', block, re.MULTILINE)) for block in blocks]

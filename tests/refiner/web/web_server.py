@@ -101,7 +101,17 @@ def remove(client: TestClient, photo: dict, **asked: object) -> dict:
 def program(root: Path, *arguments: object, port: int = 0, stop: int = signal.SIGINT):
     """The server as a program of its own; gives its process and the address it printed."""
     environment = {**os.environ, "REFINER_CACHE": str(root), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "refiner", "web", "--no-browser", "--port", str(port), *FLAGS, *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-m",
+        "refiner",
+        "web",
+        "--no-browser",
+        "--port",
+        str(port),
+        *FLAGS,
+        *map(str, arguments),
+    ]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         address = process.stdout.readline().strip()
