@@ -26,7 +26,14 @@ _PATH = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_PATH, metavar="DIR", help="Also write every result to this folder.")
 @click.option("--save-beside", is_flag=True, help="Also write PHOTO's results beside it.")
 @click.option("--max-upload", default="300MB", show_default=True, metavar="SIZE", help="Of a photo's file.")
-@click.option("--max-megapixels", type=click.FloatRange(0, min_open=True), default=150, show_default=True, metavar="N")
+@click.option(
+    "--max-megapixels",
+    type=click.FloatRange(0, min_open=True),
+    default=150,
+    show_default=True,
+    metavar="N",
+    help="Of a photo.",
+)
 @click.option("--max-disk", default="20GB", show_default=True, metavar="SIZE", help="Of all photos and results.")
 @click.option(
     "--keep",

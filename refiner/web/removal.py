@@ -5,45 +5,39 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refiner.devices import pick_devices
-from refiner.engine.pyramid import scale_count
 from refiner.errors import InputError, RefinerError
 from refiner.files import write_atomic
-from refiner.images.drawing import box_of
 from refiner.images.masks import Hole, MaskOptions, read_mask
 from refiner.images.picture import Picture
 from refiner.images.reading import read_rgb
-from refiner.images.screen import as_png, part_of_mask, resized, values_for_screen
+from refiner.images.screen import as_png, part_of_mask, resized
 from refiner.images.writing import default_suffix, encode
 from refiner.models.registry import load_model
 from refiner.photo import Photo
 from refiner.web.jobs import Job
+from refiner.web.pace import Pace, cost_of
 from refiner.web.problems import TOO_MANY, UNPROCESSABLE, Problem, in_words
 from refiner.web.records import Round
+from refiner.web.report import Report, box_in_copy
 
 if TYPE_CHECKING:
-    import torch
-
     from refiner.engine.plan import Plan
-    from refiner.engine.result import Progress, ScaleResult
     from refiner.images.planes import Mask
     from refiner.models.inpainter import Inpainter
     from refiner.photo import PhotoResult
-    from refiner.settings import Settings
     from refiner.web.choices import Choice, Offer
     from refiner.web.limits import Limits
     from refiner.web.records import Record
     from refiner.web.store import Store
 
-_SHOWN_SIDE = 2048  # pixels that a picture shown meanwhile has at most
 _MODELS = 2  # kept in memory
-_WHITE = 255
 _WARM = 384  # side in pixels of the picture to warm up with: two scales
 _log = logging.getLogger(__name__)
 
@@ -89,7 +83,7 @@ class Remover:
         self._models: dict[tuple[str, str], Inpainter] = {}
         self._loading = threading.Lock()
         self._planning = threading.Lock()
-        self._pace: dict[tuple[str, str], float] = {}  # seconds for each pixel and prediction, by model and device
+        self._pace = Pace()
 
     def plan(self, record: Record, removal: Removal) -> dict[str, Any]:
         """How the work would be cut, and about how long it would take.
@@ -105,7 +99,7 @@ class Remover:
             except _Planned as made:
                 plan = made.plan
         height, width = max(plan.windows, key=lambda window: window.area).size
-        seconds = self._seconds(removal.choice, _cost(plan, removal.choice.settings, model))
+        seconds = self._pace.seconds(removal.choice, cost_of(plan, removal.choice.settings, model))
         return {
             "windows": len(plan.windows),
             "largest": [width, height],
@@ -139,17 +133,13 @@ class Remover:
     def fill(self, job: Job, photo: Photo, choice: Choice) -> PhotoResult:
         """Fill a photo's hole for a job, which is told how far the work is and can end it."""
         model = self._model(choice)
-        report = _Report(job, photo, self._seconds)
-        report.choice, report.model = choice, model
-        started = time.perf_counter()
+        report = Report(job, photo, choice, model, self._pace)
         devices = pick_devices(choice.device)
         result = photo.inpaint(
             model, choice.settings, devices, report.on_progress, report.on_plan, on_scale=report.on_scale
         )
         if report.cost and not result.refinement.stopped:
-            key = _pace_key(choice)
-            pace = (time.perf_counter() - started) / report.cost
-            self._pace[key] = pace if key not in self._pace else (self._pace[key] + pace) / 2
+            self._pace.learn(choice, report.cost, report.seconds)
         return result
 
     def warm_up(self, job: Job, offer: Offer) -> None:
@@ -165,7 +155,7 @@ class Remover:
         photo = Photo(Picture(values.astype(np.uint8)), Hole(hole))
         try:
             self.fill(job, photo, choice)
-            self._pace.clear()
+            self._pace.forget()
             self.fill(job, photo, choice)
         except RefinerError as error:  # a real job will say so to whom it concerns
             _log.warning("%s", in_words(error))
@@ -210,7 +200,7 @@ class Remover:
         look = Photo(Picture(small), Hole(covered > 0))
         settings = replace(choice.settings, refine=False)
         result = look.inpaint(model, settings, pick_devices(choice.device), lambda _: job.check())
-        box = _photo_box(photo, small.shape[:2])
+        box = box_in_copy(photo, small.shape[:2])
         part = result.picture.color[box.top : box.bottom, box.left : box.right]
         shown = as_png(part, part_of_mask(photo.hole.mask, box.place, part.shape[:2]))
         job.show(0, shown, latest={"number": 0, "box": box.place, "size": [small.shape[1], small.shape[0]]})
@@ -230,13 +220,6 @@ class Remover:
                 self._models[key] = load_model(choice.model, weights=choice.weights)
             self._models[key] = self._models.pop(key)
             return self._models[key]
-
-    def _seconds(self, choice: Choice, cost: float) -> float | None:
-        """About how long work takes here; None before anything was measured."""
-        pace = self._pace.get(_pace_key(choice)) or next(
-            (pace for (_, device), pace in self._pace.items() if device == choice.device), None
-        )
-        return None if pace is None else cost * pace
 
     def _save(self, record: Record, picture: Picture, number: int) -> Path | None:
         """Also write a round where that was asked for; never over a file that is there."""
@@ -258,103 +241,8 @@ class Remover:
         return path
 
 
-class _Report:
-    """What the engine's callbacks tell a job."""
-
-    choice: Choice
-    model: Inpainter
-
-    def __init__(self, job: Job, photo: Photo, seconds: Any) -> None:
-        self._job = job
-        self._photo = photo
-        self._seconds = seconds
-        self._started = time.perf_counter()
-        self._scales = 0
-        self.cost = 0.0
-
-    def on_plan(self, plan: Plan) -> None:
-        """Before the work."""
-        self._job.check()
-        self.cost = _cost(plan, self.choice.settings, self.model)
-        self._job.tell(plan=str(plan), expected=self._seconds(self.choice, self.cost))
-
-    def on_progress(self, progress: Progress) -> None:
-        """After each prediction."""
-        self._scales = progress.scales
-        self._job.tell(progress={**asdict(progress), **self._time_left(progress)})
-        self._job.check()
-
-    def on_scale(self, scale: ScaleResult) -> None:
-        """After each scale; the last one is shown as the round that it becomes."""
-        height, width = scale.size
-        if scale.size != self._photo.picture.size:
-            box = _photo_box(self._photo, scale.size)
-            picture = _shown(scale.composite, box, self._photo)
-            self._job.show(width, picture, latest={"number": width, "box": box.place, "size": [width, height]})
-        self._job.check()
-
-    def _time_left(self, progress: Progress) -> dict[str, float]:
-        """The share done and the seconds left, each scale costing four times the one before."""
-        here = (progress.window - 1 + progress.step / progress.steps) / progress.windows
-        weights = [4.0**number for number in range(progress.scales)]
-        done = (sum(weights[: progress.scale - 1]) + weights[progress.scale - 1] * here) / sum(weights)
-        gone = time.perf_counter() - self._started
-        left = gone * (1 - done) / done
-        expected = self._seconds(self.choice, self.cost)
-        if expected is not None:  # at the start this knows better
-            left = done * left + (1 - done) * max(expected - gone, 0)
-        return {"done": round(done, 4), "left": round(left, 1)}
-
-
 def _carry_out(plan: Plan) -> None:
     raise _Planned(plan)
-
-
-@dataclass(frozen=True)
-class _Box:
-    """The hole's surroundings in a scaled copy of a photo; `place` is where that is in the photo."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    place: tuple[float, float, float, float]
-
-
-def _photo_box(photo: Photo, size: tuple[int, int]) -> _Box:
-    """The smallest whole pixels of a copy of this height and width that hold the hole."""
-    height, width = size
-    full_height, full_width = photo.picture.size
-    left, top, right, bottom = box_of(photo.hole.mask) or (0, 0, full_width, full_height)
-    x, y = full_width / width, full_height / height
-    box = int(left / x), int(top / y), min(int(right / x) + 1, width), min(int(bottom / y) + 1, height)
-    return _Box(*box, place=(box[0] * x, box[1] * y, box[2] * x, box[3] * y))
-
-
-def _shown(composite: torch.Tensor, box: _Box, photo: Photo) -> bytes:
-    """The hole of one scale as a PNG, transparent outside the hole."""
-    part = composite[0, :, box.top : box.bottom, box.left : box.right]
-    values = part.clamp(0, 1).mul(_WHITE).round().byte().permute(1, 2, 0).cpu().numpy()
-    picture = photo.picture
-    profile = picture.metadata.get("icc_profile") if picture.color.shape[2] == 3 else None  # noqa: PLR2004  RGB
-    pixels = resized(values_for_screen(values, profile), _SHOWN_SIDE)
-    return as_png(pixels, part_of_mask(photo.hole.mask, box.place, pixels.shape[:2]))
-
-
-def _cost(plan: Plan, settings: Settings, model: Inpainter) -> float:
-    """Work in pixels times predictions."""
-    height, width = plan.image_size
-    if not settings.refine:
-        return float(height * width)
-    scales = scale_count(height, width, settings.min_side or model.spec.train_size, settings.max_scales)
-    windows = sum(window.area for window in plan.windows)
-    smallest = height * width * 0.25 ** (scales - 1)
-    # The photo itself is read, halved and filled at full size once, at a small part of a prediction's cost.
-    return height * width / 4 + smallest + settings.steps * sum(windows * 0.25**level for level in range(scales - 1))
-
-
-def _pace_key(choice: Choice) -> tuple[str, str]:
-    return f"{choice.model} {choice.settings.precision} {choice.settings.refine}", choice.device
 
 
 def _free(folder: Path, stem: str, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_a_stroke_is_as_wide_as_its_brush(points, size) -> None:
     made = drawn([Stroke(tuple(points), size)], SIZE)
     along = [
         (x0 + (x1 - x0) * t, y0 + (y1 - y0) * t)
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False)
+        for (x0, y0), (x1, y1) in itertools.pairwise(points)
         for t in np.linspace(0, 1, 100)
     ]
     near = np.min([np.hypot(*(np.mgrid[: SIZE[0], : SIZE[1]] + 0.5 - [[[y]], [[x]]])) for x, y in along], axis=0)

@@ -128,15 +128,17 @@ def answers(address: str, seconds: float = 30) -> None:
     """Wait until the server does."""
     health = address.partition("?")[0].rstrip("/") + "/healthz"
     end = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(health, timeout=5) as answer:  # noqa: S310  our own server
-                assert answer.status == 200
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
+    while not _healthy(health):
+        assert time.monotonic() < end, f"{health} does not answer"
+        time.sleep(0.05)
+
+
+def _healthy(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310  our own server
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 def chromium() -> str | None:
