@@ -23,7 +23,7 @@ from refiner.models.registry import load_model
 from refiner.photo import Photo
 from refiner.web.jobs import Job
 from refiner.web.pace import Pace, cost_of
-from refiner.web.problems import TOO_MANY, UNPROCESSABLE, Problem, in_words
+from refiner.web.problems import CONFLICT, TOO_MANY, UNPROCESSABLE, Problem, in_words
 from refiner.web.records import Round
 from refiner.web.report import Report, box_in_copy
 
@@ -83,6 +83,7 @@ class Remover:
         self._models: dict[tuple[str, str], Inpainter] = {}
         self._loading = threading.Lock()
         self._planning = threading.Lock()
+        self._asked: dict[str, object] = {}  # the last plan that was asked for, of each photo
         self._pace = Pace()
 
     def plan(self, record: Record, removal: Removal) -> dict[str, Any]:
@@ -90,8 +91,15 @@ class Remover:
 
         Raises:
             RefinerError: it could not be done; the line says why.
+            Problem: nothing is marked; or meanwhile another plan was asked for the same photo, so that nobody waits
+                for this one.
         """
+        _check_marked(removal)
+        asked = self._asked[record.id] = object()
         with self._planning:
+            if self._asked.get(record.id) is not asked:
+                raise Problem(CONFLICT, "The mask has changed meanwhile.")
+            del self._asked[record.id]
             photo = self._photo(record, removal)
             model = self._model(removal.choice)
             try:
@@ -117,8 +125,7 @@ class Remover:
         Raises:
             Problem: nothing is marked, or the photo has too many rounds.
         """
-        if not removal.mask.any():
-            raise Problem(UNPROCESSABLE, "Nothing is marked; paint over what is to go first.")
+        _check_marked(removal)
         if len(record.rounds) > self._limits.rounds:
             raise Problem(TOO_MANY, f"The photo has {self._limits.rounds} rounds; open the result anew to go on.")
         mask = self._store.add_mask(record, removal.mask)
@@ -132,33 +139,47 @@ class Remover:
 
     def fill(self, job: Job, photo: Photo, choice: Choice) -> PhotoResult:
         """Fill a photo's hole for a job, which is told how far the work is and can end it."""
-        model = self._model(choice)
-        report = Report(job, photo, choice, model, self._pace)
-        devices = pick_devices(choice.device)
-        result = photo.inpaint(
-            model, choice.settings, devices, report.on_progress, report.on_plan, on_scale=report.on_scale
-        )
+        result, report = self._filled(job, photo, choice)
         if report.cost and not result.refinement.stopped:
             self._pace.learn(choice, report.cost, report.seconds)
         return result
 
+    def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, Report]:
+        model = self._model(choice)
+        report = Report(job, photo, choice, model, self._pace)
+        result = photo.inpaint(
+            model,
+            choice.settings,
+            pick_devices(choice.device),
+            report.on_progress,
+            report.on_plan,
+            on_scale=report.on_scale,
+        )
+        return result, report
+
     def warm_up(self, job: Job, offer: Offer) -> None:
         """Load the default model and let it fill a small picture, so that the first visitor does not wait for either.
 
-        The second time nothing is new to PyTorch any more, and what it takes says about how long real work will.
+        What its predictions take says about how long real work will.
         """
         values = np.add.outer(np.arange(_WARM), np.arange(_WARM))[..., None].repeat(3, axis=2) % 256
         hole = np.zeros((_WARM, _WARM), dtype=bool)
         hole[_WARM // 2 : _WARM // 2 + 32, _WARM // 2 : _WARM // 2 + 32] = True
-        choice = offer.choose({})
-        choice = replace(choice, settings=replace(choice.settings, steps=min(choice.settings.steps, 3)))
-        photo = Photo(Picture(values.astype(np.uint8)), Hole(hole))
+        photo, choice = Photo(Picture(values.astype(np.uint8)), Hole(hole)), offer.choose({})
         try:
-            self.fill(job, photo, choice)
-            self._pace.forget()
-            self.fill(job, photo, choice)
+            # First everything is new to PyTorch. Then the difference is what predictions take, and nothing else.
+            (_, _), (cost, seconds), (more, longer) = (self._tried(job, photo, choice, steps) for steps in (1, 2, 6))
         except RefinerError as error:  # a real job will say so to whom it concerns
             _log.warning("%s", in_words(error))
+            return
+        self._pace.forget()
+        if more > cost and longer > seconds:
+            self._pace.learn(choice, more - cost, longer - seconds)
+
+    def _tried(self, job: Job, photo: Photo, choice: Choice, steps: int) -> tuple[float, float]:
+        """Cost and seconds of a removal whose result nobody needs."""
+        report = self._filled(job, photo, replace(choice, settings=replace(choice.settings, steps=steps)))[1]
+        return report.cost, report.seconds
 
     def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> dict[str, Any]:
         started = time.perf_counter()
@@ -239,6 +260,11 @@ class Remover:
         path = _free(folder, stem, suffix)
         write_atomic({path: data})
         return path
+
+
+def _check_marked(removal: Removal) -> None:
+    if not removal.mask.any():
+        raise Problem(UNPROCESSABLE, "Nothing is marked; paint over what is to go first.")
 
 
 def _carry_out(plan: Plan) -> None:

@@ -25,6 +25,7 @@ TOKEN_VARIABLE = "REFINER_WEB_TOKEN"  # noqa: S105  the name of a variable
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _LEAST_TOKEN = 16  # characters
 _USUAL_PORT = 8430
+_PATIENCE = 20  # seconds at the end for requests that are being answered, such as plans
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,12 @@ def _serve_at(
     if browser:
         threading.Timer(0.5, webbrowser.open, [shown]).start()
     settings = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, ws="none", lifespan="on"
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=_PATIENCE,
+        server_header=False,
+        ws="none",
+        lifespan="on",
     )
     server = _Server(settings, app.state.service.queue.cancel_all)
     try:

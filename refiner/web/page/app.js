@@ -212,7 +212,7 @@ function marked() {
   stage.remask();
   clearTimeout(planTimer);
   planAbort?.abort();
-  if (marks.empty) return say(t("hint"));
+  if (marks.empty) return say([t("hint"), ...(state.formats[0]?.loses.slice(0, 1) ?? [])].join(" "));
   if (state.job) return;
   planTimer = setTimeout(makePlan, 500);
 }
@@ -275,9 +275,9 @@ function showScale(image, box) {
 
 function showWork() {
   const busy = Boolean(state.job);
-  $("working").hidden = !busy;
-  document.querySelector(".dock .row").hidden = busy;
-  $("plan").hidden = busy;
+  $("working").classList.toggle("off", !busy);
+  document.querySelector(".dock .row").classList.toggle("off", busy);
+  $("plan").classList.toggle("off", busy);
   stage.node.classList.toggle("pan", busy);
   badge();
   if (busy) stage.remask();

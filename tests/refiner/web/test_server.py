@@ -151,6 +151,8 @@ def test_the_plan_comes_before_the_work(client) -> None:
     remove(client, photo)
     plan = client.post(f"/api/photos/{photo['id']}/plan", json={"marks": [STROKE]}).json()
     assert 0 < plan["seconds"] < 60  # known now
+    nothing = client.post(f"/api/photos/{photo['id']}/plan", json={"marks": []})
+    assert (nothing.status_code, "Nothing is marked" in nothing.json()["error"]) == (422, True)
     full = {"kind": "area", "points": [-9, -9, 999, -9, 999, 999, -9, 999]}
     refused = client.post(f"/api/photos/{photo['id']}/plan", json={"marks": [full]})
     assert refused.status_code == 422
@@ -273,6 +275,27 @@ def test_previews_and_tiles(client) -> None:
     assert abs(tile - expected).mean() < 3
     assert client.get(f"{base}/tiles/6/0").status_code == 404
     assert client.get(f"/api/photos/{photo['id']}/rounds/7/preview").status_code == 404
+
+
+def test_the_server_warms_up(tmp_path) -> None:
+    """It knows how long work takes before anybody has waited for any."""
+    from starlette.testclient import TestClient
+    from web_server import GOLDEN, HERE, QUICK
+
+    from refiner.web.app import make_app
+    from refiner.web.choices import Defaults
+    from refiner.web.service import Config
+
+    defaults = Defaults(model=str(GOLDEN), given=QUICK, device="cpu")
+    with TestClient(make_app(Config(defaults, root=tmp_path)), base_url=HERE) as client:
+        photo = uploaded(client)
+        remover = client.app.state.service.remover
+        for _ in range(1000):
+            if remover._pace._known:
+                break
+            time.sleep(0.02)
+        plan = client.post(f"/api/photos/{photo['id']}/plan", json={"marks": [STROKE]}).json()
+        assert 0 < plan["seconds"] < 60
 
 
 def test_settings_come_from_the_engine_and_within_bounds(client) -> None:
