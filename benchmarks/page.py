@@ -59,6 +59,7 @@ def main() -> None:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
             page = browser.new_page(viewport={"width": _WINDOW[0], "height": _WINDOW[1]})
             page.goto(address)
+            page.wait_for_selector(".card")
             figures = _figures(page, arguments)
             if arguments.screenshot is not None:
                 _screenshot(page, arguments.screenshot)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
-FOREIGN = {"--strict"}  # of `mkdocs build`
+FOREIGN = {"--strict", "--check", "--build-arg", "--data-binary"}  # of mkdocs, ruff, docker and curl
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SIDE = 384  # two scales with lama-small

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse
 
 from refiner.web.problems import FORBIDDEN, MISDIRECTED, UNAUTHORIZED, refusal
@@ -101,8 +101,7 @@ class Guard:
         access = self._access
         if access.token is None or scope["path"] == "/healthz":
             return None
-        cookies = SimpleCookie(headers.get("cookie", ""))
-        carried = cookies[access.cookie].value if access.cookie in cookies else None
+        carried = cookie_parser(headers.get("cookie", "")).get(access.cookie)
         bearer = headers.get("authorization", "").removeprefix("Bearer ").strip() or None
         if access.has_token(bearer) or access.has_token(carried):
             return None

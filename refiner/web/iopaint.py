@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _OWN_FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff"}
 _HALF_WHITE = 127  # values above it are hole, as there
+_MOST_BYTES = 300_000_000  # of a request, which lies in memory whole
 _SEED = 42  # its default, which clients read back
 
 
@@ -54,7 +55,7 @@ class IOPaintRoutes:
     async def inpaint(self, request: Request) -> Response:
         """Fill the mask's white in the image, and give the image back in its own format."""
         try:
-            asked = await receive_json(request, 3 * self._service.limits.upload_bytes)
+            asked = await receive_json(request, min(_MOST_BYTES, 3 * self._service.limits.upload_bytes))
             image, mask = (_decoded(asked, name) for name in ("image", "mask"))
             return await self._answer(request, asked, image, mask)
         except Problem as problem:

@@ -211,11 +211,11 @@ class Store:
 
     def add_mask(self, record: Record, mask: Mask) -> str:
         """Keep a mask of a photo; gives its id."""
+        if len(record.masks) >= 10 * self._limits.rounds:
+            raise Problem(TOO_MANY, "The photo has too many masks; open it anew.")
         name = new_id()
         (self.folder(record) / f"mask-{name}.png").write_bytes(mask_file(mask))
         with self._lock:
-            if len(record.masks) >= 10 * self._limits.rounds:
-                raise Problem(TOO_MANY, "The photo has too many masks; open it anew.")
             record.masks.append(name)
             self._write(record)
         return name

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -41,9 +41,9 @@ class Visitors:
             return
         headers = Headers(scope=scope)
         name = cookie_name(headers.get("host", ""))
-        cookies = SimpleCookie(headers.get("cookie", ""))
-        known = name in cookies and _KEY.fullmatch(cookies[name].value)
-        key = cookies[name].value if known else secrets.token_urlsafe(32)
+        carried = cookie_parser(headers.get("cookie", "")).get(name, "")
+        known = _KEY.fullmatch(carried)
+        key = carried if known else secrets.token_urlsafe(32)
         # Only a digest is kept, so that what lies on disk lets nobody pass for the visitor.
         scope.setdefault("state", {})["owner"] = hashlib.sha256(key.encode()).hexdigest()[:32]
 

@@ -31,6 +31,7 @@ window.refinerPage = { state, view, stage, work }; // for tests and for the curi
 
 async function openFile(file) {
   if (!file) return;
+  await begun; // a file can be dropped before the server has answered
   const { upload_bytes: most } = state.config;
   if (file.size > most) return toast(t("tooBig", { name: file.name, size: Math.round(file.size / 1e6), most: Math.round(most / 1e6) }));
   leave();
@@ -458,8 +459,8 @@ function listen() {
 
 async function begin() {
   translatePage();
-  state.config = await get("api/config");
   listen();
+  state.config = await get("api/config");
   chooseTool("brush");
   showEdge();
   showForm(state, marked);
@@ -474,4 +475,4 @@ async function begin() {
   }
 }
 
-attempt(begin);
+const begun = attempt(begin);

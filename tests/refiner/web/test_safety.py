@@ -66,6 +66,13 @@ def test_a_forged_host_gets_nothing(client, host) -> None:
     assert client.get("/healthz", headers={"host": "[::1]:9"}).status_code == 200
 
 
+@pytest.mark.parametrize("cookie", ["a:b=1; [x]=2", "refiner_8430=short", ";;=;", "refiner_8430=" + "x" * 9000])
+def test_odd_cookies_are_no_visitors(client, cookie) -> None:
+    answer = client.get("/api/photos", headers={"cookie": cookie})
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert "refiner_8430=" in answer.headers["set-cookie"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [

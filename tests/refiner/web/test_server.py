@@ -379,10 +379,16 @@ def test_both_languages_have_every_string() -> None:
         assert sorted(re.findall(r"\{\w+\}", value)) == sorted(re.findall(r"\{\w+\}", blanks[1][key])), key
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
-def test_all_usual_formats_come_back_as_they_are(client, kind) -> None:
-    photo = uploaded(client, f"photo.{kind.lower()}", file_of(picture(), kind))
-    assert photo["format"] == kind
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGBA"), ("WEBP", "RGB"), ("TIFF", "CMYK"), ("JPEG", "CMYK"), ("JPEG", "L"), ("HEIF", "RGB")]
+)
+def test_all_usual_formats_come_back_as_they_are(client, kind, mode) -> None:
+    from refiner.images.formats import load_plugins
+
+    load_plugins()  # HEIF
+    photo = uploaded(client, f"photo.{kind.lower()}", file_of(picture().convert(mode), kind))
+    assert (photo["format"], photo["mode"]) == (kind, mode)
+    assert opened(client.get(f"/api/photos/{photo['id']}/rounds/0/preview").content).shape == (110, 150, 3)
     remove(client, photo)
     import io
 
