@@ -175,6 +175,8 @@ class Remover:
         self._pace.forget()
         if more > cost and longer > seconds:
             self._pace.learn(choice, more - cost, longer - seconds)
+        else:  # there is nothing to refine, or others used the machine meanwhile
+            self._pace.learn(choice, more, longer)
 
     def _tried(self, job: Job, photo: Photo, choice: Choice, steps: int) -> tuple[float, float]:
         """Cost and seconds of a removal whose result nobody needs."""

@@ -150,7 +150,7 @@ def test_the_plan_comes_before_the_work(client) -> None:
     assert plan["bytes"] > 0
     remove(client, photo)
     plan = client.post(f"/api/photos/{photo['id']}/plan", json={"marks": [STROKE]}).json()
-    assert 0 < plan["seconds"] < 60  # known now
+    assert 0 <= plan["seconds"] < 60  # known now
     nothing = client.post(f"/api/photos/{photo['id']}/plan", json={"marks": []})
     assert (nothing.status_code, "Nothing is marked" in nothing.json()["error"]) == (422, True)
     full = {"kind": "area", "points": [-9, -9, 999, -9, 999, 999, -9, 999]}
@@ -295,7 +295,7 @@ def test_the_server_warms_up(tmp_path) -> None:
                 break
             time.sleep(0.02)
         plan = client.post(f"/api/photos/{photo['id']}/plan", json={"marks": [STROKE]}).json()
-        assert 0 < plan["seconds"] < 60
+        assert 0 <= plan["seconds"] < 60
 
 
 def test_settings_come_from_the_engine_and_within_bounds(client) -> None:
@@ -380,7 +380,8 @@ def test_both_languages_have_every_string() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("PNG", "RGBA"), ("WEBP", "RGB"), ("TIFF", "CMYK"), ("JPEG", "CMYK"), ("JPEG", "L"), ("HEIF", "RGB")]
+    ("kind", "mode"),
+    [("PNG", "RGBA"), ("WEBP", "RGB"), ("TIFF", "CMYK"), ("JPEG", "CMYK"), ("JPEG", "L"), ("HEIF", "RGB")],
 )
 def test_all_usual_formats_come_back_as_they_are(client, kind, mode) -> None:
     from refiner.images.formats import load_plugins
