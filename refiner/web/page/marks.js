@@ -52,7 +52,7 @@ export class Marks {
     if (blur > 0.5 && "filter" in context) {
       context.globalCompositeOperation = "destination-in";
       context.filter = `blur(${blur}px)`;
-      context.drawImage(context.canvas, 0, 0);
+      for (let i = 0; i < 2; i++) context.drawImage(context.canvas, 0, 0); // once leaves half at the rim, twice next to nothing
       context.filter = "none";
     }
     context.globalCompositeOperation = "source-in";

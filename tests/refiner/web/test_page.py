@@ -106,8 +106,9 @@ def set_steps(page, steps: int) -> None:
 
 
 def remove(page) -> None:
+    before = page.evaluate("refinerPage.state.photo.rounds.length")
     page.click("#remove")
-    wait(page, "!refinerPage.state.job && document.querySelector('#toast').hidden === false")
+    wait(page, f"refinerPage.state.round === {before} && !refinerPage.state.job && refinerPage.state.marks.empty")
 
 
 def downloaded(page, suffix: str | None = None) -> bytes:
