@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 State = Literal["waiting", "working", "done", "failed", "canceled"]
 
 _HEARTBEAT = 15.0  # seconds between signs of life to who watches, so that no one in between hangs up
+_BREATH = 0.05  # between news, which some work has hundreds of a second
 _REMEMBERED = 200  # jobs that ended
 _log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Job:
                 yield snapshot
                 if snapshot["state"] in ("done", "failed", "canceled"):
                     return
+                await asyncio.sleep(_BREATH)
                 while not await _happens(changed, _HEARTBEAT):
                     yield None
         finally:

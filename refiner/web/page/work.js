@@ -97,7 +97,8 @@ export class Work {
     const [height, width] = progress.size, parts = [];
     if (progress.message) parts.push(progress.message);
     else if (progress.scale === 1) parts.push(t("first", { width, height }));
-    else parts.push(t("scale", { width, height, step: progress.step, steps: progress.steps }));
+    else parts.push(t("scale", { width, height }));
+    if (progress.steps > 1) parts.push(t("step", progress));
     if (progress.windows > 1) parts.push(t("window", { n: progress.window, count: progress.windows }));
     if (progress.loss != null) parts.push(t("loss", { loss: progress.loss.toFixed(4) }));
     parts.push(t("left", { time: duration(progress.left) }));
