@@ -215,8 +215,9 @@ class PhotoRoutes:
         if number == 0 and suffix == own:
             return FileResponse(self._store.original(record), filename=record.name)
         data = await run_in_threadpool(lambda: encode(self._store.picture(record, number), Path(f"{stem}{suffix}")))
-        name = quote(f"{stem}_refined{'' if number < 2 else number}{suffix}")  # noqa: PLR2004  the first needs none
-        disposition = f"attachment; filename*=UTF-8''{name}"
+        name = f"{stem}_refined{'' if number < 2 else number}{suffix}"  # noqa: PLR2004  the first needs none
+        plain = name.encode("ascii", "replace").decode().replace("?", "_")  # for clients that know no other names
+        disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
         media = f"image/{kind.name.lower()}"
         return Response(data, media_type=media, headers={"content-disposition": disposition})
 

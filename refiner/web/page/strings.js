@@ -222,7 +222,7 @@ const zh = {
   lost: "服务器没有回应。页面会自动重试，您涂抹的内容不会丢失。",
   back: "服务器已恢复。",
   gone: "服务器上已没有这张照片，请重新打开。",
-  tooBig: "{name} 有 {size} MB;此服务器最多接受 {most} MB。",
+  tooBig: "{name} 有 {size} MB；此服务器最多接受 {most} MB。",
   noFile: "这不是图像文件。",
   round: "第 {n} 次",
   original: "原图",
