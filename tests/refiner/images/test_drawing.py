@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -23,6 +23,7 @@ def disk(x: float, y: float, radius: float) -> np.ndarray:
     return np.hypot(columns - x, rows - y) <= radius
 
 
+@settings(deadline=None)
 @given(st.floats(0, 80), st.floats(0, 60), st.floats(3, 40))
 def test_a_dot_is_a_disk(x, y, size) -> None:
     made = drawn([Stroke(((x, y),), size)], SIZE)
@@ -30,6 +31,7 @@ def test_a_dot_is_a_disk(x, y, size) -> None:
     assert not (disk(x, y, size / 2 - 2) & ~made).any()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(st.floats(-50, 130), st.floats(-50, 110)), min_size=2, max_size=6), st.floats(2, 30))
 def test_a_stroke_is_as_wide_as_its_brush(points, size) -> None:
     made = drawn([Stroke(tuple(points), size)], SIZE)
