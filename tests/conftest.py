@@ -82,3 +82,19 @@ def photo_files(tmp_path: Path) -> tuple[Path, Path]:
     image.save(paths[0])
     mask.save(paths[1])
     return paths
+
+
+@pytest.fixture
+def serve(tmp_path: Path):
+    """Starts servers of the page in this process; gives a client for each."""
+    from web_server import Servers  # which skips where the extra is not installed
+
+    servers = Servers(tmp_path)
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def client(serve):
+    """A client of a server of the page."""
+    return serve()

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # From the top down: a room imports rooms below its own line, and itself. `refiner/__init__.py` hands on names.
 ORDER = [
     {"cli"},
-    {"batch"},
+    {"batch", "web"},
     {"photo", "testing"},
     {"engine"},
     {"evaluation", "exemplar"},
@@ -26,6 +26,8 @@ ONLY_IN = {  # third-party packages and where they may be imported
     "click": ("refiner/cli/",),
     "tqdm": ("refiner/cli/",),
     "ray": ("refiner/batch/cluster.py",),
+    "starlette": ("refiner/web/",),
+    "uvicorn": ("refiner/web/",),
 }
 EXTRAS = {"ray", "cv2", "pillow_heif"}  # may be missing, so what needs them imports them late
 

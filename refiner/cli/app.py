@@ -10,6 +10,7 @@ from refiner.cli.check import check
 from refiner.cli.exits import Group
 from refiner.cli.inpaint import inpaint
 from refiner.cli.masks import masks
+from refiner.cli.web import web
 from refiner.cli.weights import weights
 
 
@@ -21,6 +22,7 @@ def app() -> None:
 
 app.add_command(inpaint)
 app.add_command(batch)
+app.add_command(web)
 app.add_command(check)
 app.add_command(masks)
 app.add_command(weights)

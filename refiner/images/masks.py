@@ -172,16 +172,29 @@ def _at_size_of(picture: Picture, values: Pixels, name: str, *, resize: bool) ->
 def _dilated(hole: Mask, distance: int) -> Mask:
     if not distance or not hole.any():
         return hole
-    grown: Mask = ndimage.distance_transform_edt(~hole) <= distance
+    near = _around(hole, distance + 1)  # beyond it nothing changes, and distances cost by the pixel
+    grown: Mask = hole.copy()
+    grown[near] = ndimage.distance_transform_edt(~hole[near]) <= distance
     return grown
 
 
 def _feathered(hole: Mask, width: int) -> NDArray[np.float32]:
     """How much of the fill to take: some at the hole's rim, all of it from `width` pixels inwards."""
     # Half a pixel less, since the rim runs between pixels.
-    inwards = ndimage.distance_transform_edt(hole) - 0.5
-    weight = np.clip(inwards / width, _LEAST_WEIGHT, 1).astype(np.float32)
-    return np.where(hole, weight, np.float32(0))
+    near = _around(hole, 1)
+    inwards = ndimage.distance_transform_edt(hole[near]) - 0.5
+    weight = np.zeros(hole.shape, dtype=np.float32)
+    weight[near] = np.where(hole[near], np.clip(inwards / width, _LEAST_WEIGHT, 1), 0)
+    return weight
+
+
+def _around(hole: Mask, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of what is true, with a margin."""
+    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
+    return (
+        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + 1 + margin),
+        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + 1 + margin),
+    )
 
 
 def _warning_of_inversion(hole: Mask, name: str) -> Message | None:

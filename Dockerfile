@@ -1,0 +1,24 @@
+# The page as a container. For the CPU:
+#   docker build -t refiner . && docker run --rm -p 127.0.0.1:8430:8430 -v refiner:/data refiner
+# For NVIDIA GPUs:
+#   docker build -t refiner --build-arg DEVICE=cuda . && docker run --rm --gpus all -p 127.0.0.1:8430:8430 -v refiner:/data refiner
+# The address with its token is in the log; REFINER_WEB_TOKEN sets a token of your own.
+FROM python:3.12-slim
+
+ARG DEVICE=cpu
+ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 REFINER_CACHE=/data/cache
+
+# PyTorch first, so that nothing below brings another build: its plain wheels for Linux carry CUDA.
+RUN if [ "$DEVICE" = cpu ]; then index="--index-url https://download.pytorch.org/whl/cpu"; else index=""; fi \
+    && pip install $index torch
+COPY . /src
+RUN pip install "/src[web,formats]" && rm -rf /src
+
+# Nobody in particular, who owns nothing but the volume for weights, photos and results.
+RUN useradd --uid 10001 --create-home refiner && mkdir -p /data/results && chown -R refiner /data
+USER refiner
+VOLUME /data
+EXPOSE 8430
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8430/healthz', timeout=4)"]
+ENTRYPOINT ["refiner", "web", "--host", "0.0.0.0", "--port", "8430", "--name", "localhost", "--no-browser", "--output", "/data/results"]

@@ -1,0 +1,169 @@
+"""The application: all routes behind the guard, and what goes on beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from refiner import __version__
+from refiner.errors import RefinerError
+from refiner.files import make_folder
+from refiner.web.choices import Offer
+from refiner.web.guard import Guard
+from refiner.web.iopaint import IOPaintRoutes
+from refiner.web.job_routes import JobRoutes
+from refiner.web.jobs import Job, Queue
+from refiner.web.openapi import description
+from refiner.web.photo_routes import TILE, PhotoRoutes
+from refiner.web.problems import Problem, answer
+from refiner.web.removal import Remover
+from refiner.web.service import EXAMPLES, Service, example_files
+from refiner.web.snap import can_snap
+from refiner.web.store import PREVIEW, Store
+from refiner.web.visitors import Visitors, owner_of
+from refiner.web.workspace import Workspace, default_root
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from refiner.web.service import Config
+
+_PAGE = Path(__file__).parent / "page"
+_SWEEP = 60  # seconds between looks for what expired
+
+
+def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
+    """The server as an ASGI application.
+
+    Args:
+        config: what whoever starts it chose.
+        warm_up: load the default model at once, before anyone waits for it.
+
+    Raises:
+        RefinerError: a folder cannot be made, or a default is not known.
+    """
+    if config.output is not None:
+        make_folder(config.output)
+    offer = Offer(config.defaults)
+    workspace = Workspace(config.root or default_root())
+    store = Store(workspace, config.limits)
+    service = Service(config, store, Queue(config.limits), offer, Remover(store, config.limits, config.output))
+    front = _Front(service)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if warm_up:
+            service.queue.add(Job("", offer.choose({}).device, lambda job: service.remover.warm_up(job, offer)))
+        sweeping = asyncio.create_task(_sweep(store))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await run_in_threadpool(service.queue.close)
+            workspace.close()
+
+    app = Starlette(
+        routes=[
+            *front.routes(),
+            *PhotoRoutes(service).routes(),
+            *JobRoutes(service).routes(),
+            *IOPaintRoutes(service).routes(),
+            Mount("/page", StaticFiles(directory=_PAGE)),
+        ],
+        middleware=[Middleware(Guard, config.access), Middleware(Visitors)],
+        exception_handlers={
+            Problem: answer,
+            RefinerError: answer,
+            ClientDisconnect: _gone,
+            404: answer,
+            405: answer,
+            500: answer,
+        },
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    app.state.workspace = workspace
+    return app
+
+
+class _Front:
+    """The page itself, and what it asks first."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route("/", self.page),
+            Route("/healthz", self.health),
+            Route("/api", self.docs),
+            Route("/api/openapi.json", self.openapi),
+            Route("/api/config", self.config),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        """The page; with the key that was printed, the photo that the server was started with."""
+        config, key = self._service.config, request.query_params.get("open")
+        if config.photo is not None and config.open_key and key:
+            if not secrets.compare_digest(key, config.open_key):
+                return RedirectResponse("./", 303)
+            routes = PhotoRoutes(self._service)
+            beside = config.save_beside
+            record = await run_in_threadpool(routes.add_copy, config.photo, owner_of(request), beside=beside)
+            return RedirectResponse(f"./#{record.id}", 303)
+        return FileResponse(_PAGE / "index.html")
+
+    async def health(self, _: Request) -> Response:
+        """That the server answers."""
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def docs(self, _: Request) -> Response:
+        """The API, for people."""
+        return FileResponse(_PAGE / "api.html")
+
+    async def openapi(self, _: Request) -> Response:
+        """The API, for programs."""
+        return JSONResponse(description())
+
+    async def config(self, _: Request) -> Response:
+        """What the page needs to know before there is a photo."""
+        service, config = self._service, self._service.config
+        return JSONResponse(
+            {
+                "version": __version__,
+                "tile": TILE,
+                "preview": PREVIEW,
+                "upload_bytes": config.limits.upload_bytes,
+                "megapixels": config.limits.megapixels,
+                "keep_seconds": config.limits.keep_seconds,
+                "snap": can_snap(),
+                "saves": config.output is not None,
+                "examples": [example.name for example in EXAMPLES if example_files(example)],
+                **service.offer.to_dict(),
+            }
+        )
+
+
+async def _sweep(store: Store) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP)
+        await run_in_threadpool(store.expire)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Nobody is there to read it."""
+    return Response(status_code=400)

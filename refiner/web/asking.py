@@ -1,0 +1,162 @@
+"""Reading requests: uploads, JSON, and the marks of a mask; within limits, every value checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+
+from refiner.images.drawing import Area, Stamp, Stroke, drawn
+from refiner.web.problems import BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNPROCESSABLE, Problem
+from refiner.web.removal import Removal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from refiner.images.drawing import Mark, Points
+    from refiner.images.planes import Mask
+    from refiner.web.choices import Offer
+    from refiner.web.limits import Limits
+    from refiner.web.records import Record
+    from refiner.web.store import Store
+
+_FARTHEST = 1_000_000  # pixels: beyond it no coordinate means anything
+_WIDEST = 4000  # pixels of a brush
+_MOST_GROWTH = 500
+
+
+async def receive_file(request: Request, path: Path, limit: int) -> None:
+    """Write a request's body to a file; one that is broken off leaves none.
+
+    Raises:
+        Problem: it is empty, or has more bytes than the limit.
+    """
+    _check_length(request, limit)
+    whole = False
+    try:
+        with path.open("wb") as file:
+            async for chunk in _chunks(request, limit):
+                file.write(chunk)
+            whole = file.tell() > 0
+    finally:
+        if not whole:
+            await run_in_threadpool(path.unlink, missing_ok=True)
+    if not whole:
+        raise Problem(BAD_REQUEST, "The upload is empty; expected the photo's bytes as the request's body.")
+
+
+async def receive_json(request: Request, limit: int) -> dict[str, Any]:
+    """A request's body as an object; {} where there is none.
+
+    Raises:
+        Problem: it is no JSON object, or has more bytes than the limit.
+    """
+    _check_length(request, limit)
+    body = b"".join([chunk async for chunk in _chunks(request, limit)])
+    try:
+        values = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise Problem(BAD_REQUEST, "The request's body is not JSON.") from None
+    if not isinstance(values, dict):
+        raise Problem(BAD_REQUEST, "The request's body: expected a JSON object.")
+    return values
+
+
+def whole_number(asked: Mapping[str, Any], name: str, default: int, most: int) -> int:
+    """A number from 0 to `most` by its name.
+
+    Raises:
+        Problem: it is none.
+    """
+    value = asked.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise Problem(UNPROCESSABLE, f"{name}: expected a whole number from 0 to {most}, got {value!r:.40}.")
+    return value
+
+
+def mask_of(asked: Mapping[str, Any], store: Store, record: Record, limits: Limits) -> Mask:
+    """The mask (H,W) that a request's `marks` draw.
+
+    Raises:
+        Problem: a mark is not as the API describes it.
+    """
+    marks = asked.get("marks")
+    if not isinstance(marks, list):
+        raise Problem(UNPROCESSABLE, "marks: expected a list of what was drawn.")
+    if sum(len(mark.get("points", ())) // 2 + 1 for mark in marks if isinstance(mark, dict)) > limits.marks:
+        raise Problem(TOO_LARGE, f"marks: have more than {limits.marks} points; save the mask as a file and load it.")
+    return drawn([_mark(mark, store, record) for mark in marks], record.size)
+
+
+def removal_of(asked: Mapping[str, Any], store: Store, record: Record, limits: Limits, offer: Offer) -> Removal:
+    """The removal that a request asks for.
+
+    Raises:
+        Problem: a value is not as the API describes it.
+        SettingsError: a setting is out of range.
+    """
+    number = whole_number(asked, "round", len(record.rounds) - 1, 10**6)
+    return Removal(
+        store.round_of(record, number).number,
+        mask_of(asked, store, record, limits),
+        whole_number(asked, "grow", 0, _MOST_GROWTH),
+        whole_number(asked, "feather", 0, _MOST_GROWTH),
+        offer.choose(asked),
+    )
+
+
+def _mark(mark: Any, store: Store, record: Record) -> Mark:
+    if not isinstance(mark, dict):
+        raise Problem(UNPROCESSABLE, "marks: expected objects with a kind.")
+    kind, erase = mark.get("kind"), mark.get("erase", False) is True
+    if kind == "stroke":
+        size = mark.get("size")
+        if not isinstance(size, (int, float)) or not _is_number(size) or not 0 < size <= _WIDEST:
+            raise Problem(UNPROCESSABLE, f"marks: a stroke's size: expected up to {_WIDEST} pixels, got {size!r:.40}.")
+        return Stroke(_points(mark), float(size), erase)
+    if kind == "area":
+        return Area(_points(mark), erase)
+    if kind == "mask":
+        name = mark.get("id")
+        if not isinstance(name, str):
+            raise Problem(NOT_FOUND, "marks: a mask needs the id of one that was made before.")
+        return Stamp(store.mask(record, name), erase)
+    raise Problem(UNPROCESSABLE, f"marks: kind {kind!r:.40}: expected stroke, area or mask.")
+
+
+def _points(mark: Mapping[str, Any]) -> Points:
+    values = mark.get("points")
+    if not isinstance(values, list) or not values or len(values) % 2 or not all(map(_is_number, values)):
+        raise Problem(UNPROCESSABLE, "marks: points: expected numbers x, y, x, y and so on.")
+    clipped = [max(-_FARTHEST, min(_FARTHEST, float(value))) for value in values]
+    return tuple(zip(clipped[::2], clipped[1::2], strict=True))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+def _check_length(request: Request, limit: int) -> None:
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal():
+        raise Problem(BAD_REQUEST, "content-length: expected a number.")
+    if int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(TOO_LARGE, f"The upload has more than {limit / 1e6:.0f} MB, which is the most this server takes.")

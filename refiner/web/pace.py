@@ -1,0 +1,52 @@
+"""How long work takes on this machine: learned from what it took before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from refiner.engine.pyramid import scale_count
+
+if TYPE_CHECKING:
+    from refiner.engine.plan import Plan
+    from refiner.models.inpainter import Inpainter
+    from refiner.settings import Settings
+    from refiner.web.choices import Choice
+
+
+class Pace:
+    """Seconds for each pixel and prediction, of each model on each device."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], float] = {}
+
+    def seconds(self, choice: Choice, cost: float) -> float | None:
+        """About how long work takes; None before anything was measured on its device."""
+        others = (pace for (_, device), pace in self._known.items() if device == choice.device)
+        pace = self._known.get(_key(choice)) or next(others, None)
+        return None if pace is None else cost * pace
+
+    def learn(self, choice: Choice, cost: float, seconds: float) -> None:
+        """Take what work took into account, the last as much as all before it."""
+        key, pace = _key(choice), seconds / cost
+        self._known[key] = (self._known.get(key, pace) + pace) / 2
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._known.clear()
+
+
+def cost_of(plan: Plan, settings: Settings, model: Inpainter) -> float:
+    """Work in pixels times predictions."""
+    height, width = plan.image_size
+    if not settings.refine:
+        return float(height * width)
+    scales = scale_count(height, width, settings.min_side or model.spec.train_size, settings.max_scales)
+    windows = sum(window.area for window in plan.windows)
+    smallest = height * width * 0.25 ** (scales - 1)
+    # The photo itself is read, halved and filled at full size once, at a small part of a prediction's cost.
+    return height * width / 4 + smallest + settings.steps * sum(windows * 0.25**level for level in range(scales - 1))
+
+
+def _key(choice: Choice) -> tuple[str, str]:
+    settings = choice.settings
+    return f"{choice.model} {settings.precision} {settings.refine}", choice.device

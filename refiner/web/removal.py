@@ -1,0 +1,282 @@
+"""Removals: what is asked for, the plan for it, and the job that does it with the engine."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refiner.devices import pick_devices
+from refiner.errors import InputError, RefinerError
+from refiner.files import write_atomic
+from refiner.images.masks import Hole, MaskOptions, read_mask
+from refiner.images.picture import Picture
+from refiner.images.reading import read_rgb
+from refiner.images.screen import as_png, part_of_mask, resized
+from refiner.images.writing import default_suffix, encode
+from refiner.models.registry import load_model
+from refiner.photo import Photo
+from refiner.web.jobs import Job
+from refiner.web.pace import Pace, cost_of
+from refiner.web.problems import CONFLICT, TOO_MANY, UNPROCESSABLE, Problem, in_words
+from refiner.web.records import Round
+from refiner.web.report import Report, box_in_copy
+
+if TYPE_CHECKING:
+    from refiner.engine.plan import Plan
+    from refiner.images.planes import Mask
+    from refiner.models.inpainter import Inpainter
+    from refiner.photo import PhotoResult
+    from refiner.web.choices import Choice, Offer
+    from refiner.web.limits import Limits
+    from refiner.web.records import Record
+    from refiner.web.store import Store
+
+_MODELS = 2  # kept in memory
+_WARM = 384  # side in pixels of the picture to warm up with: two scales
+_log = logging.getLogger(__name__)
+
+
+class _Planned(Exception):  # noqa: N818  not an error: carries the plan out of the engine, before any work
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is asked for.
+
+    Attributes:
+        parent: the round to start from.
+        mask: (H,W), as it was drawn.
+        grow: pixels to grow it by.
+        feather: pixels to blend over.
+        choice: model, device and settings.
+    """
+
+    parent: int
+    mask: Mask
+    grow: int
+    feather: int
+    choice: Choice
+
+
+class Remover:
+    """Does removals on the store's photos.
+
+    Args:
+        store: of the photos.
+        limits: on rounds.
+        output: folder where results are also written; None for none.
+    """
+
+    def __init__(self, store: Store, limits: Limits, output: Path | None = None) -> None:
+        self._store = store
+        self._limits = limits
+        self._output = output
+        self._models: dict[tuple[str, str], Inpainter] = {}
+        self._loading = threading.Lock()
+        self._planning = threading.Lock()
+        self._asked: dict[str, object] = {}  # the last plan that was asked for, of each photo
+        self._pace = Pace()
+
+    def plan(self, record: Record, removal: Removal) -> dict[str, Any]:
+        """How the work would be cut, and about how long it would take.
+
+        Raises:
+            RefinerError: it could not be done; the line says why.
+            Problem: nothing is marked; or meanwhile another plan was asked for the same photo, so that nobody waits
+                for this one.
+        """
+        _check_marked(removal)
+        asked = self._asked[record.id] = object()
+        with self._planning:
+            if self._asked.get(record.id) is not asked:
+                raise Problem(CONFLICT, "The mask has changed meanwhile.")
+            del self._asked[record.id]
+            photo = self._photo(record, removal)
+            model = self._model(removal.choice)
+            try:
+                photo.inpaint(model, removal.choice.settings, pick_devices(removal.choice.device), None, _carry_out)
+            except _Planned as made:
+                plan = made.plan
+        height, width = max(plan.windows, key=lambda window: window.area).size
+        seconds = self._pace.seconds(removal.choice, cost_of(plan, removal.choice.settings, model))
+        return {
+            "windows": len(plan.windows),
+            "largest": [width, height],
+            "whole": plan.windows[0].area == plan.image_size[0] * plan.image_size[1],
+            "bytes": plan.bytes,
+            "budget": plan.budget,
+            "seconds": None if seconds is None else round(seconds, 1),
+            "warnings": [in_words(photo.hole.warning)] if photo.hole.warning else [],
+            "text": str(plan),
+        }
+
+    def job(self, record: Record, owner: str, removal: Removal) -> Job:
+        """The job that does a removal and adds a round.
+
+        Raises:
+            Problem: nothing is marked, or the photo has too many rounds.
+        """
+        _check_marked(removal)
+        if len(record.rounds) > self._limits.rounds:
+            raise Problem(TOO_MANY, f"The photo has {self._limits.rounds} rounds; open the result anew to go on.")
+        mask = self._store.add_mask(record, removal.mask)
+
+        def work(job: Job) -> dict[str, Any]:
+            with self._store.in_use(record):
+                return self._remove(job, record, removal, mask)
+
+        about = {"photo": record.id, "parent": removal.parent, "mask": mask}
+        return Job(owner, removal.choice.device, work, about)
+
+    def fill(self, job: Job, photo: Photo, choice: Choice) -> PhotoResult:
+        """Fill a photo's hole for a job, which is told how far the work is and can end it."""
+        result, report = self._filled(job, photo, choice)
+        if report.cost and not result.refinement.stopped:
+            self._pace.learn(choice, report.cost, report.seconds)
+        return result
+
+    def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, Report]:
+        model = self._model(choice)
+        report = Report(job, photo, choice, model, self._pace)
+        result = photo.inpaint(
+            model,
+            choice.settings,
+            pick_devices(choice.device),
+            report.on_progress,
+            report.on_plan,
+            on_scale=report.on_scale,
+        )
+        return result, report
+
+    def warm_up(self, job: Job, offer: Offer) -> None:
+        """Load the default model and let it fill a small picture, so that the first visitor does not wait for either.
+
+        What its predictions take says about how long real work will.
+        """
+        values = np.add.outer(np.arange(_WARM), np.arange(_WARM))[..., None].repeat(3, axis=2) % 256
+        hole = np.zeros((_WARM, _WARM), dtype=bool)
+        hole[_WARM // 2 : _WARM // 2 + 32, _WARM // 2 : _WARM // 2 + 32] = True
+        photo, choice = Photo(Picture(values.astype(np.uint8)), Hole(hole)), offer.choose({})
+        try:
+            # First everything is new to PyTorch. Then the difference is what predictions take, and nothing else.
+            (_, _), (cost, seconds), (more, longer) = (self._tried(job, photo, choice, steps) for steps in (1, 2, 6))
+        except RefinerError as error:  # a real job will say so to whom it concerns
+            _log.warning("%s", in_words(error))
+            return
+        self._pace.forget()
+        if more > cost and longer > seconds:
+            self._pace.learn(choice, more - cost, longer - seconds)
+        else:  # there is nothing to refine, or others used the machine meanwhile
+            self._pace.learn(choice, more, longer)
+
+    def _tried(self, job: Job, photo: Photo, choice: Choice, steps: int) -> tuple[float, float]:
+        """Cost and seconds of a removal whose result nobody needs."""
+        report = self._filled(job, photo, replace(choice, settings=replace(choice.settings, steps=steps)))[1]
+        return report.cost, report.seconds
+
+    def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        job.check()
+        photo = self._photo(record, removal)
+        photo.check_fits(Path(f"x{default_suffix(Path(record.name))}"))
+        self._first_look(job, record, removal, photo)
+        result = self.fill(job, photo, removal.choice)
+        seconds = time.perf_counter() - started
+        values = Round(
+            0,
+            removal.parent,
+            mask,
+            removal.grow,
+            removal.feather,
+            seconds=round(seconds, 1),
+            stopped=result.refinement.stopped,
+        )
+        made = self._store.add_round(record, result.picture, values, photo.hole.mask)
+        job.tell(round=made.number)
+        saved = self._save(record, result.picture, made.number)
+        if saved is not None:
+            self._store.note_saved(record, made.number, saved)
+        return {"round": made.number}
+
+    def _first_look(self, job: Job, record: Record, removal: Removal, photo: Photo) -> None:
+        """Show what the model alone makes of a small copy: it is there before a large photo has been halved once."""
+        model, choice = self._model(removal.choice), removal.choice
+        height, width = record.size
+        short = choice.settings.min_side or model.spec.train_size
+        side = short * max(height, width) // min(height, width)
+        if max(height, width) <= 2 * side:
+            return  # the real work is as quick
+        pixels = np.asarray(read_rgb(self._store.screen(record, removal.parent), enough=short))
+        small = resized(pixels, side)
+        covered = part_of_mask(photo.hole.mask, (0, 0, width, height), small.shape[:2])
+        if not covered.any() or (covered > 0).all():
+            return  # nothing or everything, at this size
+        look = Photo(Picture(small), Hole(covered > 0))
+        settings = replace(choice.settings, refine=False)
+        result = look.inpaint(model, settings, pick_devices(choice.device), lambda _: job.check())
+        box = box_in_copy(photo, small.shape[:2])
+        part = result.picture.color[box.top : box.bottom, box.left : box.right]
+        shown = as_png(part, part_of_mask(photo.hole.mask, box.place, part.shape[:2]))
+        job.show(0, shown, latest={"number": 0, "box": box.place, "size": [small.shape[1], small.shape[0]]})
+        job.check()
+
+    def _photo(self, record: Record, removal: Removal) -> Photo:
+        picture = self._store.picture(record, self._store.round_of(record, removal.parent).number)
+        hole = read_mask(removal.mask, picture, MaskOptions(dilate=removal.grow, feather=removal.feather))
+        return Photo(picture, hole)
+
+    def _model(self, choice: Choice) -> Inpainter:
+        key = choice.model, choice.device  # one for each device, so that jobs side by side do not move it about
+        with self._loading:
+            if key not in self._models:
+                while len(self._models) >= _MODELS:
+                    self._models.pop(next(iter(self._models)))
+                self._models[key] = load_model(choice.model, weights=choice.weights)
+            self._models[key] = self._models.pop(key)
+            return self._models[key]
+
+    def _save(self, record: Record, picture: Picture, number: int) -> Path | None:
+        """Also write a round where that was asked for; never over a file that is there."""
+        if record.beside is not None:
+            beside = Path(record.beside)
+            folder, stem = beside.parent, f"{beside.stem}_refined"
+        elif self._output is not None:
+            folder, stem = self._output, f"{Path(record.name).stem}_round{number}"
+        else:
+            return None
+        suffix = default_suffix(Path(record.name))
+        try:
+            data = encode(picture, Path(f"{stem}{suffix}"))
+        except InputError:  # the format cannot hold it
+            suffix = ".png"
+            data = encode(picture, Path(f"{stem}{suffix}"))
+        path = _free(folder, stem, suffix)
+        write_atomic({path: data})
+        return path
+
+
+def _check_marked(removal: Removal) -> None:
+    if not removal.mask.any():
+        raise Problem(UNPROCESSABLE, "Nothing is marked; paint over what is to go first.")
+
+
+def _carry_out(plan: Plan) -> None:
+    raise _Planned(plan)
+
+
+def _free(folder: Path, stem: str, suffix: str) -> Path:
+    """A file name that is not taken."""
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}_{number}{suffix}"
+    return path

@@ -1,0 +1,164 @@
+"""Running the server: its address, its token, the browser that opens it, and its end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from refiner.errors import InputError, Option
+from refiner.web.app import make_app
+from refiner.web.guard import Access
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from refiner.web.service import Config
+
+TOKEN_VARIABLE = "REFINER_WEB_TOKEN"  # noqa: S105  the name of a variable
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_LEAST_TOKEN = 16  # characters
+_USUAL_PORT = 8430
+_PATIENCE = 20  # seconds at the end for requests that are being answered, such as plans
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen.
+
+    Attributes:
+        host: address of the interface.
+        port: of it; None for the usual one, or any where that is taken.
+        names: further names that the server is called by, as behind a proxy.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in _LOOPBACK
+
+
+def serve(config: Config, address: Address, say: Callable[[str], object], *, browser: bool = True) -> None:
+    """Serve until interrupted.
+
+    Args:
+        config: what to serve; its access is set here.
+        address: where to listen.
+        say: is given each line for the user, the address first.
+        browser: open it there.
+
+    Raises:
+        InputError: the address cannot be had, or the token is too short.
+    """
+    token = None if address.local else _token()
+    with _listening(address) as listener:
+        _serve_at(listener, config, address, token, say, browser=browser)
+
+
+def _serve_at(
+    listener: socket.socket,
+    config: Config,
+    address: Address,
+    token: str | None,
+    say: Callable[[str], object],
+    *,
+    browser: bool,
+) -> None:
+    port = listener.getsockname()[1]
+    names = {*address.names, *([] if address.local else [address.host, socket.gethostname()])}
+    access = Access(frozenset(name.lower() for name in names), token, f"refiner_token_{port}")
+    key = secrets.token_urlsafe(16) if config.photo is not None else None
+    app = make_app(replace(config, access=access, open_key=key))
+    url = f"http://{_spelled(address)}:{port}/"
+    given = {"token": token, "open": key}
+    query = "&".join(f"{name}={value}" for name, value in given.items() if value is not None)
+    shown = f"{url}?{query}" if query else url
+    say(shown)
+    if not address.local:
+        say(f"Everybody who has this address can use the server. A token of your own: {TOKEN_VARIABLE}.")
+    if browser:
+        threading.Timer(0.5, webbrowser.open, [shown]).start()
+    settings = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=_PATIENCE,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+    )
+    server = _Server(settings, app.state.service.queue.cancel_all)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        app.state.workspace.close()
+
+
+class _Server(uvicorn.Server):
+    """Tells the jobs to end before it waits for those who follow them."""
+
+    def __init__(self, config: uvicorn.Config, before_exit: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._before_exit = before_exit
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """On a signal."""
+        self._before_exit()
+        super().handle_exit(sig, frame)
+
+
+def _token() -> str:
+    given = os.environ.get(TOKEN_VARIABLE)
+    if given is None:
+        return secrets.token_urlsafe(24)
+    if len(given) < _LEAST_TOKEN or not given.isascii() or not given.replace("-", "").replace("_", "").isalnum():
+        raise InputError(
+            f"{TOKEN_VARIABLE}: expected {_LEAST_TOKEN} or more letters, digits, hyphens and underscores, so that "
+            "nobody can guess it."
+        )
+    return given
+
+
+def _listening(address: Address) -> socket.socket:
+    """A socket that is bound; where the usual port is taken and none was asked for, to any other."""
+    ports = [address.port] if address.port is not None else [_USUAL_PORT, 0]
+    for port in ports:
+        try:
+            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+            return _bound(family, address.host, port)
+        except (OSError, OverflowError) as error:  # noqa: PERF203  two at most
+            reason = getattr(error, "strerror", None) or error
+    raise InputError(
+        f"{address.host}:{ports[-1]}: cannot be listened at ({reason}); choose with ",
+        Option("host"),
+        " and ",
+        Option("port"),
+        ".",
+    )
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    listener = socket.socket(family)
+    try:
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _spelled(address: Address) -> str:
+    """The host as it stands in an address to open."""
+    host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(address.host, address.host)  # noqa: S104  what was asked for
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,116 @@
+"""All that the routes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refiner.web.choices import Defaults
+from refiner.web.guard import Access
+from refiner.web.limits import Limits
+
+if TYPE_CHECKING:
+    from refiner.web.choices import Offer
+    from refiner.web.jobs import Queue
+    from refiner.web.removal import Remover
+    from refiner.web.store import Store
+
+
+@dataclass(frozen=True)
+class Config:
+    """What whoever starts the server chooses.
+
+    Attributes:
+        defaults: of removals.
+        limits: of what it takes.
+        access: who may ask.
+        root: folder for photos; None for the user's cache folder.
+        output: folder where results are also written; None for none.
+        photo: a file of this machine to open at once.
+        save_beside: write that photo's results beside it.
+        open_key: whoever brings it sees that photo.
+    """
+
+    defaults: Defaults = field(default_factory=Defaults)
+    limits: Limits = field(default_factory=Limits)
+    access: Access = field(default_factory=Access)
+    root: Path | None = None
+    output: Path | None = None
+    photo: Path | None = None
+    save_beside: bool = False
+    open_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """What answers requests."""
+
+    config: Config
+    store: Store
+    queue: Queue
+    offer: Offer
+    remover: Remover
+
+    @property
+    def limits(self) -> Limits:
+        """Of what is taken."""
+        return self.config.limits
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photo to try.
+
+    Attributes:
+        name: of its file.
+        mask: of the file of a mask that marks something in it; None for none.
+    """
+
+    name: str
+    mask: str | None = None
+
+
+EXAMPLES = (Example("otter.jpg", "otter_mask.png"),)
+
+
+def example_files(example: Example) -> tuple[Path, Path | None] | None:
+    """The files of an example: inside the installed package, or at the top of a source tree; None where missing."""
+    package = Path(__file__).parents[1] / "examples"
+    folder = package if package.is_dir() else Path(__file__).parents[2] / "examples"
+    photo = folder / example.name
+    mask = None if example.mask is None else folder / example.mask
+    return (photo, mask) if photo.is_file() else None
+
+
+def photo_dict(service: Service, record: Any) -> dict[str, Any]:
+    """A photo as the API gives it."""
+    height, width = record.size
+    jobs = [job.snapshot() for job in service.queue.of(photo=record.id)]
+    return {
+        "id": record.id,
+        "name": record.name,
+        "width": width,
+        "height": height,
+        "mode": record.mode,
+        "depth": record.depth,
+        "format": record.format,
+        "notes": record.notes,
+        "rounds": [round_dict(made) for made in record.rounds],
+        "jobs": jobs,
+    }
+
+
+def round_dict(made: Any) -> dict[str, Any]:
+    """A round as the API gives it."""
+    return {
+        "number": made.number,
+        "parent": made.parent,
+        "mask": made.mask,
+        "grow": made.grow,
+        "feather": made.feather,
+        "box": made.box,
+        "seconds": made.seconds,
+        "stopped": made.stopped,
+        "saved": made.saved,
+    }
