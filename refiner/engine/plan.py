@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
 _OVERHEAD = 1.2  # what libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3
 _IMAGE_BYTES = 80  # for each pixel of the photo: its pyramid, composites and masks, in float32
+_COPY_BYTES = 160  # for each pixel of the photo where it is filled by copying; 145 measured at 4K
 _STRIPS = (None, 1024, 512, 256, 128)
 _CONTEXTS = (1.0, 0.5, 0.25)  # of the setting
 
@@ -45,6 +46,7 @@ class Plan:
         conv_dtype: precision of convolutions; None for the image's.
         bytes: predicted peak, on the device that has most; None where the network does not run without data.
         budget: bytes it may take on a device.
+        network: whether a network is run; otherwise the hole is filled by copying alone.
     """
 
     windows: tuple[Window, ...]
@@ -54,9 +56,14 @@ class Plan:
     conv_dtype: torch.dtype | None
     bytes: int | None
     budget: int
+    network: bool = True
 
     def __str__(self) -> str:
         """The plan in one line."""
+        if not self.network:
+            height, width = self.image_size
+            need = f"about {format_bytes(self.bytes or 0)} of {format_bytes(self.budget)}"
+            return f"copies within the photo, {width}x{height}, without a network; {need}"
         height, width = max(self.windows, key=lambda window: window.area).size
         count = len(self.windows)
         where = f"one window of {width}x{height}" if count == 1 else f"{count} windows, the largest {width}x{height}"
@@ -70,6 +77,14 @@ class Plan:
             else f"about {format_bytes(self.bytes)} of {format_bytes(self.budget)}"
         )
         return f"{where}{strips}{precision}; {need}"
+
+
+def copying_plan(image: Tensor, settings: Settings) -> Plan:
+    """The plan where a hole is filled by copying, which takes no more than reading the photo a few times over."""
+    size = image.shape[-2], image.shape[-1]
+    budget = memory_for((torch.device("cpu"),)) if settings.memory is None else parse_bytes(settings.memory)
+    need = image.shape[0] * size[0] * size[1] * _COPY_BYTES
+    return Plan((whole(image),), size, settings.context, None, None, need, budget, network=False)
 
 
 class Planner:

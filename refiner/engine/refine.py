@@ -21,7 +21,7 @@ from refiner.engine.color_match import match_color
 from refiner.engine.objective import ObjectiveFactory, Target, paper_objective
 from refiner.engine.optimize import Outcome, StopRefinement, optimize_features
 from refiner.engine.padding import crop, pad, pad_to_even, size_of
-from refiner.engine.plan import Plan, Planner
+from refiner.engine.plan import Plan, Planner, copying_plan
 from refiner.engine.precision import conv_dtype
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
 from refiner.engine.sources import Fill, Sources
@@ -108,11 +108,11 @@ def refine(
         reporter = _Reporter(progress, count)
         sources, levels = _sources(network, image, hole, count, settings, guide, avoid, reporter)
         work = _Work(network, settings, objective, progress)
-        planner = (
-            _planner(network, image, levels, settings, objective, on_plan, placed_on(model))
-            if (sources.runs_network)
-            else None
-        )
+        planner: Planner | None = None
+        if sources.runs_network:
+            planner = _planner(network, image, levels, settings, objective, on_plan, placed_on(model))
+        elif on_plan is not None:
+            on_plan(copying_plan(image, settings))
 
         def run(work: Callable[..., Fill], *args: Any) -> Fill:
             assert planner is not None  # noqa: S101  the network is run only where it can be
@@ -141,7 +141,7 @@ def refine(
             if on_scale is not None:
                 stopped |= _asks_to_stop(on_scale, scales[-1])
         shrunk_from = full_size if size_of(image) != full_size else None
-        plan = None if planner is None else planner.plan
+        plan = copying_plan(image, settings) if planner is None else planner.plan
         return Result(composite.to(dtype), tuple(scales), shrunk_from, stopped, plan)
 
 

@@ -133,7 +133,7 @@ class Result:
         shrunk_from: the input's height and width where `pixel_budget` shrank it, else None.
         stopped: whether the progress callback stopped the work; scales it did not reach are enlarged
             from the last one that it did.
-        plan: how the network's work was cut to fit into memory; None where no network was run.
+        plan: how the work was cut to fit into memory; None where there was no hole.
     """
 
     image: Tensor

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from refiner.web.choices import Choice
 
 
+_CHOOSING = 2_500_000  # pixels that could be copied while it is chosen what to copy, whatever the photo's size
+
+
 class Pace:
     """Seconds for each pixel and prediction, of each model on each device."""
 
@@ -21,7 +24,11 @@ class Pace:
 
     def seconds(self, choice: Choice, cost: float) -> float | None:
         """About how long work takes; None before anything was measured on its device."""
-        others = (pace for (_, device), pace in self._known.items() if device == choice.device)
+        others = (
+            pace
+            for (name, device), pace in self._known.items()
+            if device == choice.device and name.rpartition(" ")[2] == choice.settings.detail
+        )
         pace = self._known.get(_key(choice)) or next(others, None)
         return None if pace is None else cost * pace
 
@@ -38,6 +45,8 @@ class Pace:
 def cost_of(plan: Plan, settings: Settings, model: Inpainter) -> float:
     """Work in pixels times predictions."""
     height, width = plan.image_size
+    if not plan.network:
+        return float(_CHOOSING + height * width)
     if not settings.refine:
         return float(height * width)
     scales = scale_count(height, width, settings.min_side or model.spec.train_size, settings.max_scales)
@@ -49,4 +58,4 @@ def cost_of(plan: Plan, settings: Settings, model: Inpainter) -> float:
 
 def _key(choice: Choice) -> tuple[str, str]:
     settings = choice.settings
-    return f"{choice.model} {settings.precision} {settings.refine}", choice.device
+    return f"{choice.model} {settings.precision} {settings.refine} {settings.detail}", choice.device

@@ -208,7 +208,7 @@ class Remover:
         return {"round": made.number}
 
     def _first_look(self, job: Job, record: Record, removal: Removal, photo: Photo) -> None:
-        """Show what the model alone makes of a small copy: it is there before a large photo has been halved once."""
+        """Show what becomes of a small copy: it is there before a large photo has been halved once."""
         model, choice = self._model(removal.choice), removal.choice
         height, width = record.size
         short = choice.settings.min_side or model.spec.train_size
@@ -221,7 +221,9 @@ class Remover:
         if not covered.any() or (covered > 0).all():
             return  # nothing or everything, at this size
         look = Photo(Picture(small), Hole(covered > 0))
-        settings = replace(choice.settings, refine=False)
+        # The model alone is quickest, but shows what it will not be where it is not the model's fill that is taken.
+        copies = "exemplar" in (choice.settings.detail, model.spec.detail) and choice.settings.detail != "features"
+        settings = replace(choice.settings, max_scales=1) if copies else replace(choice.settings, refine=False)
         result = look.inpaint(model, settings, pick_devices(choice.device), lambda _: job.check())
         box = box_in_copy(photo, small.shape[:2])
         part = result.picture.color[box.top : box.bottom, box.left : box.right]
