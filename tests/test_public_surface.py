@@ -28,7 +28,7 @@ SURFACE = {
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
         "Picture": "fields: color alpha name format metadata turned stored_depth",
-        "Plan": "fields: windows image_size context strip_height conv_dtype bytes budget",
+        "Plan": "fields: windows image_size context strip_height conv_dtype bytes budget network",
         "Progress": "fields: scale scales size step steps loss window windows",
         "RefinerError": "error: Exception",
         "Result": "fields: image scales shrunk_from stopped plan",

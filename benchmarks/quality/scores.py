@@ -14,24 +14,28 @@ from torch import Tensor, nn
 
 from refiner.errors import InputError, first_line
 from refiner.evaluation.metrics import TEXTURE_LEVELS, hole_l1, hole_psnr, hole_ssim, texture_distance
+from refiner.evaluation.no_reference import looks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-PER_IMAGE = ("l1", "psnr", "ssim", *(f"texture {level}" for level in range(TEXTURE_LEVELS)), "lpips")
+_LOOKS = ("grid", "rim", "sharpness")  # compared with the photo around the hole
+PER_IMAGE = ("l1", "psnr", "ssim", *(f"texture {level}" for level in range(TEXTURE_LEVELS)), *_LOOKS, "lpips")
 _SUBSETS, _SUBSET_SIZE = 50, 100  # of KID, as torchmetrics draws them
 
 
 def score(filled: Tensor, target: Tensor, hole: Tensor) -> dict[str, float]:
     """The metrics of one picture (1,3,H,W) that need no pretrained network."""
     textures = texture_distance(filled, target, hole)[0]
+    seen = looks(filled, hole)
     return {
         "l1": hole_l1(filled, target, hole).item(),
         "psnr": hole_psnr(filled, target, hole).item(),
         "ssim": hole_ssim(filled, target, hole).item(),
         **{f"texture {level}": value.item() for level, value in enumerate(textures)},
+        **{name: getattr(seen, name).item() for name in _LOOKS},
     }
 
 

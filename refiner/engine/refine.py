@@ -114,24 +114,16 @@ def refine(
         elif on_plan is not None:
             on_plan(copying_plan(image, settings))
 
-        def run(work: Callable[..., Fill], *args: Any) -> Fill:
-            assert planner is not None  # noqa: S101  the network is run only where it can be
-            return _finite(planner, work, *args)
-
         scales: list[ScaleResult] = []
         stopped = False
         for number, (level, level_hole) in enumerate(levels, start=1):
             start = time.perf_counter()
             here = reporter.at(number, size_of(level))
-            if not scales:
-                fill = sources.smallest(partial(run, work.inpaint, level, level_hole, here))
-            elif stopped:
-                fill = Fill(_enlarge(scales[-1].composite, size_of(level)), stopped=True)
+            before = scales[-1].composite if scales else None
+            if stopped and before is not None:
+                fill = Fill(_enlarge(before, size_of(level)), stopped=True)
             else:
-                before = scales[-1].composite
-                fill = sources.larger(
-                    number - 1, before, partial(run, work.refine_scale, level, level_hole, before, here)
-                )
+                fill = _filled(sources, work, planner, level, level_hole, before, here)
             prediction, stopped = fill.prediction, fill.stopped
             if settings.match_color and number == len(levels):
                 prediction = match_color(prediction, level, level_hole)
@@ -143,6 +135,26 @@ def refine(
         shrunk_from = full_size if size_of(image) != full_size else None
         plan = copying_plan(image, settings) if planner is None else planner.plan
         return Result(composite.to(dtype), tuple(scales), shrunk_from, stopped, plan)
+
+
+def _filled(
+    sources: Sources,
+    work: _Work,
+    planner: Planner | None,
+    image: Tensor,
+    hole: Tensor,
+    guide: Tensor | None,
+    here: Progress,
+) -> Fill:
+    """Fill one scale; the smallest where there is no guide yet."""
+
+    def run(step: Callable[..., Fill], *args: Any) -> Fill:
+        assert planner is not None  # noqa: S101  the network is run only where it can be
+        return _finite(planner, step, image, hole, *args, here)
+
+    if guide is None:
+        return sources.smallest(partial(run, work.inpaint))
+    return sources.larger(here.scale - 1, guide, partial(run, work.refine_scale, guide))
 
 
 class _Reporter:
