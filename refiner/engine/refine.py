@@ -111,8 +111,9 @@ def refine(
         planner: Planner | None = None
         if sources.runs_network:
             planner = _planner(network, image, levels, settings, objective, on_plan, placed_on(model))
-        elif on_plan is not None:
-            on_plan(copying_plan(image, settings))
+        copying = copying_plan(image, settings)
+        if planner is None and on_plan is not None:
+            on_plan(copying)
 
         scales: list[ScaleResult] = []
         stopped = False
@@ -133,7 +134,7 @@ def refine(
             if on_scale is not None:
                 stopped |= _asks_to_stop(on_scale, scales[-1])
         shrunk_from = full_size if size_of(image) != full_size else None
-        plan = copying_plan(image, settings) if planner is None else planner.plan
+        plan = copying if planner is None else planner.plan
         return Result(composite.to(dtype), tuple(scales), shrunk_from, stopped, plan)
 
 

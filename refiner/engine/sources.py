@@ -91,7 +91,9 @@ class Sources:
         """
         image, hole = self._levels[self._first]
         if self._given is not None:
-            given = functional.interpolate(self._given, size=size_of(image), mode="area").clamp(0, 1)
+            given = functional.interpolate(
+                self._given, size=size_of(image), mode="bilinear", align_corners=False, antialias=True
+            ).clamp(0, 1)
             self._follow = torch.where(hole, given, image)
             self._by_network = hole
             return Fill(given, shares={"guide": 1.0})
@@ -101,16 +103,17 @@ class Sources:
             self._follow = torch.where(hole, fill.prediction, image) if self._detail != "exemplar" else None
             return fill
         fill = run_model()
-        network = torch.where(hole, fill.prediction.clamp(0, 1), image)
+        prediction = fill.prediction.clamp(0, 1)
         self._by_network = hole
         if self._guide == "auto" and not fill.stopped:
-            copied = self._copy(self._first)
-            self._by_network = self._holds(network, torch.where(hole, copied.prediction, image), hole)
-            network = torch.where(self._by_network | ~hole, network, copied.prediction)
-        self._follow = network
-        return Fill(
-            network, stopped=fill.stopped or self._stopped, shares=self._shares(hole, self._by_network, "model")
-        )
+            copied = self._copy(self._first).prediction
+            network, other = (torch.where(hole, each, image) for each in (prediction, copied))
+            self._by_network = self._holds(network, other, hole)
+            prediction = torch.where(self._by_network | ~hole, prediction, copied)
+        self._follow = torch.where(hole, prediction, image)
+        # Outside the hole it stays the network's: how it is off there tells how its colors are off.
+        shares = self._shares(hole, self._by_network, "model")
+        return Fill(prediction, stopped=fill.stopped or self._stopped, shares=shares)
 
     def larger(self, index: int, guide: Tensor, run_features: Callable[[], Fill]) -> Fill:
         """Fill a larger scale.
@@ -143,8 +146,8 @@ class Sources:
             other = torch.where(by_network, detailed, self._copy(index).prediction)
         if fill is None:
             return Fill(other, stopped=self._stopped, shares=self._shares(hole, by_network, "both"))
-        network = torch.where(hole, fill.prediction.clamp(0, 1), image)
-        kept = self._holds(network, other, hole) & by_network
+        network = fill.prediction.clamp(0, 1)
+        kept = self._holds(torch.where(hole, network, image), other, hole) & by_network
         self._losses = 0 if kept.any() else self._losses + 1
         shares = {
             "features": _share(kept, hole),
@@ -152,7 +155,7 @@ class Sources:
             "exemplar": _share(hole & ~by_network, hole),
         }
         shares = {name: share for name, share in shares.items() if share}
-        return Fill(torch.where(kept, network, other), fill.windows, self._stopped, shares)
+        return Fill(torch.where(kept | ~hole, network, other), fill.windows, self._stopped, shares)
 
     def _copy(self, index: int) -> Fill:
         if self._copied is None:

@@ -62,16 +62,17 @@ def looks(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Looks:
 def grid(picture: Tensor, region: Tensor) -> Tensor:
     """How unevenly fine detail is spread over the phases of a period: (N,), about 0 for nature.
 
-    For each period of 2, 4, 8 and 16 px the mean strength of detail is taken at each phase, along rows and along
-    columns; its standard deviation over the phases, relative to its mean, is large where a network's upsampling left a
-    grid. The largest counts.
+    For each period of 2, 4, 8 and 16 px, along rows and along columns, detail and its strength are averaged at each
+    phase; the standard deviation of either over the phases, relative to the mean strength, is large where a network's
+    upsampling left a grid. The largest counts.
     """
     _check(picture, region, region)
-    detail = _detail(_luma(picture)).abs() * region
+    detail = _detail(_luma(picture)) * region
     found = []
     for axis in (2, 3):
-        lines, pixels = detail.sum(dim=5 - axis)[:, 0], region.sum(dim=5 - axis)[:, 0].to(detail)  # (N, side)
-        found += [_spread_over_phases(lines, pixels, period) for period in PERIODS]
+        pixels = region.sum(dim=5 - axis)[:, 0].to(detail)  # (N, side)
+        signed, strength = (values.sum(dim=5 - axis)[:, 0] for values in (detail, detail.abs()))
+        found += [_spread_over_phases(lines, strength, pixels, n) for lines in (signed, strength) for n in PERIODS]
     return torch.stack(found).amax(dim=0)
 
 
@@ -157,8 +158,8 @@ def dilated(mask: Tensor, pixels: int) -> Tensor:
     return grown > 0
 
 
-def _spread_over_phases(lines: Tensor, pixels: Tensor, period: int) -> Tensor:
-    """Standard deviation over mean of what lines have a pixel, taken by phase: (N,)."""
+def _spread_over_phases(lines: Tensor, strength: Tensor, pixels: Tensor, period: int) -> Tensor:
+    """Standard deviation of what lines have a pixel, taken by phase, over the mean strength a pixel: (N,)."""
     padding = -lines.shape[1] % period
     sums, counts = (
         functional.pad(values, (0, padding)).view(len(lines), -1, period).sum(dim=1) for values in (lines, pixels)
@@ -167,7 +168,7 @@ def _spread_over_phases(lines: Tensor, pixels: Tensor, period: int) -> Tensor:
     there = counts > 0
     mean = (means * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
     variance = ((means - mean[:, None]).square() * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
-    spread: Tensor = variance.sqrt() / mean.clamp(min=_LEAST)
+    spread: Tensor = variance.sqrt() / (strength.sum(dim=1) / pixels.sum(dim=1).clamp(min=1)).clamp(min=_LEAST)
     return spread
 
 

@@ -152,7 +152,13 @@ def _guide(image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
             torch.tensor([_HARMONIC_WEIGHT] * 3 + [_BUSY_WEIGHT], dtype=torch.float32).view(-1, 1, 1).expand_as(looks)
         )
         return Guide(looks, weights, photo)
-    fill = torch.where(hole, functional.interpolate(fill.cpu().float(), size=hole.shape, mode="area"), image)
+    fill = torch.where(
+        hole,
+        functional.interpolate(
+            fill.cpu().float(), size=hole.shape, mode="bilinear", align_corners=False, antialias=True
+        ),
+        image,
+    )
     return Guide(
         _blurred(fill, torch.ones_like(known), _SMOOTHED)[0],
         torch.full((3, *hole.shape), _GUIDE_WEIGHT, dtype=torch.float32),

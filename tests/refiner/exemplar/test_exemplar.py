@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from refiner import InputError
+from refiner.engine.pyramid import build_pyramid
+from refiner.evaluation.no_reference import looks, seams
+from refiner.exemplar import Exemplar, Level, level_count
+from refiner.exemplar.blending import harmonic_fill
+from refiner.exemplar.energy import Energy
+from refiner.exemplar.expansion import Labeling, expand, min_cut
+from refiner.exemplar.laplace import neighbor_sum, solve
+
+
+def texture(height: int, width: int, seed: int = 0, period: int = 24) -> torch.Tensor:
+    """A tile repeated, (1,3,H,W): every hole has its exact copy elsewhere."""
+    tile = torch.rand(1, 3, period, period, generator=torch.Generator().manual_seed(seed))
+    rows, columns = -(-height // period), -(-width // period)
+    return tile.repeat(1, 1, rows, columns)[..., :height, :width].contiguous()
+
+
+def hole_of(height: int, width: int, *boxes: tuple[int, int, int, int]) -> torch.Tensor:
+    hole = torch.zeros(1, 1, height, width, dtype=torch.bool)
+    for top, left, bottom, right in boxes:
+        hole[..., top:bottom, left:right] = True
+    return hole
+
+
+def filled(image: torch.Tensor, hole: torch.Tensor, **options) -> torch.Tensor:
+    count = level_count(image.shape[2], image.shape[3], int(hole.sum()))
+    levels = [Level(*level) for level in build_pyramid(image, hole, count)]
+    return Exemplar(levels, **options).render(count - 1)
+
+
+def test_a_repeated_tile_is_continued_exactly() -> None:
+    image, hole = texture(120, 144), hole_of(120, 144, (40, 50, 70, 95))
+    result = filled(torch.where(hole, 0.5, image), hole)
+    assert (result - image).abs().max() < 1e-4
+
+
+def test_large_pictures_are_continued_through_all_levels() -> None:
+    image = functional.interpolate(texture(260, 300, period=20), scale_factor=2, mode="bilinear").clamp(0, 1)
+    hole = hole_of(520, 600, (200, 220, 300, 340))
+    result = filled(torch.where(hole, 0, image), hole)
+    assert (result - image).abs()[hole.expand_as(image)].mean() < 0.02
+
+
+@examples(max_examples=15, deadline=None)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    top=st.integers(0, 89),
+    left=st.integers(0, 89),
+    bottom=st.integers(1, 90),
+    right=st.integers(1, 90),
+)
+def test_known_pixels_are_exact_and_what_lies_under_the_hole_does_not_matter(
+    height, width, top, left, bottom, right
+) -> None:
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+    hole = hole_of(height, width, (top, left, bottom, right))
+    if hole.all():
+        hole[..., 0, 0] = False
+    if hole.all():
+        return
+    result = filled(image, hole)
+    known = (~hole).expand_as(image)
+    assert torch.equal(result[known], image[known])
+    assert ((result >= 0) & (result <= 1)).all()
+    assert torch.equal(filled(torch.where(hole, 0.7, image), hole), result)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(0, 0, 40, 40)],
+        [(60, 0, 100, 130)],
+        [(10, 10, 30, 30), (50, 80, 80, 110)],
+        [(5, 5, 95, 110)],  # most of the picture
+    ],
+)
+def test_holes_anywhere_and_of_any_size(boxes) -> None:
+    image, hole = texture(100, 130), hole_of(100, 130, *boxes)
+    result = filled(torch.where(hole, 0, image), hole)
+    assert torch.equal(result[..., ~hole[0, 0]], image[..., ~hole[0, 0]])
+    # All of it is the photo's: no gray, no black.
+    assert abs(result[hole.expand_as(result)].mean() - image.mean()) < 0.1
+
+
+def test_a_constant_picture_stays_constant() -> None:
+    image, hole = torch.full((1, 3, 64, 80), 0.3), hole_of(64, 80, (20, 20, 50, 60))
+    torch.testing.assert_close(filled(torch.where(hole, 0, image), hole), image, atol=1e-3, rtol=0)
+
+
+def test_no_hole_gives_the_picture() -> None:
+    image = texture(40, 50)
+    assert torch.equal(filled(image, hole_of(40, 50)), image)
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    image = torch.rand(1, 3, 90, 90, generator=torch.Generator().manual_seed(3))
+    hole = hole_of(90, 90, (30, 30, 60, 60))
+    first = filled(image, hole, seed=5)
+    torch.manual_seed(99)
+    assert torch.equal(filled(image, hole, seed=5), first)
+
+
+def test_what_is_to_be_avoided_is_not_copied() -> None:
+    image = texture(100, 140)
+    image[..., 20:60, 90:130] = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
+    hole = hole_of(100, 140, (20, 30, 60, 75))
+    avoid = hole_of(100, 140, (18, 88, 62, 132))
+    result = filled(image, hole, avoid=avoid)
+    red = (result[:, 0] > 0.95) & (result[:, 1] < 0.05) & (result[:, 2] < 0.05)
+    assert not (red & hole[:, 0]).any()
+    with pytest.raises(InputError, match="leaves nothing of the photo to copy from"):
+        filled(image, hole, avoid=torch.ones_like(hole))
+
+
+def test_a_guide_says_what_belongs_where() -> None:
+    # Left half red stripes, right half blue ones; the hole lies in the middle, and the guide wants it blue.
+    stripes = (torch.arange(120) % 6 < 3).float().view(1, 1, -1, 1).expand(1, 1, 120, 160) * 0.4 + 0.4
+    image = torch.zeros(1, 3, 120, 160)
+    image[:, 0, :, :80] = stripes[:, 0, :, :80]
+    image[:, 2, :, 80:] = stripes[:, 0, :, 80:]
+    hole = hole_of(120, 160, (40, 50, 80, 110))
+    for channel in (0, 2):
+        guide = torch.zeros(1, 3, 30, 40)
+        guide[:, channel] = 0.6
+        inside = filled(image, hole, guide=guide)[..., 50:70, 65:95]
+        assert inside[:, channel].mean() > 5 * inside[:, 2 - channel].mean()
+
+
+def test_the_search_can_be_ended_and_broken_off() -> None:
+    image, hole = texture(100, 130), hole_of(100, 130, (30, 40, 70, 90))
+    steps = []
+
+    def enough(step: int, count: int) -> bool:
+        steps.append((step, count))
+        return len(steps) > 2
+
+    result = filled(image, hole, on_step=enough)
+    assert steps[0][0] == 1
+    assert steps[0][1] > 2
+    assert result.shape == image.shape
+
+    def fail(_step: int, _steps: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        filled(image, hole, on_step=fail)
+
+
+def test_exposure_is_followed_without_a_seam() -> None:
+    # One texture, brighter to the right: plain copies from elsewhere would be off by their distance.
+    ramp = torch.linspace(0.7, 1.0, 180).view(1, 1, 1, -1)
+    image = texture(120, 180) * ramp
+    hole = hole_of(120, 180, (40, 60, 80, 120))
+    count = level_count(120, 180, int(hole.sum()))
+    levels = [Level(*level) for level in build_pyramid(torch.where(hole, 0, image), hole, count)]
+    exemplar = Exemplar(levels)
+    result = exemplar.render(count - 1)
+    seen = looks(result, hole)
+    assert 0.8 < float(seen.rim) < 1.15
+    assert float(seams(result, exemplar.shifts(count - 1)[None], hole)) < 1.2
+    assert 0.85 < float(seen.sharpness) < 1.15
+
+
+# The parts
+
+
+def test_cuts_are_the_best_of_all() -> None:
+    random = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        costs = torch.randn(6, generator=random)
+        pairs = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [0, 5], [1, 4]])
+        weights = torch.rand(len(pairs), generator=random)
+        found = torch.from_numpy(
+            min_cut(costs.numpy(), (pairs[:, 0].numpy(), pairs[:, 1].numpy()), weights.numpy())
+        ).float()
+
+        def cost(x, costs=costs, pairs=pairs, weights=weights):
+            return (costs * x).sum() + (weights * (1 - x[pairs[:, 0]]) * x[pairs[:, 1]]).sum()
+
+        choices = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6)
+        assert float(cost(found)) <= min(float(cost(x)) for x in choices) + 1e-3
+
+
+def test_an_expansion_never_raises_the_energy() -> None:
+    image = torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(2))
+    hole = hole_of(30, 40, (10, 12, 20, 24))[0, 0]
+    energy = Energy(image, hole, ~hole, hole)
+    shifts = torch.tensor([0, 14]).expand(len(energy), 2).clone()
+    labeling = Labeling(shifts, energy.single(shifts[0]))
+
+    def total() -> float:
+        ends = tuple(labeling.shifts[end] for end in energy.edges)
+        return float(labeling.costs.sum() + energy.seams(energy.edges, ends).sum())
+
+    everyone = torch.ones(len(energy), dtype=torch.bool)
+    for shift in ([12, 0], [-11, 3], [0, -13], [9, 9]):
+        before = total()
+        gain = expand(energy, labeling, torch.tensor(shift), energy.single(torch.tensor(shift)), everyone)
+        assert total() == pytest.approx(before - gain, abs=1e-2)
+        assert gain >= 0
+
+
+def test_laplaces_equation_is_solved() -> None:
+    # A plane is harmonic: it is continued as it is.
+    y, x = torch.meshgrid(torch.linspace(0, 0.5, 40), torch.linspace(0, 0.4, 50), indexing="ij")
+    image = torch.stack([y + x, y, x])
+    hole = hole_of(40, 50, (8, 9, 30, 41))[0, 0]
+    torch.testing.assert_close(harmonic_fill(torch.where(hole, 0, image), hole), image, atol=1e-4, rtol=0)
+    b = torch.rand(1, 40, 50) * hole
+    solved = solve(hole, b, steps=500, screening=0.1)
+    left = (4.1 * solved - neighbor_sum(solved) - b) * hole
+    assert left.abs().max() < 1e-4
+    assert not solved[:, ~hole].any()
