@@ -1,16 +1,16 @@
-# The page as a container. For the CPU:
+# The page as a container:
 #   docker build -t refiner . && docker run --rm -p 127.0.0.1:8430:8430 -v refiner:/data refiner
-# For NVIDIA GPUs:
-#   docker build -t refiner --build-arg DEVICE=cuda . && docker run --rm --gpus all -p 127.0.0.1:8430:8430 -v refiner:/data refiner
+# PyTorch's plain build for Linux carries CUDA: the same image uses NVIDIA GPUs where `docker run --gpus all` gives it any.
+# For CPUs alone, an image smaller by several GB: add --build-arg TORCH_INDEX=URL, the index of CPU builds that PyTorch's
+# "Get started" page names.
 # The address with its token is in the log; REFINER_WEB_TOKEN sets a token of your own.
 FROM python:3.12-slim
 
-ARG DEVICE=cpu
+ARG TORCH_INDEX=
 ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 REFINER_CACHE=/data/cache
 
-# PyTorch first, so that nothing below brings another build: its plain wheels for Linux carry CUDA.
-RUN if [ "$DEVICE" = cpu ]; then index="--index-url https://download.pytorch.org/whl/cpu"; else index=""; fi \
-    && pip install $index torch
+# PyTorch first, so that nothing below brings another build.
+RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 COPY . /src
 RUN pip install "/src[web,formats]" && rm -rf /src
 

@@ -71,7 +71,7 @@ class Example:
     mask: str | None = None
 
 
-EXAMPLES = (Example("otter.jpg", "otter_mask.png"),)
+EXAMPLES = (Example("otter.jpg", "otter_mask.png"), Example("kitten.jpg", "kitten_mask.png"))
 
 
 def example_files(example: Example) -> tuple[Path, Path | None] | None:
