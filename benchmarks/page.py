@@ -39,10 +39,6 @@ ROOT = Path(__file__).parents[1]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 _WINDOW = (1400, 880)  # of which the docs' picture is 4/5
 _MARK = 8  # lines of the stroke that is measured
-_FLOATING = (  # around what floats in the example's water
-    *((560, 290), (640, 310), (740, 250), (860, 250), (980, 260), (1060, 300)),
-    *((960, 330), (820, 340), (700, 360), (600, 330), (560, 300)),
-)
 
 
 def main() -> None:
@@ -62,7 +58,7 @@ def main() -> None:
             page.wait_for_selector(".card")
             figures = _figures(page, arguments)
             if arguments.screenshot is not None:
-                _screenshot(page, arguments.screenshot)
+                _screenshot(page, arguments.screenshot, arguments.mask)
             browser.close()
         figures["server_memory_gb"] = round(process.memory_info().rss / 1e9, 2)
     text = json.dumps({"machine": machine(torch.device("cpu")), **figures}, indent=2)
@@ -130,22 +126,16 @@ def _snap(page: Page) -> None:
     _wait(page, f"refinerPage.state.marks.done.length > {before}")
 
 
-def _screenshot(page: Page, path: Path) -> None:
-    """What floats in the example's water removed, the slider over where it was."""
+def _screenshot(page: Page, path: Path, mask: Path) -> None:
+    """What the example's mask marks removed, the slider over where it was."""
     page.keyboard.press("Delete")
-    page.evaluate("document.getElementById('size').value = 787")  # 230 pixels
-    page.dispatch_event("#size", "input")
-    page.mouse.move(*_at(page, *_FLOATING[0]))
-    page.mouse.down()
-    for place in _FLOATING[1:]:
-        page.mouse.move(*_at(page, *place), steps=6)
-    page.mouse.up()
+    _load_mask(page, mask)
     page.click("#remove")
     _wait(page, "!refinerPage.state.job && refinerPage.state.round === 1")
     _wait(page, "document.getElementById('toast').textContent.startsWith('Done')")
     page.evaluate("document.getElementById('toast').hidden = true")
     page.click("#compare")
-    x, y = _at(page, 800, 1000)
+    x, y = _at(page, 2100, 1000)
     page.mouse.move(_at(page, 1920, 0)[0], y)
     page.mouse.down()
     page.mouse.move(x, y, steps=5)

@@ -69,11 +69,12 @@ def _near_hole(at: Tensor, hole: Tensor) -> Tensor:
 
 def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, nearest: float) -> tuple[Tensor, Tensor]:
     """Of each patch asked, the one most like it that is not too near: pairs of indices, where there is one."""
-    squares, places = patches.square().sum(dim=1), at.to(patches)
+    squares = patches.square().sum(dim=1)
+    rows, columns = at.to(patches).T.contiguous()
     here, there = [], []
     for chunk in torch.split(asked, _CHUNK):
         distance = torch.addmm(squares[None], patches[chunk], patches.T, alpha=-2)
-        away = (places[chunk][:, None] - places).square().sum(dim=2)
+        away = (rows[chunk, None] - rows).square_() + (columns[chunk, None] - columns).square_()
         distance[away < nearest**2] = torch.inf
         least, index = distance.min(dim=1)
         has = least < torch.inf

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from refiner.web.store import Store
 
 _MODELS = 2  # kept in memory
+_CHOSEN_AT = 112  # short side in pixels at which it is chosen what to copy, in a second or two
 _WARM = 384  # side in pixels of the picture to warm up with: two scales
 _log = logging.getLogger(__name__)
 
@@ -211,7 +212,9 @@ class Remover:
         """Show what becomes of a small copy: it is there before a large photo has been halved once."""
         model, choice = self._model(removal.choice), removal.choice
         height, width = record.size
-        short = choice.settings.min_side or model.spec.train_size
+        # The model alone is quickest, but shows what it will not be where it is not the model's fill that is taken.
+        copies = "exemplar" in (choice.settings.detail, model.spec.detail) and choice.settings.detail != "features"
+        short = _CHOSEN_AT if copies else choice.settings.min_side or model.spec.train_size
         side = short * max(height, width) // min(height, width)
         if max(height, width) <= 2 * side:
             return  # the real work is as quick
@@ -221,8 +224,6 @@ class Remover:
         if not covered.any() or (covered > 0).all():
             return  # nothing or everything, at this size
         look = Photo(Picture(small), Hole(covered > 0))
-        # The model alone is quickest, but shows what it will not be where it is not the model's fill that is taken.
-        copies = "exemplar" in (choice.settings.detail, model.spec.detail) and choice.settings.detail != "features"
         settings = replace(choice.settings, max_scales=1) if copies else replace(choice.settings, refine=False)
         result = look.inpaint(model, settings, pick_devices(choice.device), lambda _: job.check())
         box = box_in_copy(photo, small.shape[:2])
