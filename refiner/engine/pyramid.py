@@ -18,6 +18,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_REACH = 6  # pixels that a halved pixel is made of: 2, and 2 to each side by the blur
 _THRESHOLD = 1e-8  # below it a resized mask value is rounding, not hole
 
 
@@ -62,12 +63,20 @@ def halve_image(image: Tensor) -> Tensor:
 
 def halve_hole(hole: Tensor) -> Tensor:
     """Halve as the image is halved; any pixel the hole reaches becomes hole, so that it grows going down."""
+    if _is_even(hole):  # then a pixel reaches from two before its pair to two after it, and nothing has to be blurred
+        return functional.max_pool2d(hole.float(), _REACH, stride=2, padding=(_REACH - 2) // 2) > 0
     return _in_float64(hole, lambda mask: _resize(_blur(mask), _half(mask)) >= _THRESHOLD)
 
 
 def halve_hole_inward(hole: Tensor) -> Tensor:
     """Halve without blur; only pixels that lie wholly in the hole stay, so that it shrinks going down."""
+    if _is_even(hole):
+        return functional.max_pool2d((~hole).float(), 2) == 0
     return _in_float64(hole, lambda mask: _resize(mask, _half(mask)) >= 1 - _THRESHOLD)
+
+
+def _is_even(hole: Tensor) -> bool:
+    return not (hole.shape[-2] % 2 or hole.shape[-1] % 2) and min(hole.shape[-2:]) > _REACH
 
 
 def exactly_half(halved: Tensor, size: tuple[int, int]) -> Tensor:

@@ -125,3 +125,14 @@ def test_masks_are_computed_where_there_is_float64() -> None:
 def test_padding_to_even() -> None:
     assert padding.pad_to_even(torch.zeros(1, 1, 7, 8)).shape == (1, 1, 8, 8)
     assert padding.pad_to_even(torch.zeros(1, 1, 6, 9)).shape == (1, 1, 6, 10)
+
+
+@given(height=st.integers(4, 20), width=st.integers(4, 20), share=st.floats(0, 1), seed=st.integers(0, 999))
+def test_holes_of_even_sides_are_halved_as_by_blur_and_resize(height, width, share, seed) -> None:
+    """The definition, in float64: blur, resize, threshold."""
+    hole = torch.rand(1, 1, 2 * height, 2 * width, generator=torch.Generator().manual_seed(seed)) < share
+    mask = hole.double()
+    grown = functional.interpolate(pyramid._blur(mask), size=(height, width), mode="bilinear") >= 1e-8
+    shrunk = functional.interpolate(mask, size=(height, width), mode="bilinear") >= 1 - 1e-8
+    assert torch.equal(pyramid.halve_hole(hole), grown)
+    assert torch.equal(pyramid.halve_hole_inward(hole), shrunk)
