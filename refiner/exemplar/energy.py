@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 FORBIDDEN = 50.0  # cost of copying what may not be copied, above all else together
-_RIM_WEIGHT = 24.0
-_RIM_REACH = 2  # pixels beyond the rim at which a copy, continued, is compared with the photo
-_RIM_SIGMA = 1.2
+_RIM_WEIGHT = 48.0
+_RIM_REACH = 3  # pixels beyond the rim at which a copy, continued, is compared with the photo
+_RIM_SIGMA = 1.8
 _UNKNOWN = 0.06  # squared difference where the continuation is not known
 _SEAM = 0.002  # of any seam, whatever it joins
 

@@ -26,7 +26,7 @@ _OFFSETS = 60
 _SWEEPS = 2
 _LEAST_GAIN = 1e-4  # of a sweep
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
-_RIM = 2
+_RIM = 3
 _STRAY = 10.0  # cost of a shift that no offset offers
 _SPREADS = 8  # times that a shift is taken from a neighbor
 
