@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from refiner.devices import pick_devices
 from refiner.engine.refine import has_aspect, refine
-from refiner.errors import BudgetError, InputError, Option
+from refiner.errors import BudgetError, InputError, Option, RefinerWarning
 from refiner.files import write_atomic
 from refiner.images.masks import Hole, MaskOptions, read_mask
+from refiner.images.picture import Picture
 from refiner.images.reading import Source, read_picture
 from refiner.images.writing import check_fits, encode, format_of, losses_in
 from refiner.memory import is_out_of_memory
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 
     from refiner.engine.plan import Plan
     from refiner.engine.result import Progress, Result, ScaleResult
-    from refiner.images.picture import Picture, PilImage
+    from refiner.images.picture import PilImage
     from refiner.models.inpainter import Inpainter
+
+_SHOWN = 800  # pixels on the longer side of each picture in a notebook
 
 
 def inpaint(
@@ -80,12 +83,16 @@ def inpaint(
         model = best_model()
     network = load_model(model) if isinstance(model, str) else model
     for warning in photo.warnings():
-        warnings.warn(warning, stacklevel=2)
+        warnings.warn(warning, RefinerWarning, stacklevel=2)
     photo = photo.with_hints(guide, avoid)
     result = photo.inpaint(network, settings, pick_devices(device), progress, on_scale=on_scale)
     shrinking = result.shrinking()
     if shrinking is not None:
-        warnings.warn(f"{photo.picture.name}: {shrinking}, as pixel_budget {settings.pixel_budget} asks.", stacklevel=2)
+        warnings.warn(
+            f"{photo.picture.name}: {shrinking}, as pixel_budget {settings.pixel_budget} asks.",
+            RefinerWarning,
+            stacklevel=2,
+        )
     return result
 
 
@@ -290,6 +297,14 @@ class PhotoResult:
     def to_pil(self) -> PilImage:
         """An 8-bit PIL image of mode L, LA, RGB, RGBA or CMYK, with its metadata in `info`."""
         return self.picture.to_pil()
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: before and after side by side, made smaller."""
+        after = self.to_pil().convert("RGB")
+        after.thumbnail((_SHOWN, _SHOWN))
+        before = self.photo.picture.to_pil().convert("RGB").resize(after.size)
+        sides = np.concatenate([np.asarray(before), np.full((after.height, 8, 3), 255, np.uint8), np.asarray(after)], 1)
+        return encode(Picture(sides), Path("notebook.png"))
 
     def to_dict(self) -> dict[str, Any]:
         """What was done, in plain values as JSON takes them; sizes are width and height."""

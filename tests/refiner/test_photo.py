@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,13 @@ def test_shrinking_is_warned_of(photo_files, toy) -> None:
     with pytest.warns(UserWarning, match="was shrunk from 150x110 to 36x27, as pixel_budget 1000 asks"):
         result = inpaint(*photo_files, toy, settings=Settings(detail="features", pixel_budget=1000), device="cpu")
     assert result.size == (27, 36)
+
+
+def test_a_notebook_shows_before_and_after(photo_files, toy) -> None:
+    result = inpaint(*photo_files, toy, settings=Settings(detail="features", steps=2), device="cpu")
+    shown = np.asarray(Image.open(io.BytesIO(result._repr_png_())))
+    assert np.array_equal(shown[:, :150], np.asarray(Image.open(photo_files[0])))
+    assert np.array_equal(shown[:, -150:], np.asarray(result))
 
 
 def test_results_are_saved_by_their_name(photo_files, toy, tmp_path) -> None:
