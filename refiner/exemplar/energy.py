@@ -56,7 +56,7 @@ class Energy:
         index = torch.full((height, width), -1)
         index[nodes] = torch.arange(len(self.nodes))
         self.edges = self._pairs(index)
-        ring = _dilated(nodes, _RIM_REACH) & ~hole
+        ring = dilated(nodes, _RIM_REACH) & ~hole
         self._ring = ring.nonzero()
         self._ring_at = self._ring[:, 0] * width + self._ring[:, 1]
         self._rim = self._rim_weights(ring)
@@ -140,6 +140,7 @@ def _look(image: Tensor, known: Tensor) -> Tensor:
     return torch.cat([image, right, down]).flatten(1).T.contiguous()
 
 
-def _dilated(mask: Tensor, pixels: int) -> Tensor:
+def dilated(mask: Tensor, pixels: int) -> Tensor:
+    """A mask (H,W) grown by a square of so many pixels to each side."""
     grown = functional.max_pool2d(mask[None, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
     return grown[0, 0] > 0

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
-from refiner.exemplar.energy import FORBIDDEN, Energy
+from refiner.exemplar.energy import FORBIDDEN, Energy, dilated
 from refiner.exemplar.expansion import Labeling, expand
 from refiner.exemplar.offsets import dominant_offsets
 
@@ -103,8 +103,8 @@ def mend_shifts(shifts: Tensor, image: Tensor, hole: Tensor, source: Tensor, on_
         source: (H,W), bool.
         on_step: called before each piece.
     """
-    near_edges = _dilated(_piece_edges(shifts, hole), _BAND) & hole
-    nodes = _dilated(near_edges | (_dilated(~hole, _RIM) & hole), 1) & hole
+    near_edges = dilated(_piece_edges(shifts, hole), _BAND) & hole
+    nodes = dilated(near_edges | (dilated(~hole, _RIM) & hole), 1) & hole
     if not nodes.any():
         return shifts
     energy = Energy(image, hole, source, nodes)
@@ -172,7 +172,7 @@ def _near(nodes: Tensor, members: Tensor, size: torch.Size) -> Tensor:
     bottom, right = (own.amax(dim=0) + _BAND + 1).tolist()
     box = torch.zeros(min(bottom, size[0]) - top, min(right, size[1]) - left, dtype=torch.bool)
     box[own[:, 0] - top, own[:, 1] - left] = True
-    box = _dilated(box, _BAND)
+    box = dilated(box, _BAND)
     y, x = nodes[:, 0] - top, nodes[:, 1] - left
     inside: Tensor = (y >= 0) & (y < box.shape[0]) & (x >= 0) & (x < box.shape[1])
     return inside & box[y.clamp(0, box.shape[0] - 1), x.clamp(0, box.shape[1] - 1)]
@@ -202,8 +202,3 @@ def _map_of(shifts: Tensor, hole: Tensor) -> Tensor:
     spread = torch.zeros(2, *hole.shape, dtype=torch.long)
     spread[:, hole] = shifts.T
     return spread
-
-
-def _dilated(mask: Tensor, pixels: int) -> Tensor:
-    grown = functional.max_pool2d(mask[None, None].float(), 2 * pixels + 1, stride=1, padding=pixels)
-    return grown[0, 0] > 0
