@@ -54,7 +54,7 @@ _KEPT = 2  # times what is in use is what the C library may hold where it keeps 
     type=click.Choice(["bars", "lines"]),
     default="bars",
     show_default=True,
-    help="Bars in a terminal; or a line for each prediction, for programs.",
+    help="Bars in a terminal; or a line for each step, for programs.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def inpaint(

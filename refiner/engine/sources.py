@@ -67,9 +67,9 @@ class Sources:
     ) -> None:
         self._levels, self._first = levels, first
         self._detail, self._given, self._avoid = detail, given, avoid
-        self._guide = ("exemplar" if detail == "exemplar" else guide) if guide == "auto" and detail != "auto" else guide
-        if given is None and self._guide == "auto" and detail in ("features", "both"):
-            self._guide = "model"
+        if guide == "auto" and detail != "auto":
+            guide = "exemplar" if detail == "exemplar" else "model"
+        self._guide = guide
         self._on_step = on_step
         self._stopped = False
         self._copied: list[Exemplar] | None = None  # by the rim alone
@@ -140,9 +140,8 @@ class Sources:
         else:
             fill = None
         detailed = self._detailed(index, guide, image, hole)
-        if by_network.all() or not (hole & ~by_network).any():
-            other = detailed
-        else:
+        other = detailed
+        if (hole & ~by_network).any():
             other = torch.where(by_network, detailed, self._copy(index).prediction)
         if fill is None:
             return Fill(other, stopped=self._stopped, shares=self._shares(hole, by_network, "both"))

@@ -55,8 +55,14 @@ def best_model() -> str:
     Raises:
         ModelError: there is none.
     """
-    found = [(entry, _loaded(entry)) for entry in entry_points(group=INPAINTERS)]
-    here = [(thing.rank, entry.name) for entry, thing in found if hasattr(thing, "rank") and thing.is_here()]
+    here = []
+    for entry in entry_points(group=INPAINTERS):
+        try:
+            thing = _loaded(entry)
+        except ModelError:  # another package's, broken; who names it is told
+            continue
+        if hasattr(thing, "rank") and thing.is_here():
+            here.append((thing.rank, entry.name))
     if not here:
         raise ModelError("model: none is installed that could be used without a name; name one.")
     return max(here)[1]
