@@ -91,6 +91,7 @@ def refine(
     """
     settings = settings or Settings()
     hole = _checked_hole(model, image, mask)
+    avoid = None if avoid is None else _checked_avoid(avoid, image)  # before the image may be shrunk
     dtype = image.dtype
     with own_state(image.device, tf32=settings.precision == "tf32"), private(model) as held:
         network = held
@@ -211,7 +212,7 @@ def _sources(
         detail=detail,
         guide=settings.guide if settings.refine else "model",
         given=given,
-        avoid=None if avoid is None else _checked_avoid(avoid, image),
+        avoid=avoid,
         on_step=reporter.step,
     )
     return sources, levels[first:]

@@ -135,7 +135,7 @@ class Sources:
             return self._copy(index)
         if self._detail == "auto" and self._losses < _LOSSES:
             fill = run_features()
-            if fill.stopped:
+            if fill.stopped and not (hole & ~by_network).any():
                 return fill
         else:
             fill = None
@@ -154,7 +154,8 @@ class Sources:
             "exemplar": _share(hole & ~by_network, hole),
         }
         shares = {name: share for name, share in shares.items() if share}
-        return Fill(torch.where(kept | ~hole, network, other), fill.windows, self._stopped, shares)
+        stopped = fill.stopped or self._stopped
+        return Fill(torch.where(kept | ~hole, network, other), fill.windows, stopped, shares)
 
     def _copy(self, index: int) -> Fill:
         if self._copied is None:

@@ -54,7 +54,7 @@ class Exemplar:
 
     Args:
         levels: of a photo, the smallest first; each about half of the next, its hole no smaller.
-        avoid: what must not be copied; bool, (1,1,H,W), of the largest level's size.
+        avoid: what must not be copied; bool, (1,1,H,W), of any size.
         guide: a fill to follow, of any level's size or another; (1,3,h,w) in [0,1]. None to go by the rim alone.
         seed: of what is drawn at random.
         on_step: called now and then with the number of a step and how many there are. Where it gives true, the search

@@ -209,3 +209,31 @@ def test_pictures_of_a_batch_are_filled_one_by_one() -> None:
     result = refine(Toy(), images, masks, Settings(detail="exemplar"))
     assert torch.equal(result.image[1:], images[1:])
     assert torch.equal(result.image[:1], refine(Toy(), image, mask, Settings(detail="exemplar")).image)
+
+
+def test_what_to_avoid_is_marked_on_the_photo_as_it_came() -> None:
+    image, mask = scene()
+    avoid = torch.zeros_like(mask)
+    avoid[..., 140:, :] = 1
+    settings = Settings(detail="exemplar", pixel_budget=8000)
+    result = refine(Toy(), image, mask, settings, avoid=avoid)
+    assert result.shrunk_from == (160, 200)
+
+
+def test_stopping_leaves_the_parts_that_are_copied_as_copies() -> None:
+    image, mask = scene()
+
+    class HalfKnowing(Knowing):
+        def rear(self, features: torch.Tensor) -> torch.Tensor:
+            left = torch.arange(features.shape[3]) < features.shape[3] * 0.55
+            return torch.where(left, features, 0.5)
+
+    def stop(progress) -> None:
+        if progress.loss is not None:
+            raise StopRefinement
+
+    settings = Settings(min_side=40, steps=1, windows="off", precision="float32", max_scales=2)
+    result = refine(HalfKnowing(image), image, mask, settings, progress=stop)
+    assert result.stopped
+    assert set(result.scales[-1].shares) == {"features", "exemplar"}
+    assert (result.image[..., 100:130, 130:170] - 0.5).abs().max() > 0.1  # no gray
