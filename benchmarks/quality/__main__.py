@@ -8,15 +8,17 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
 
 from benchmarks.measure import machine
+from benchmarks.quality.cases import Case, find_cases
+from benchmarks.quality.fills import Given, Photo, Telea
 from benchmarks.quality.methods import Method
 from benchmarks.quality.report import write_report
-from benchmarks.quality.run import Bench, Case, find_cases, measure_all
+from benchmarks.quality.run import Bench, measure_all
 from benchmarks.quality.scores import Inception, Perceptual
 from benchmarks.quality.statistics import MIN_PHOTOS
 from benchmarks.quality.table import MIN_PICTURES, as_markdown, compare, summarize
@@ -26,9 +28,16 @@ from refiner.errors import InputError
 from refiner.files import check_target, make_folder, write_atomic
 from refiner.settings import load_preset
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.quality.fills import Method as Compared
+
 _METRICS = (
     "Metrics are of the hole alone but LPIPS, FID and KID, which are of the whole picture. Texture distances are "
     "sliced Wasserstein distances of 7x7 patches in the hole at each level of a Laplacian pyramid, the finest first. "
+    "Grid, rim and sharpness compare the fill with the photo around it (refiner.evaluation.no_reference): the photo "
+    "itself has a grid near 0, and 1 at the rim and in sharpness. "
     "In brackets: 95 % intervals by studentized bootstrap over photos; FID and KID have none."
 )
 
@@ -41,8 +50,11 @@ _METRICS = (
     default="plain,upsampled,refined",
     show_default=True,
     metavar="[MODEL/]WAY[@PRESET],...",
-    help="Ways to fill: the model alone, its fill at training size enlarged, refined.",
+    help="Ways to fill: plain, the model alone; upsampled, its fill at training size enlarged; refined, by its "
+    "features; exemplar, copies of the photo; filled, by default settings. Beside them photo, telea, and NAME=FOLDER "
+    "for fills of another tool (FOLDER/KIND/NAME.png, named as the masks are).",
 )
+@click.option("--against", help="The method that the others are compared with [default: refined, or the last].")
 @click.option("--model", default="lama-small", show_default=True, help="Of the methods that name none.")
 @click.option("--preset", default="default", show_default=True, help="Settings of the refinement.")
 @click.option("--steps", type=click.IntRange(1), help="Predictions at each refined scale.")
@@ -61,6 +73,7 @@ def main(
     pairs: Path,
     out: Path,
     methods: str,
+    against: str | None,
     model: str,
     preset: str,
     steps: int | None,
@@ -84,7 +97,11 @@ def main(
     names = [name.strip() for name in methods.split(",")]
     if len(set(names)) < len(names):
         raise InputError(f"--methods {methods}: names one twice; give each once.")
-    chosen = [Method(name, model, settings, where, models, given) for name in names]
+    chosen = [_method(name, lambda name: Method(name, model, settings, where, models, given)) for name in names]
+    if against is None:
+        against = next((method.name for method in chosen if method.name.endswith("refined")), chosen[-1].name)
+    elif against not in [method.name for method in chosen]:
+        raise InputError(f"--against {against}: expected one of the methods: {', '.join(m.name for m in chosen)}.")
     missing: list[str] = []
     perceptual = None if lpips_net == "off" else _had(missing, lambda: Perceptual(lpips_net, where))
     if inception_weights is not None and not inception_weights.is_file():
@@ -100,7 +117,7 @@ def main(
     with tqdm(total=len(cases) * len(chosen), unit="fill", disable=not sys.stderr.isatty()) as bar:
         records = measure_all(bench, cases, chosen, lambda _record: bar.update())
     notes = _notes(found, chosen, cases, records)
-    click.echo(_report(out, title, notes, found, chosen, records, missing))
+    click.echo(_report(out, title, notes, found, chosen, records, missing, against))
     click.echo(out / "report.html")
 
 
@@ -109,19 +126,29 @@ def _report(
     title: str,
     notes: list[str],
     found: dict[str, Any],
-    chosen: list[Method],
+    chosen: list[Compared],
     records: list[dict[str, Any]],
     missing: list[str],
+    against: str,
 ) -> str:
     """Write the report and all numbers; gives the tables."""
-    main_method = next((method.name for method in chosen if method.name.endswith("refined")), chosen[-1].name)
-    rows, differences = summarize(records), compare(records, main_method)
+    rows, differences = summarize(records), compare(records, against)
     tables = as_markdown(rows, differences, missing)
-    write_report(out, title, tables, notes, records, main_method)
+    write_report(out, title, tables, notes, records, against)
     methods = {method.name: method.described for method in chosen}
     content = {"machine": found, "methods": methods, "records": [_portable(record) for record in records]}
     write_atomic({out / "records.json": (json.dumps(content, indent=1) + "\n").encode()})
     return tables
+
+
+def _method(name: str, ours: Callable[[str], Compared]) -> Compared:
+    """A way to fill by its name."""
+    given, equals, folder = name.partition("=")
+    if equals:
+        return Given(given, Path(folder))
+    if name == "photo":
+        return Photo()
+    return Telea() if name == "telea" else ours(name)
 
 
 def _had(missing: list[str], make: Any) -> Any:
@@ -133,7 +160,9 @@ def _had(missing: list[str], make: Any) -> Any:
         return None
 
 
-def _notes(found: dict[str, Any], chosen: list[Method], cases: list[Case], records: list[dict[str, Any]]) -> list[str]:
+def _notes(
+    found: dict[str, Any], chosen: list[Compared], cases: list[Case], records: list[dict[str, Any]]
+) -> list[str]:
     """What was measured, and how."""
     photos = len({case.photo for case in cases})
     commits = sorted({str(record.get("commit")) for record in records})
@@ -153,6 +182,8 @@ def _notes(found: dict[str, Any], chosen: list[Method], cases: list[Case], recor
 
 
 def _described(described: dict[str, Any]) -> str:
+    if "model" not in described:
+        return ", ".join(f"{name} {value}" if name != "way" else str(value) for name, value in described.items())
     settings = ", ".join(f"{name} {value}" for name, value in described["settings"].items() if value is not None)
     return f"model {described['model']} (weights {described['weights'] or 'unknown'}), {described['way']}, {settings}"
 

@@ -1,17 +1,18 @@
-"""Ways to fill a hole that are compared."""
+"""Ways of ours to fill a hole that are compared: a model, a way to use it, and settings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.quality.fills import Filled
 from refiner import Settings, __version__, load_model, refine
 from refiner.engine.pyramid import build_pyramid, scale_count
 from refiner.errors import InputError
@@ -20,6 +21,7 @@ from refiner.settings import load_preset
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from benchmarks.quality.cases import Case
     from refiner import Inpainter
 
 # Settings that the other ways use too.
@@ -30,21 +32,6 @@ _FILLED: dict[str, dict[str, Any]] = {
     "filled": {},
 }
 _WAYS = ("plain", "upsampled", "refined", "exemplar", "filled")
-
-
-@dataclass(frozen=True)
-class Filled:
-    """What a method made of a picture.
-
-    Attributes:
-        image: (1,3,H,W), the photo with its hole filled.
-        losses: the loss curve of the full size; empty where nothing was refined.
-        seconds: it took.
-    """
-
-    image: Tensor
-    losses: tuple[float, ...]
-    seconds: float
 
 
 class Method:
@@ -82,7 +69,10 @@ class Method:
         used, _, preset = name.partition("@")
         model, slash, way = used.rpartition("/")
         if way not in _WAYS:
-            raise InputError(f"method {name!r}: expected [MODEL/]WAY[@PRESET], where WAY is {', '.join(_WAYS)}.")
+            raise InputError(
+                f"method {name!r}: expected [MODEL/]WAY[@PRESET], where WAY is {', '.join(_WAYS)}; or photo, telea, or "
+                "NAME=FOLDER of fills made elsewhere."
+            )
         if preset:
             settings = replace(load_preset(preset), **(given or {}))
         key = model if slash else default_model
@@ -99,12 +89,11 @@ class Method:
             "settings": _in_force(settings, self._model, way),
         }
 
-    @property
-    def identity(self) -> str:
+    def identity(self, case: Case) -> str:  # noqa: ARG002  others' files differ by case
         """What decides the result: another model by the same name, or other settings, are another thing to measure."""
         return json.dumps({**self.described, "device": self._device.type, "refiner": __version__})
 
-    def __call__(self, image: Tensor, hole: Tensor) -> Filled:
+    def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:  # noqa: ARG002  others look for its file
         """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says.
 
         Raises:

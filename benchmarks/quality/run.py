@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +13,6 @@ import torch
 from benchmarks.quality.scores import score
 from refiner.errors import InputError
 from refiner.files import make_folder, write_atomic
-from refiner.images.folders import image_files
-from refiner.images.pairs import Pair, find_pairs
 from refiner.images.picture import from_rgb
 from refiner.images.reading import read_picture
 from refiner.images.writing import encode
@@ -28,56 +24,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from benchmarks.quality.methods import Method
+    from benchmarks.quality.cases import Case
+    from benchmarks.quality.fills import Method
     from benchmarks.quality.scores import Inception, Perceptual
-
-
-_CROP = re.compile(r"_crop\d+$")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A picture with a hole, whose content is known.
-
-    Attributes:
-        kind: of hole; the folder's name.
-        pair: the files.
-        photo: what it was cut from, which groups pictures of one photo.
-    """
-
-    kind: str
-    pair: Pair
-    photo: str
-
-
-def find_cases(folder: Path, on_skip: Callable[[str], object] = lambda _reason: None) -> list[Case]:
-    """Pictures with holes, of the kinds that the folders in `folder` name; of one kind where it has none.
-
-    Args:
-        folder: as `refiner masks` makes it.
-        on_skip: called with what is left out, in a line.
-
-    Raises:
-        InputError: there are none.
-    """
-    folder = folder.resolve()
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder, as `refiner masks` makes it.")
-    cases = []
-    for kind in [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]:
-        if not image_files(kind)[0]:
-            continue  # a folder of something else, such as the report
-        try:
-            pairing = find_pairs(kind)
-        except InputError as error:
-            on_skip(str(error))
-            continue
-        for path, reason in pairing.left_out:
-            on_skip(f"{path}: {reason}")
-        cases += [Case(kind.name, pair, _CROP.sub("", pair.image.stem)) for pair in pairing.pairs]
-    if not cases:
-        raise InputError(f"{folder}: has no pairs of pictures and masks, as `refiner masks` makes them.")
-    return sorted(cases, key=lambda case: (case.kind, case.pair.output))
+    from refiner.images.pairs import Pair
 
 
 class Bench:
@@ -109,13 +59,13 @@ class Bench:
         photo = read_photo(case.pair.image, case.pair.mask)
         target = photo.picture.rgb()
         mask = torch.from_numpy(photo.hole.mask)[None, None]
-        key = _digest(method.identity, case.pair)
+        key = _digest(method.identity(case), case.pair)
         path = self._cache / case.kind / f"{case.pair.output}-{method.described['way']}-{key}"
         record = _load(path.with_name(f"{path.name}.json"))
         image_path = path.with_name(f"{path.name}.png")
         if record is None:
             try:
-                filled = method(target, mask)
+                filled = method(target, mask, case)
             except InputError as error:
                 raise InputError(f"{case.pair.mask}: {error}") from error
             shown = from_rgb(filled.image)

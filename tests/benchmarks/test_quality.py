@@ -13,8 +13,10 @@ from scipy import linalg
 
 from benchmarks.quality import table
 from benchmarks.quality.__main__ import main
+from benchmarks.quality.cases import find_cases
+from benchmarks.quality.fills import Photo, Telea
 from benchmarks.quality.methods import Method
-from benchmarks.quality.run import Bench, find_cases, measure_all
+from benchmarks.quality.run import Bench, measure_all
 from benchmarks.quality.scores import Perceptual, frechet_distance, kernel_distance, score
 from benchmarks.quality.statistics import difference_of, mean_of
 from benchmarks.quality.table import as_markdown, compare, summarize
@@ -260,12 +262,51 @@ def test_results_change_nothing_but_the_hole(pairs) -> None:
     results = {}
     for way in ("plain", "upsampled", "refined"):
         method = Method(f"{GOLDEN}/{way}", "none", settings, torch.device("cpu"), models)
-        results[way] = method(image, hole).image
+        results[way] = method(image, hole, case).image
         known = (~hole).expand_as(image)
         assert torch.equal(results[way][known], image[known])
     assert not torch.equal(results["plain"], results["upsampled"])
     assert not torch.equal(results["plain"], results["refined"])
     assert len(models) == 1
+
+
+def test_fills_of_another_tool_are_scored_as_ours_are(pairs, tmp_path) -> None:
+    common = ["--out", tmp_path / "out", "--model", GOLDEN, "--device", "cpu", "--methods"]
+    assert quality(pairs, *common, "plain").exit_code == 0
+    theirs = tmp_path / "theirs"
+    for case in find_cases(pairs):
+        made = next((tmp_path / "out" / "cache" / case.kind).glob(f"{case.pair.output}-plain-*.png"))
+        (theirs / case.kind).mkdir(parents=True, exist_ok=True)
+        (theirs / case.kind / f"{case.pair.output}.png").write_bytes(made.read_bytes())
+    result = quality(pairs, *common, f"photo,plain,theirs={theirs}", "--against", "theirs")
+    assert result.exit_code == 0, result.output
+    assert "`theirs` less the other" in result.output
+    records = json.loads((tmp_path / "out" / "records.json").read_text())["records"]
+    scores = {name: [r["scores"] for r in records if r["method"] == name] for name in ("photo", "plain", "theirs")}
+    assert scores["plain"] == scores["theirs"]
+    assert all(each["l1"] == 0 and each["texture 0"] == 0 for each in scores["photo"])
+    victim = next((theirs / "thick").iterdir())
+    content = victim.read_bytes()
+    Image.new("RGB", (20, 30)).save(victim)
+    assert "expected 96x96 pixels" in quality(pairs, *common, f"theirs={theirs}").output
+    victim.unlink()
+    failed = quality(pairs, *common, f"theirs={theirs}")
+    assert failed.exit_code == 2
+    assert f"has no thick/{victim.name}" in failed.output
+    (theirs / victim.name).write_bytes(content)  # no folder for its kind: found beside
+    assert quality(pairs, *common, f"theirs={theirs}").exit_code == 0
+
+
+def test_telea_is_opencvs(pairs) -> None:
+    cv2 = pytest.importorskip("cv2")
+    case = find_cases(pairs)[0]
+    image = read_picture(case.pair.image).rgb()
+    hole = torch.from_numpy(np.asarray(read_picture(case.pair.mask)) > 0)[None, None]
+    pixels = np.asarray(Image.open(case.pair.image))[..., ::-1].copy()
+    expected = cv2.inpaint(pixels, hole[0, 0].byte().numpy(), 3, cv2.INPAINT_TELEA)[..., ::-1]
+    filled = Telea()(image, hole, case).image
+    assert np.array_equal((filled[0].permute(1, 2, 0) * 255).round().byte().numpy(), expected)
+    assert Telea().identity(case) != Photo().identity(case)
 
 
 def test_features_of_a_photo_are_computed_once(pairs, tmp_path, monkeypatch) -> None:
@@ -296,6 +337,8 @@ def test_features_of_a_photo_are_computed_once(pairs, tmp_path, monkeypatch) -> 
     ("arguments", "words"),
     [
         (["--methods", "magic"], "magic"),
+        (["--methods", "mine=nowhere"], "mine=nowhere: expected a folder"),
+        (["--against", "magic"], "--against magic: expected one of the methods: plain"),
         (["--methods", "plain,plain"], "names one twice"),
         (["--methods", "refined@nowhere"], "nowhere"),
         (["--model", "nonsense"], "nonsense"),

@@ -1,0 +1,153 @@
+"""What is compared, and fills that are not ours: the photo itself, OpenCV's Telea, another tool's results."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from refiner.errors import InputError
+from refiner.images.folders import image_files
+from refiner.images.reading import read_picture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from benchmarks.quality.cases import Case
+
+_TELEA_RADIUS = 3  # pixels
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a method made of a picture.
+
+    Attributes:
+        image: (1,3,H,W), the photo with its hole filled.
+        losses: the loss curve of the full size; empty where nothing was refined.
+        seconds: it took.
+    """
+
+    image: Tensor
+    losses: tuple[float, ...]
+    seconds: float
+
+
+class Method(Protocol):
+    """A way to fill holes.
+
+    Attributes:
+        name: as the user wrote it.
+        described: what it is, for the report; has `way`.
+    """
+
+    name: str
+    described: dict[str, Any]
+
+    def identity(self, case: Case) -> str:
+        """What decides the result, beside the photo and its mask."""
+
+    def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:
+        """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says.
+
+        Raises:
+            InputError: it cannot.
+        """
+
+
+class Photo:
+    """The photo itself: what the measures that need no reference say of nature."""
+
+    name = "photo"
+    described: dict[str, Any] = {"way": "photo"}  # noqa: RUF012  the protocol's type
+
+    def identity(self, case: Case) -> str:  # noqa: ARG002  the same for all
+        """Nothing decides."""
+        return self.name
+
+    def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:  # noqa: ARG002  nothing is filled
+        """The photo."""
+        return Filled(image, (), 0.0)
+
+
+class Telea:
+    """OpenCV's fill from the rim inwards: Telea, "An Image Inpainting Technique Based on the Fast Marching Method".
+
+    Raises:
+        InputError: OpenCV is not installed.
+    """
+
+    name = "telea"
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("cv2") is None:
+            raise InputError("method telea: needs OpenCV; pip install opencv-python-headless.")
+        self.described: dict[str, Any] = {"way": "telea", "radius": _TELEA_RADIUS}
+
+    def identity(self, case: Case) -> str:  # noqa: ARG002  the same for all
+        """OpenCV's version and the radius."""
+        import cv2  # noqa: PLC0415  an extra
+
+        return json.dumps({**self.described, "opencv": cv2.__version__})
+
+    def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:  # noqa: ARG002  knows all it needs
+        """Fill by Telea's method, in 8 bits."""
+        import cv2  # noqa: PLC0415  an extra
+
+        start = time.perf_counter()
+        pixels = (image[0].permute(1, 2, 0) * 255).round().byte().numpy()
+        damaged = np.ascontiguousarray(pixels[..., ::-1])
+        filled = cv2.inpaint(damaged, hole[0, 0].byte().numpy(), _TELEA_RADIUS, cv2.INPAINT_TELEA)
+        found = torch.from_numpy(filled[..., ::-1].copy()).permute(2, 0, 1)[None].to(image) / 255
+        return Filled(torch.where(hole, found, image), (), time.perf_counter() - start)
+
+
+class Given:
+    """Fills that another tool made, as files: `FOLDER/KIND/NAME.png` or any other suffix, NAME that of the mask.
+
+    Args:
+        name: to call it by.
+        folder: of a folder for each kind of hole, named as the pairs' are; or of the files, where pairs have no kinds.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"method {name}={folder}: expected a folder of filled pictures; check the path.")
+        self.name, self._folder = name, folder
+        self.described: dict[str, Any] = {"way": "given"}
+
+    def identity(self, case: Case) -> str:
+        """The file's content."""
+        return hashlib.sha256(self._file(case).read_bytes()).hexdigest()
+
+    def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:
+        """The file's pixels in the hole.
+
+        Raises:
+            InputError: there is no such file, or it has another size than the photo.
+        """
+        path = self._file(case)
+        found = read_picture(path).rgb()
+        if found.shape != image.shape:
+            sizes = ["x".join(str(side) for side in (each.shape[3], each.shape[2])) for each in (image, found)]
+            raise InputError(f"{path}: expected {sizes[0]} pixels as the photo has, got {sizes[1]}.")
+        return Filled(torch.where(hole, found.to(image), image), (), 0.0)
+
+    def _file(self, case: Case) -> Path:
+        for folder in (self._folder / case.kind, self._folder):
+            if folder.is_dir():
+                for path in image_files(folder)[0]:
+                    if path.stem == case.pair.output:
+                        return path
+        raise InputError(f"{self._folder}: has no {case.kind}/{case.pair.output}.png, which method {self.name} needs.")
