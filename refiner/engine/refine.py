@@ -84,7 +84,8 @@ def refine(
         except that `losses` are their mean.
 
     Raises:
-        InputError: shapes, dtypes, ranges or devices do not fit, or a hole leaves nothing known.
+        InputError: shapes, dtypes, ranges or devices do not fit, a hole leaves nothing known, or `avoid` is given where
+            nothing is copied.
         ModelError: the model fails while it runs, its prediction has the wrong shape, or NaN also in float32.
         SettingsError: the device does not have the precision asked for.
         BudgetError: the work does not fit into memory, whichever way it is cut.
@@ -194,8 +195,14 @@ def _sources(
         detail = "both" if guide is not None and model.spec.detail == "exemplar" else model.spec.detail
     if not settings.refine:
         detail, guide = "features", None
+    copies = detail != "features" or (settings.guide == "exemplar" and settings.refine)
+    if avoid is not None and not copies:
+        raise InputError(
+            "avoid: nothing is copied where the network alone fills the hole; leave it out, or choose another detail: "
+            "exemplar, both or auto."
+        )
     needed = count
-    if detail != "features" or settings.guide == "exemplar":
+    if copies:
         needed = max(count, level_count(*size_of(image), int(hole.flatten(1).sum(dim=1).amax())))
     levels = pyramid.build_pyramid(image, hole, needed)
     first = needed - count

@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from refiner.exemplar.laplace import neighbor_sum, solve
 
-_MOST = 0.15  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
+_MOST = 0.25  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
-_SHORT_STEPS = 12
+_SHORT_STEPS = 40
 _HARMONIC_STEPS = 1000  # at most; it ends where it is solved
 
 

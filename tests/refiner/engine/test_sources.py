@@ -167,6 +167,15 @@ def test_guides_and_masks_that_do_not_fit_are_refused(options, message) -> None:
         refine(Toy(), *scene(), Settings(detail="exemplar"), **options)
 
 
+@pytest.mark.parametrize("settings", [{"detail": "features"}, {"refine": False}])
+def test_what_to_avoid_is_refused_where_nothing_is_copied(settings) -> None:
+    avoid = torch.zeros(1, 1, 160, 200)
+    with pytest.raises(InputError, match="avoid: nothing is copied where the network alone fills the hole"):
+        refine(Toy(), *scene(), Settings(**settings), avoid=avoid)
+    settings = Settings(detail="features", guide="exemplar", steps=2)
+    assert refine(Toy(), *scene(), settings, avoid=avoid).scales[0].shares == {"exemplar": 1.0}
+
+
 def test_guides_from_files(tmp_path) -> None:
     image, mask = scene()
     pixels = (image[0].permute(1, 2, 0) * 255).round().byte().numpy()
