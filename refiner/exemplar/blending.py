@@ -7,6 +7,8 @@ whole fill. Each level of a pyramid starts from the correction of the level befo
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from scipy.ndimage import find_objects, label
@@ -15,31 +17,34 @@ from torch.nn import functional
 
 from refiner.exemplar.laplace import neighbor_sum, solve
 
-_MOST = 0.25  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
+if TYPE_CHECKING:
+    from refiner.exemplar.palette import Palette
+
+_MOST = 0.2  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
 _SHORT_STEPS = 40
+_RIM_STEP = 1.25  # what a step across the rim may be at most, of those usual in the photo beside it
+_USUAL_AREA = 15  # pixels
 _HARMONIC_STEPS = 1000  # at most; it ends where it is solved
 
 
-def copy_pixels(image: Tensor, hole: Tensor, shifts: Tensor) -> Tensor:
-    """Fill a hole by copying; (3,H,W)."""
-    y, x = hole.nonzero().T
-    dy, dx = shifts[:, y, x]
-    copied = image.clone()
-    copied[:, y, x] = image[:, y + dy, x + dx]
+def copy_pixels(palette: Palette, hole: Tensor, shifts: Tensor) -> Tensor:
+    """The photo with its hole (H,W) filled by copying; (3,H,W)."""
+    at, _ = palette.copied(hole.nonzero(), shifts[:, hole].T)
+    copied = palette.image[..., : hole.shape[1]].clone()
+    copied[:, hole] = palette.image.flatten(1)[:, at]
     return copied
 
 
 def seam_correction(
-    image: Tensor, hole: Tensor, source: Tensor, shifts: Tensor, coarser: Tensor | None, steps: int
+    palette: Palette, hole: Tensor, shifts: Tensor, coarser: Tensor | None, steps: int
 ) -> tuple[Tensor, Tensor]:
     """What to add to copies so that nothing shows between them and at the hole's rim.
 
     Args:
-        image: (3,H,W).
+        palette: what may be copied.
         hole: (H,W), bool.
-        source: what may be copied; (H,W), bool.
         shifts: (2,H,W).
         coarser: the far correction at about half the size, (3,h,w); None to start from nothing.
         steps: of the solver.
@@ -48,14 +53,15 @@ def seam_correction(
         Two corrections to be added, each (3,H,W), 0 outside the hole: a far one, for differences in exposure, and a
         near one, which joins what does not belong together.
     """
-    copies = copy_pixels(image, hole, shifts)
-    far, near = torch.zeros_like(image), torch.zeros_like(image)
+    copies = copy_pixels(palette, hole, shifts)
+    far, near = torch.zeros_like(copies), torch.zeros_like(copies)
     if coarser is not None:
         far = functional.interpolate(coarser[None], size=hole.shape, mode="nearest")[0]
+    usual = _usual_steps(copies, hole)
     for part, (rows, columns) in _parts(hole):
         edge = part & (neighbor_sum(part[None].float())[0] < 4)  # noqa: PLR2004  neighbors of a pixel inside
         half_width = float(part.sum() / edge.sum().clamp(min=1))
-        small, large = _jumps(image, source, shifts, copies, part, (rows, columns))
+        small, large = _jumps(palette, shifts, copies, part, (rows, columns), usual)
         start = far[:, rows, columns]
         solved = solve(part, small, start, steps=steps, screening=max(_REACH * half_width, 1.0) ** -2)
         far[:, rows, columns] = torch.where(part, solved, start)
@@ -81,14 +87,30 @@ def _parts(hole: Tensor) -> list[tuple[Tensor, tuple[slice, slice]]]:
     return parts
 
 
+def _usual_steps(image: Tensor, hole: Tensor) -> Tensor:
+    """Mean step between known neighbors around each pixel; (H,W), 0 where none is known."""
+    total, count = torch.zeros_like(image[0]), torch.zeros_like(image[0])
+    for dy, dx in ((0, 1), (1, 0)):
+        here = slice(0, hole.shape[0] - dy), slice(0, hole.shape[1] - dx)
+        there = slice(dy, None), slice(dx, None)
+        known = ~(hole[here] | hole[there])
+        total[here] += (image[:, there[0], there[1]] - image[:, here[0], here[1]]).abs().mean(dim=0) * known
+        count[here] += known
+    around = [
+        functional.avg_pool2d(each[None, None], _USUAL_AREA, stride=1, padding=_USUAL_AREA // 2)[0, 0]
+        for each in (total, count)
+    ]
+    return around[0] / around[1].clamp(min=1e-6)
+
+
 def _jumps(
-    image: Tensor, source: Tensor, shifts: Tensor, copies: Tensor, part: Tensor, box: tuple[slice, slice]
+    palette: Palette, shifts: Tensor, copies: Tensor, part: Tensor, box: tuple[slice, slice], usual: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Right-hand sides: at each seam, that its step is to become the one that its copies have there; (3,h,w) each.
 
     The first is for small differences and the beginning of large ones, the second for the rest of these.
     """
-    small, large = (torch.zeros(3, *part.shape, dtype=image.dtype) for _ in range(2))
+    small, large = (torch.zeros(3, *part.shape, dtype=copies.dtype) for _ in range(2))
     moved = shifts[:, box[0], box[1]]
     for dy, dx in ((0, 1), (1, 0)):
         near = slice(0, part.shape[0] - dy), slice(0, part.shape[1] - dx)
@@ -97,30 +119,30 @@ def _jumps(
         y, x = (differ | (part[near] ^ part[far])).nonzero().T
         ends = (y, x), (y + dy, x + dx)
         places = [(row + box[0].start, column + box[1].start) for row, column in ends]
-        wanted, known = torch.zeros(3, len(y), dtype=image.dtype), torch.zeros(len(y), dtype=image.dtype)
+        wanted, known = torch.zeros(3, len(y), dtype=copies.dtype), torch.zeros(len(y), dtype=copies.dtype)
         for (row, column), end in zip(places, ends, strict=True):
-            step, counts = _copied_step(image, source, shifts[:, row, column], places)
+            step, counts = _copied_step(palette, shifts[:, row, column], places)
             counts &= part[end]
             wanted += torch.where(counts, step, 0)
             known += counts
         (row, column), (next_row, next_column) = places
         steps = copies[:, next_row, next_column] - copies[:, row, column]
-        jump = wanted / known.clamp(min=1) - steps
+        wanted /= known.clamp(min=1)
+        at_rim = part[ends[0]] ^ part[ends[1]]
+        most = _RIM_STEP * torch.maximum(usual[row, column], usual[next_row, next_column])
+        wanted = torch.where(at_rim, wanted.clamp(-most, most), wanted)
+        jump = wanted - steps
         for jumps, portion in ((small, jump.clamp(-_MOST, _MOST)), (large, jump - jump.clamp(-_MOST, _MOST))):
             for (row, column), sign in zip(ends, (-1, 1), strict=True):
                 jumps[:, row, column] += torch.where(part[row, column], sign * portion, 0)
     return small, large
 
 
-def _copied_step(
-    image: Tensor, source: Tensor, shift: Tensor, places: list[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """The photo's step between two neighbors, where they are copied from, and whether both may be copied."""
+def _copied_step(palette: Palette, shift: Tensor, places: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The step between two neighbors where they are copied from, and whether both may be copied."""
     values, allowed = [], torch.ones(shift.shape[1], dtype=torch.bool)
     for y, x in places:
-        row, column = y + shift[0], x + shift[1]
-        allowed &= (row >= 0) & (row < source.shape[0]) & (column >= 0) & (column < source.shape[1])
-        row, column = row.clamp(0, source.shape[0] - 1), column.clamp(0, source.shape[1] - 1)
-        allowed &= source[row, column]
-        values.append(image[:, row, column])
+        at, may = palette.copied(torch.stack([y, x], dim=1), shift.T)
+        allowed &= may
+        values.append(palette.image.flatten(1)[:, at])
     return values[1] - values[0], allowed

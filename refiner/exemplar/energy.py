@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from refiner.exemplar.palette import Palette
+
 FORBIDDEN = 50.0  # cost of copying what may not be copied, above all else together
 _RIM_WEIGHT = 48.0
 _RIM_REACH = 3  # pixels beyond the rim at which a copy, continued, is compared with the photo
 _RIM_SIGMA = 1.8
-_UNKNOWN = 0.06  # squared difference where the continuation is not known
+_UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _SEAM = 0.002  # of any seam, whatever it joins
 
 
@@ -24,7 +28,7 @@ class Guide:
     Attributes:
         looks: of the fill, such as its colors; (C,H,W).
         weights: of the squared difference at each pixel; (C,H,W).
-        photo: the photo's own looks; (C,H,W).
+        photo: the looks of what may be copied; (C,H,P), as the palette has it.
     """
 
     looks: Tensor
@@ -36,9 +40,8 @@ class Energy:
     """The cost of shifts at the nodes, some or all pixels of a hole.
 
     Args:
-        image: (3,H,W).
+        palette: what may be copied.
         hole: (H,W), bool.
-        source: what may be copied; (H,W), bool.
         nodes: pixels of the hole whose shifts are looked for; (H,W), bool.
         guide: what to look like.
 
@@ -47,18 +50,17 @@ class Energy:
         edges: pairs of nodes that are neighbors; two tensors (m,) of indices.
     """
 
-    def __init__(self, image: Tensor, hole: Tensor, source: Tensor, nodes: Tensor, guide: Guide | None = None) -> None:
-        self._size = height, width = hole.shape
-        self._source = source.flatten()
-        self._look = _look(image, ~hole)
+    def __init__(self, palette: Palette, hole: Tensor, nodes: Tensor, guide: Guide | None = None) -> None:
+        self._palette = palette
+        self._look = _look(palette.image, palette.known)
         self._colors = self._look[:, :3]
         self.nodes = nodes.nonzero()
-        index = torch.full((height, width), -1)
+        index = torch.full(hole.shape, -1)
         index[nodes] = torch.arange(len(self.nodes))
         self.edges = self._pairs(index)
         ring = dilated(nodes, _RIM_REACH) & ~hole
         self._ring = ring.nonzero()
-        self._ring_at = self._ring[:, 0] * width + self._ring[:, 1]
+        self._ring_at = self._ring[:, 0] * palette.source.shape[1] + self._ring[:, 1]
         self._rim = self._rim_weights(ring)
         self._guide: tuple[Tensor, Tensor, Tensor] | None = None
         if guide is not None:
@@ -71,8 +73,8 @@ class Energy:
 
     def single(self, shift: Tensor) -> Tensor:
         """The cost of one shift (2,) at each node, without seams: (n,)."""
-        at, allowed = self._sources(self.nodes, shift)
-        ring_at, ring_allowed = self._sources(self._ring, shift)
+        at, allowed = self._palette.copied(self.nodes, shift)
+        ring_at, ring_allowed = self._palette.copied(self._ring, shift)
         error = (self._colors[ring_at] - self._colors[self._ring_at]).square().sum(dim=1)
         error = torch.where(ring_allowed, error, error.new_tensor(_UNKNOWN))
         cost = FORBIDDEN * (~allowed).float() + _RIM_WEIGHT * torch.from_numpy(self._rim @ error.numpy())
@@ -90,17 +92,10 @@ class Energy:
             costs[differ] = _SEAM
             for end in edges:
                 at = self.nodes[end[differ]]
-                looks = [self._look[self._sources(at, shift)[0]] for shift in (one, other)]
-                costs[differ] += (looks[0] - looks[1]).square().sum(dim=1)
+                (here, one_known), (there, other_known) = (self._palette.copied(at, shift) for shift in (one, other))
+                difference = (self._look[here] - self._look[there]).square().sum(dim=1)
+                costs[differ] += torch.where(one_known & other_known, difference, _UNKNOWN)
         return costs
-
-    def _sources(self, places: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """Flat indices of what places copy, and whether they may."""
-        height, width = self._size
-        y, x = (places + shift).unbind(dim=1)
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        return at, inside & self._source[at]
 
     def _pairs(self, index: Tensor) -> tuple[Tensor, Tensor]:
         ends = []
@@ -112,7 +107,7 @@ class Energy:
 
     def _rim_weights(self, ring: Tensor) -> csr_matrix:
         """How much each pixel of the ring counts for each node: (nodes, ring), a Gaussian of their distance."""
-        height, width = self._size
+        height, width = ring.shape
         index = torch.full((height, width), -1)
         index[ring] = torch.arange(len(self._ring))
         reach = torch.arange(-_RIM_REACH, _RIM_REACH + 1)
@@ -133,7 +128,7 @@ class Energy:
 
 
 def _look(image: Tensor, known: Tensor) -> Tensor:
-    """What copies are compared by: colors and their steps to the next pixel; (H*W,9)."""
+    """What copies are compared by: colors and their steps to the next pixel; (H*P,9)."""
     right, down = torch.zeros_like(image), torch.zeros_like(image)
     right[:, :, :-1] = (image[:, :, 1:] - image[:, :, :-1]) * (known[:, 1:] & known[:, :-1])
     down[:, :-1] = (image[:, 1:] - image[:, :-1]) * (known[1:] & known[:-1])

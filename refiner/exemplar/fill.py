@@ -12,6 +12,7 @@ from torch.nn import functional
 from refiner.errors import InputError
 from refiner.exemplar.blending import copy_pixels, harmonic_fill, seam_correction
 from refiner.exemplar.energy import Guide
+from refiner.exemplar.palette import Palette
 from refiner.exemplar.shift_map import choose_shifts, double_shifts, mend_shifts
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ class Exemplar:
         self._levels = [Level(level.image.cpu().float(), level.hole.cpu()) for level in levels]
         self._on_step = on_step or (lambda _step, _steps: None)
         self._sources = [_source(level.hole[0, 0], avoid) for level in self._levels]
+        self._start = 0
+        self._half: int | None = None
+        self._last: tuple[int, Palette] | None = None
         self._shifts: list[Tensor | None] = []
         self._corrections: list[tuple[Tensor, Tensor] | None] = []
         if not any(level.hole.any() for level in self._levels):
@@ -88,21 +92,27 @@ class Exemplar:
         if start is None:
             raise InputError("avoid: leaves nothing of the photo to copy from; mark less.")
         image, hole = self._levels[start].image[0], self._levels[start].hole[0, 0]
-        chosen = choose_shifts(image, hole, self._sources[start], _guide(image, hole, guide), seed, self._on_step)
+        widths = [level.hole.shape[3] for level in self._levels[start:]]
+        half = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
+        palette = Palette(image, hole, self._sources[start], half)
+        chosen = choose_shifts(palette, hole, _guide(palette, image, hole, guide), seed, self._on_step)
         self._shifts = [None] * start + [chosen]
+        columns = (torch.arange(hole.shape[1]) + chosen[1])[hole]
+        # What has no use for the mirror image is spared it.
+        self._half = half if palette.mirrored(columns).any() else None
+        self._start = start
         self._corrections = [None] * start
 
     def shifts(self, index: int) -> Tensor | None:
         """The shift map of a level, (2,H,W); None at one that has nothing to copy."""
         while len(self._shifts) <= index:
             number = len(self._shifts)
-            level, source = self._levels[number], self._sources[number]
-            hole = level.hole[0, 0]
+            hole, palette = self._levels[number].hole[0, 0], self._palette(number)
             before = self._shifts[-1]
             assert before is not None  # noqa: S101  the first is there, and all after it
-            doubled = double_shifts(before, hole, source)
+            doubled = double_shifts(before, hole, palette)
             if min(hole.shape) <= _MENDED:
-                doubled = mend_shifts(doubled, level.image[0], hole, source, lambda: self._on_step(1, 1))
+                doubled = mend_shifts(doubled, hole, palette, lambda: self._on_step(1, 1))
             self._shifts.append(doubled)
         return self._shifts[index]
 
@@ -116,8 +126,16 @@ class Exemplar:
         if shifts is None or corrections is None:
             return harmonic_fill(image, hole)[None].to(self._like)
         far, near = corrections
-        filled = (copy_pixels(image, hole, shifts) + far + near).clamp(0, 1)
+        filled = (copy_pixels(self._palette(index), hole, shifts) + far + near).clamp(0, 1)
         return torch.where(hole, filled, image)[None].to(self._like)
+
+    def _palette(self, index: int) -> Palette:
+        """What may be copied at a level; its halves double from level to level, as shifts do."""
+        if self._last is None or self._last[0] != index:
+            level = self._levels[index]
+            half = None if self._half is None else self._half << (index - self._start)
+            self._last = index, Palette(level.image[0], level.hole[0, 0], self._sources[index], half)
+        return self._last[1]
 
     def _correction(self, index: int) -> tuple[Tensor, Tensor] | None:
         while len(self._corrections) <= index:
@@ -128,9 +146,7 @@ class Exemplar:
             coarser = None if before is None else before[0]
             side = min(level.hole.shape[-2:])
             steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // side)
-            self._corrections.append(
-                seam_correction(level.image[0], level.hole[0, 0], self._sources[number], shifts, coarser, steps)
-            )
+            self._corrections.append(seam_correction(self._palette(number), level.hole[0, 0], shifts, coarser, steps))
         return self._corrections[index]
 
 
@@ -142,7 +158,7 @@ def _source(hole: Tensor, avoid: Tensor | None) -> Tensor:
     return ~hole & ~avoided
 
 
-def _guide(image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
+def _guide(palette: Palette, image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
     """What the fill should look like: a given one, or what the rim suggests of colors and of how busy the photo is."""
     known = (~hole)[None, None].float()
     photo = torch.cat([_blurred(image[None], known, _SMOOTHED), _busyness(image, known)], dim=1)[0]
@@ -151,7 +167,7 @@ def _guide(image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
         weights = (
             torch.tensor([_HARMONIC_WEIGHT] * 3 + [_BUSY_WEIGHT], dtype=torch.float32).view(-1, 1, 1).expand_as(looks)
         )
-        return Guide(looks, weights, photo)
+        return Guide(looks, weights, palette.spread(photo))
     fill = torch.where(
         hole,
         functional.interpolate(
@@ -162,7 +178,7 @@ def _guide(image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
     return Guide(
         _blurred(fill, torch.ones_like(known), _SMOOTHED)[0],
         torch.full((3, *hole.shape), _GUIDE_WEIGHT, dtype=torch.float32),
-        photo[:3],
+        palette.spread(photo[:3]),
     )
 
 

@@ -5,9 +5,14 @@ Source: He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 201
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from refiner.exemplar.palette import Palette
 
 _PATCH = 8  # pixels
 _DIMENSIONS = 24  # of a patch's principal components that are compared
@@ -19,34 +24,43 @@ _PEAK = 9  # pixels between peaks of the histogram
 _SIGMA = 2**0.5  # of its smoothing, in pixels
 
 
-def dominant_offsets(image: Tensor, hole: Tensor, source: Tensor, count: int, seed: int) -> Tensor:
+def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], seed: int) -> Tensor:
     """The offsets at which known patches around the hole most often find the one most like them.
 
     Args:
-        image: (3,H,W).
+        palette: what may be copied.
         hole: (H,W), bool.
-        source: what may be copied, (H,W), bool.
-        count: most offsets.
+        counts: most offsets within the photo, and most into its mirror image.
         seed: of the patches that are asked.
 
     Returns:
-        (K,2), rows and columns, the most frequent first; K may be 0 in a picture with hardly any known patch.
+        (K,2), rows and columns, the most frequent first, those into the mirror image last; K may be 0 in a picture with
+        hardly any known patch.
     """
-    height, width = hole.shape
-    if min(height, width) < _PATCH:
-        return torch.zeros(0, 2, dtype=torch.long)
-    whole = functional.unfold((~source)[None, None].to(image), _PATCH)[0].sum(dim=0) == 0
+    height, width = palette.source.shape
+    none = torch.zeros(0, 2, dtype=torch.long)
+    if min(hole.shape) < _PATCH:
+        return none
+    whole = functional.unfold((~palette.source)[None, None].to(palette.image), _PATCH)[0].sum(dim=0) == 0
     places = whole.nonzero()[:, 0]
     if len(places) < 2 * _DIMENSIONS:
-        return torch.zeros(0, 2, dtype=torch.long)
+        return none
     random = torch.Generator().manual_seed(seed)
-    patches = _components(functional.unfold(image[None], _PATCH)[0].T[places], random)
+    patches = _components(functional.unfold(palette.image[None], _PATCH)[0].T[places], random)
     columns = width - _PATCH + 1
     at = torch.stack([places // columns, places % columns], dim=1)
-    asked = _near_hole(at, hole)
+    middle = at + _PATCH // 2
+    real = torch.stack([middle[:, 0], palette.photo_columns(middle[:, 1])], dim=1)
+    mirrored = palette.mirrored(middle[:, 1])
+    asked = _near_hole(at, hole, (~mirrored).nonzero()[:, 0])
     asked = asked[torch.randperm(len(asked), generator=random)[:_QUERIES]]
-    found = _most_alike(patches, at, asked, max(height, width) / _NEAREST)
-    return _peaks(at[found[1]] - at[found[0]], (height, width), count)
+    found = []
+    for candidates, count, both_ways in ((~mirrored, counts[0], True), (mirrored, counts[1], False)):
+        among = candidates.nonzero()[:, 0]
+        if count and len(among):
+            here, there = _most_alike(patches, real, asked, among, max(hole.shape) / _NEAREST)
+            found.append(_peaks(at[there] - at[here], (height, width), count, both_ways=both_ways))
+    return torch.cat(found) if found else none
 
 
 def _components(patches: Tensor, random: torch.Generator) -> Tensor:
@@ -57,39 +71,50 @@ def _components(patches: Tensor, random: torch.Generator) -> Tensor:
     return patches @ components
 
 
-def _near_hole(at: Tensor, hole: Tensor) -> Tensor:
+def _near_hole(at: Tensor, hole: Tensor, among: Tensor) -> Tensor:
     """Which patches lie no farther from the hole's box than its longer side; all where none does."""
     y, x = hole.nonzero().T
     reach = max(int(y.max() - y.min()), int(x.max() - x.min()))
     low = torch.stack([y.min(), x.min()]) - reach
     high = torch.stack([y.max(), x.max()]) + reach
-    near = ((at > low) & (at < high)).all(dim=1).nonzero()[:, 0]
-    return near if len(near) else torch.arange(len(at))
+    near = among[((at[among] > low) & (at[among] < high)).all(dim=1)]
+    return near if len(near) else among
 
 
-def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, nearest: float) -> tuple[Tensor, Tensor]:
-    """Of each patch asked, the one most like it that is not too near: pairs of indices, where there is one."""
-    squares = patches.square().sum(dim=1)
+def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, nearest: float) -> tuple[Tensor, Tensor]:
+    """Of each patch asked, the one among others most like it that is not too near: pairs of indices, if there is one.
+
+    Args:
+        patches: (n,C).
+        at: where they lie in the photo; (n,2).
+        asked: indices of patches.
+        among: indices of those to choose from.
+        nearest: pixels.
+    """
+    others = patches[among]
+    squares = others.square().sum(dim=1)
     rows, columns = at.to(patches).T.contiguous()
+    other_rows, other_columns = rows[among], columns[among]
     here, there = [], []
     for chunk in torch.split(asked, _CHUNK):
-        distance = torch.addmm(squares[None], patches[chunk], patches.T, alpha=-2)
-        away = (rows[chunk, None] - rows).square_() + (columns[chunk, None] - columns).square_()
+        distance = torch.addmm(squares[None], patches[chunk], others.T, alpha=-2)
+        away = (rows[chunk, None] - other_rows).square_() + (columns[chunk, None] - other_columns).square_()
         distance[away < nearest**2] = torch.inf
         least, index = distance.min(dim=1)
         has = least < torch.inf
         here.append(chunk[has])
-        there.append(index[has])
+        there.append(among[index[has]])
     return torch.cat(here), torch.cat(there)
 
 
-def _peaks(offsets: Tensor, size: tuple[int, int], count: int) -> Tensor:
-    """The highest peaks of the offsets' smoothed histogram, in which an offset and its opposite are one."""
+def _peaks(offsets: Tensor, size: tuple[int, int], count: int, *, both_ways: bool) -> Tensor:
+    """The highest peaks of the offsets' smoothed histogram; an offset counts as its opposite too where that says so."""
     height, width = size
     votes = torch.zeros(2 * height + 1, 2 * width + 1, dtype=torch.float32)
     index = offsets[:, 0] + height, offsets[:, 1] + width
     votes.index_put_(index, torch.ones(len(offsets), dtype=torch.float32), accumulate=True)
-    votes = votes + votes.flip(0, 1)
+    if both_ways:
+        votes = votes + votes.flip(0, 1)
     line = torch.exp(-(torch.arange(-(_PEAK // 2), _PEAK // 2 + 1).float() ** 2) / (2 * _SIGMA**2))
     kernel = (line[:, None] * line)[None, None] / line.sum() ** 2
     smooth = functional.conv2d(votes[None, None], kernel, padding=_PEAK // 2)

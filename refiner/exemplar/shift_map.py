@@ -1,7 +1,7 @@
 """Shift maps: chosen at the smallest level, doubled from level to level and mended where pieces meet.
 
-A shift map is (2,H,W): how many rows and columns away from each pixel of the hole what it copies lies. Elsewhere it is
-0.
+A shift map is (2,H,W): how many rows and columns away from each pixel of the hole what it copies lies, in the palette.
+Elsewhere it is 0.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from refiner.exemplar.energy import Guide
+    from refiner.exemplar.palette import Palette
 
 _OFFSETS = 60
+_MIRRORED_OFFSETS = 30
 _SWEEPS = 2
 _LEAST_GAIN = 1e-4  # of a sweep
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
@@ -32,9 +34,8 @@ _SPREADS = 8  # times that a shift is taken from a neighbor
 
 
 def choose_shifts(
-    image: Tensor,
+    palette: Palette,
     hole: Tensor,
-    source: Tensor,
     guide: Guide | None,
     seed: int,
     on_step: Callable[[int, int], object],
@@ -42,17 +43,16 @@ def choose_shifts(
     """The shift map of the smallest level, by expansion moves over the photo's dominant offsets.
 
     Args:
-        image: (3,H,W).
+        palette: what may be copied, at least one pixel.
         hole: (H,W), bool.
-        source: what may be copied, at least one pixel; (H,W), bool.
         guide: colors to keep to.
         seed: of what is drawn at random.
         on_step: called before each move, with its number from 1 and how many there will be at most; true ends the
             search with what there is.
     """
-    offsets = dominant_offsets(image, hole, source, _OFFSETS, seed)
-    energy = Energy(image, hole, source, hole, guide)
-    labeling = Labeling(nearest_source(source, energy.nodes), torch.full((len(energy),), _STRAY, dtype=torch.float32))
+    offsets = dominant_offsets(palette, hole, (_OFFSETS, _MIRRORED_OFFSETS), seed)
+    energy = Energy(palette, hole, hole, guide)
+    labeling = Labeling(nearest_source(palette, energy.nodes), torch.full((len(energy),), _STRAY, dtype=torch.float32))
     if len(offsets):
         costs = torch.stack([energy.single(offset) for offset in offsets], dim=1)
         least, best = costs.min(dim=1)
@@ -72,42 +72,41 @@ def choose_shifts(
     return _map_of(labeling.shifts, hole)
 
 
-def double_shifts(shifts: Tensor, hole: Tensor, source: Tensor) -> Tensor:
+def double_shifts(shifts: Tensor, hole: Tensor, palette: Palette) -> Tensor:
     """A shift map at twice the size: every pixel copies what it did, in more pixels.
 
     Args:
         shifts: (2,h,w).
         hole: of the larger level; (H,W), bool. Lies within the smaller one's.
-        source: what may be copied there, (H,W), bool.
+        palette: what may be copied there.
     """
     doubled = functional.interpolate(shifts[None].double() * 2, size=hole.shape, mode="nearest")[0].long()
     for spread in range(_SPREADS):
-        astray = _astray(doubled, hole, source)
+        astray = _astray(doubled, hole, palette)
         if not astray.any():
             break
         neighbor = torch.roll(doubled, 1 if spread % 4 < 2 else -1, 1 + spread % 2)  # noqa: PLR2004  above, left, below, right
         doubled = torch.where(astray, neighbor, doubled)
-    astray = _astray(doubled, hole, source)
+    astray = _astray(doubled, hole, palette)
     if astray.any():
-        doubled[:, astray] = nearest_source(source, astray.nonzero()).T
+        doubled[:, astray] = nearest_source(palette, astray.nonzero()).T
     return torch.where(hole, doubled, 0)
 
 
-def mend_shifts(shifts: Tensor, image: Tensor, hole: Tensor, source: Tensor, on_step: Callable[[], object]) -> Tensor:
+def mend_shifts(shifts: Tensor, hole: Tensor, palette: Palette, on_step: Callable[[], object]) -> Tensor:
     """Move whole pieces by a pixel where that fits better, and the edges between pieces to where they show least.
 
     Args:
         shifts: (2,H,W).
-        image: (3,H,W).
         hole: (H,W), bool.
-        source: (H,W), bool.
+        palette: what may be copied.
         on_step: called before each piece.
     """
     near_edges = dilated(_piece_edges(shifts, hole), _BAND) & hole
     nodes = dilated(near_edges | (dilated(~hole, _RIM) & hole), 1) & hole
     if not nodes.any():
         return shifts
-    energy = Energy(image, hole, source, nodes)
+    energy = Energy(palette, hole, nodes)
     mine = shifts[:, nodes].T.contiguous()
     pieces, piece_of = torch.unique(mine, dim=0, return_inverse=True)
     costs = torch.empty(len(energy), dtype=torch.float32)
@@ -120,7 +119,7 @@ def mend_shifts(shifts: Tensor, image: Tensor, hole: Tensor, source: Tensor, on_
         labeling.costs[members] = its_costs[members]
         if not torch.equal(better, piece):
             whole_piece = (shifts == piece[:, None, None]).all(dim=0) & hole
-            if _astray(torch.where(whole_piece, better[:, None, None], shifts), whole_piece, source).any():
+            if _astray(torch.where(whole_piece, better[:, None, None], shifts), whole_piece, palette).any():
                 labeling.costs[members] = energy.single(piece)[members]
                 continue
             labeling.shifts[members] = better
@@ -137,9 +136,9 @@ def mend_shifts(shifts: Tensor, image: Tensor, hole: Tensor, source: Tensor, on_
     return mended
 
 
-def nearest_source(source: Tensor, places: Tensor) -> Tensor:
+def nearest_source(palette: Palette, places: Tensor) -> Tensor:
     """Shifts from places (n,2) to the nearest pixel that may be copied."""
-    found: Any = distance_transform_edt(~source.numpy(), return_distances=False, return_indices=True)
+    found: Any = distance_transform_edt(~palette.source.numpy(), return_distances=False, return_indices=True)
     y, x = places.T
     nearest: Tensor = torch.from_numpy(found).long()[:, y, x].T - places
     return nearest
@@ -190,12 +189,12 @@ def _piece_edges(shifts: Tensor, hole: Tensor) -> Tensor:
     return edges
 
 
-def _astray(shifts: Tensor, hole: Tensor, source: Tensor) -> Tensor:
+def _astray(shifts: Tensor, hole: Tensor, palette: Palette) -> Tensor:
     """Pixels of the hole that would copy what may not be copied."""
-    height, width = hole.shape
-    y, x = torch.arange(height)[:, None] + shifts[0], torch.arange(width) + shifts[1]
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return hole & ~(inside & source[y.clamp(0, height - 1), x.clamp(0, width - 1)])
+    astray = torch.zeros_like(hole)
+    _, allowed = palette.copied(hole.nonzero(), shifts[:, hole].T)
+    astray[hole] = ~allowed
+    return astray
 
 
 def _map_of(shifts: Tensor, hole: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from refiner.exemplar.blending import harmonic_fill
 from refiner.exemplar.energy import Energy
 from refiner.exemplar.expansion import Labeling, expand, min_cut
 from refiner.exemplar.laplace import neighbor_sum, solve
+from refiner.exemplar.palette import Palette
 
 
 def texture(height: int, width: int, seed: int = 0, period: int = 24) -> torch.Tensor:
@@ -41,6 +42,35 @@ def test_a_repeated_tile_is_continued_exactly() -> None:
     image, hole = texture(120, 144), hole_of(120, 144, (40, 50, 70, 95))
     result = filled(torch.where(hole, 0.5, image), hole)
     assert (result - image).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(130, 150), (131, 151), (401, 523)])
+def test_what_the_photo_has_mirrored_is_copied_mirrored(size) -> None:
+    height, width = size
+    coarse = torch.rand(1, 3, height // 6, width // 12, generator=torch.Generator().manual_seed(2))
+    left = functional.interpolate(coarse, size=(height, width // 2), mode="bicubic").clamp(0, 1)
+    middle = left[..., -1:] if width % 2 else left[..., :0]
+    image = torch.cat([left, middle, left.flip(3)], dim=3)
+    hole = hole_of(height, width, (height // 3, 3 * width // 5, height // 2, 4 * width // 5))
+    result = filled(torch.where(hole, 0, image), hole)
+    assert (result - image).abs()[hole.expand_as(image)].mean() < 0.01
+
+
+def test_a_palette_tells_where_its_columns_come_from() -> None:
+    image = torch.rand(3, 4, 5)
+    hole = torch.zeros(4, 5, dtype=torch.bool)
+    hole[1, 1] = True
+    palette = Palette(image, hole, ~hole, half=6)
+    columns = torch.arange(12)
+    assert palette.mirrored(columns).tolist() == [False] * 6 + [True] * 6
+    shown = palette.photo_columns(columns)
+    for column in [*range(5), *range(7, 12)]:
+        assert torch.equal(palette.image[:, :, column], image[:, :, shown[column]])
+        assert torch.equal(palette.source[:, column], ~hole[:, shown[column]])
+    assert not palette.source[:, 5:7].any()
+    at, may = palette.copied(torch.tensor([[1, 1], [1, 1], [0, 4]]), torch.tensor([[0, 9], [0, 10], [-1, 0]]))
+    assert may.tolist() == [False, True, False]  # the hole's mirror image, a pixel beside it, above the photo
+    assert torch.equal(palette.image.flatten(1)[:, at[1]], image[:, 1, 0])
 
 
 def test_large_pictures_are_continued_through_all_levels() -> None:
@@ -194,7 +224,7 @@ def test_cuts_are_the_best_of_all() -> None:
 def test_an_expansion_never_raises_the_energy() -> None:
     image = torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(2))
     hole = hole_of(30, 40, (10, 12, 20, 24))[0, 0]
-    energy = Energy(image, hole, ~hole, hole)
+    energy = Energy(Palette(image, hole, ~hole), hole, hole)
     shifts = torch.tensor([0, 14]).expand(len(energy), 2).clone()
     labeling = Labeling(shifts, energy.single(shifts[0]))
 
