@@ -56,7 +56,7 @@ class Report:
     def on_plan(self, plan: Plan) -> None:
         """Before the work."""
         self._job.check()
-        self.cost = cost_of(plan, self._choice.settings, self._model)
+        self.cost = cost_of(plan, self._choice.settings)
         self._job.tell(plan=str(plan), expected=self._pace.seconds(self._choice, self.cost))
 
     def on_progress(self, progress: Progress) -> None:
@@ -75,11 +75,11 @@ class Report:
 
     def _time_left(self, progress: Progress) -> dict[str, float]:
         """The share done and the seconds left, each scale costing four times the one before."""
-        here = (progress.window - 1 + progress.step / progress.steps) / progress.windows
+        here = progress.scale_done
         weights = [4.0**number for number in range(progress.scales)]
         done = (sum(weights[: progress.scale - 1]) + weights[progress.scale - 1] * here) / sum(weights)
         gone = self.seconds
-        left = gone * (1 - done) / done
+        left = gone * (1 - done) / done if progress.seconds_left is None else progress.seconds_left
         expected = self._pace.seconds(self._choice, self.cost)
         if expected is not None:  # at the start this knows better
             left = done * left + (1 - done) * max(expected - gone, 0)
