@@ -147,7 +147,7 @@ class Remover:
 
     def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, Report]:
         model = self._model(choice)
-        report = Report(job, photo, choice, model, self._pace)
+        report = Report(job, photo, choice, self._pace)
         result = photo.inpaint(
             model,
             choice.settings,
@@ -181,9 +181,8 @@ class Remover:
 
     def _tried(self, job: Job, photo: Photo, choice: Choice, steps: int) -> tuple[float, float]:
         """Cost and seconds of a removal whose result nobody needs."""
-        report = self._filled(
-            job, photo, replace(choice, settings=replace(choice.settings, steps=steps, min_gain=None))
-        )[1]
+        settings = replace(choice.settings, steps=steps, min_gain=None)
+        report = self._filled(job, photo, replace(choice, settings=settings))[1]
         return report.cost, report.seconds
 
     def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from refiner.engine.plan import Plan
     from refiner.engine.result import Progress, ScaleResult
-    from refiner.models.inpainter import Inpainter
     from refiner.photo import Photo
     from refiner.web.choices import Choice
     from refiner.web.jobs import Job
@@ -32,18 +31,16 @@ class Report:
         job: that is told.
         photo: that is worked on.
         choice: of model and settings.
-        model: that does it.
         pace: of this machine.
 
     Attributes:
         cost: of the work, see `cost_of`; 0 before there is a plan.
     """
 
-    def __init__(self, job: Job, photo: Photo, choice: Choice, model: Inpainter, pace: Pace) -> None:
+    def __init__(self, job: Job, photo: Photo, choice: Choice, pace: Pace) -> None:
         self._job = job
         self._photo = photo
         self._choice = choice
-        self._model = model
         self._pace = pace
         self._started = time.perf_counter()
         self.cost = 0.0

@@ -66,7 +66,7 @@ def test_best_is_the_unrefined_one_where_all_else_is_worse(start) -> None:
 
 
 def test_stop_gives_the_best_so_far(start) -> None:
-    def stop_at_third(step: int, _: float) -> None:
+    def stop_at_third(step: int, _loss: float, _steps: int) -> None:
         if step == 2:
             raise StopRefinement
 
