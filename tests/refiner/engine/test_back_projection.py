@@ -48,9 +48,7 @@ def test_a_constant_offset_is_taken_off_at_once_and_a_smooth_one_more_each_time(
     wave = torch.sin(torch.linspace(0, 9, 32))[None, None, None].expand(1, 3, 32, 32)
     flat = torch.full((1, 3, 64, 64), 0.5)
     torch.testing.assert_close(back_project(flat, halve_image(flat) + 0.2, hole, times=1), flat + 0.2)
-    off = [
-        (halve_image(back_project(flat, wave, hole, times=times)) - wave).abs().mean().item() for times in range(4)
-    ]
+    off = [(halve_image(back_project(flat, wave, hole, times=times)) - wave).abs().mean().item() for times in range(4)]
     assert off[0] > 3 * off[1] > 6 * off[2] > 6 * off[3] > 0
 
 

@@ -131,6 +131,19 @@ def test_replayed_updates_give_the_results_of_updates_as_they_are(network, keep,
     assert found.scales[-1].losses[-1] < found.scales[-1].losses[0]
 
 
+def test_a_rule_to_stop_by_and_back_projection_come_after_what_is_recorded(toy, scene, recorders) -> None:
+    settings = replace(QUICK, steps=12, min_gain=0.15, back_projection=1)
+    found = refine(toy, *scene, settings)
+    recorders.kind = NoRecorder
+    expected = refine(toy, *scene, settings)
+    assert torch.equal(found.image, expected.image)
+    assert found.scales[-1].windows == expected.scales[-1].windows
+    made = [len(scale.losses) for scale in found.scales[1:]]
+    assert all(3 <= count < 12 for count in made), made
+    assert [recorder.replays for recorder in recorders[: len(made)]] == [1 + (n - 1) + (n - 2) for n in made]
+    assert found.scales[-1].windows[0].corrected is not None
+
+
 def test_in_strips_and_bfloat16_too(tiny, recorders) -> None:
     image, mask = torch.rand(1, 3, 200, 64), torch.zeros(1, 1, 200, 64)
     mask[..., 80:120, 20:40] = 1
