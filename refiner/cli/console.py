@@ -47,16 +47,20 @@ class ProgressBars:
         self._bar: tqdm[Any] | None = None
         self._last: Progress | None = None
         self._before = 0  # predictions of the scale's windows before this one
+        self._planned = 0  # of each window
 
     def __call__(self, progress: Progress) -> None:
         """Show one more prediction."""
         last, self._last = self._last, progress
         if last is None or last.scale != progress.scale:
             self.close()
-            self._before = 0
+            self._before, self._planned = 0, 0
             height, width = progress.size
             self._bar = tqdm(
-                desc=f"scale {progress.scale}/{progress.scales} {width}x{height}", file=sys.stderr, bar_format=_BAR
+                desc=f"scale {progress.scale}/{progress.scales} {width}x{height}",
+                total=progress.steps * progress.windows,
+                file=sys.stderr,
+                bar_format=_BAR,
             )
         elif last.window < progress.window:
             self._before += last.step
@@ -66,7 +70,8 @@ class ProgressBars:
             postfix.append(f"about {in_time(progress.seconds_left)} left in all")
         self._bar.set_postfix_str(", ".join(postfix), refresh=False)
         # Where predictions end early the bar gets shorter, so that it is full at the end.
-        self._bar.total = self._before + progress.steps * (progress.windows - progress.window + 1)
+        self._planned = max(self._planned, progress.steps)
+        self._bar.total = self._before + progress.steps + self._planned * (progress.windows - progress.window)
         self._bar.n = self._before + progress.step
         self._bar.refresh()
 
