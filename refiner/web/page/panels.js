@@ -79,7 +79,7 @@ function settingRow({ name, kind, choices: offered, summary, value, most }, choi
   else input = element("input", { type: "number", step: kind === "int" ? 1 : "any", min: 0, ...(most ? { max: most } : {}), value: now ?? "", placeholder: t("byModel") });
   input.name = name;
   input.onchange = () => {
-    if (!input.checkValidity()) return;
+    if (kind === "counts" && !input.reportValidity()) return;
     const read = kind === "bool" ? input.checked : input.value === "" ? null : kind === "int" ? Math.round(Number(input.value)) : kind === "float" ? Number(input.value) : kind === "counts" ? counts(input.value) : input.value;
     if (String(read) === String(value) || read === null) delete choices.settings[name];
     else choices.settings[name] = read;
