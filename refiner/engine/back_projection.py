@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from refiner.settings import Settings
 
 _FEATHER = 16  # pixels of the guide from a hole's rim to where it is followed fully; in thin holes, to their middle
+_ROUNDING = 1e-5  # a loss that is higher by this share is the same
 _RIM = 0.25  # share of that way in which it is not followed at all
 
 
 def follow_guide(
-    prediction: Tensor, target: Target, objective: Loss, settings: Settings
+    prediction: Tensor, before: Tensor, target: Target, objective: Loss, settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Correct a window's prediction in the hole, so that it agrees with the guide where that is trusted.
 
@@ -33,6 +34,7 @@ def follow_guide(
 
     Args:
         prediction: (N,3,H,W), padded.
+        before: its loss, of each image; (N,).
         target: what it is measured against.
         objective: gives its loss.
         settings: of the refinement.
@@ -49,10 +51,10 @@ def follow_guide(
     corrected = prediction.clone()
     corrected[..., :height, :width] = torch.where(hole, fill.clamp(0, 1), own)
     with torch.no_grad():
-        before, after = objective(prediction), objective(corrected)
+        after = objective(corrected)
     taken = (corrected != prediction).flatten(1).any(dim=1)
     if settings.keep == "best":
-        taken = taken & (after <= before)
+        taken = taken & (after <= before * (1 + _ROUNDING))
     return torch.where(taken[:, None, None, None], corrected, prediction), torch.where(taken, after, before), taken
 
 

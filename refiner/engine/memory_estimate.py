@@ -87,10 +87,10 @@ def estimate_peak(
                 lr=1.0,
                 keep=settings.keep,
                 conv_dtype=conv_dtype,
-            ).prediction
+            )
             del features
             if settings.back_projection:
-                follow_guide(found, target, loss, settings)
+                follow_guide(found.prediction, found.loss, target, loss, settings)
     except ModelError:  # any network may need data, and fail in any way without
         return None
     return alive.peak

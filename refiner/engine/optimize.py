@@ -41,12 +41,14 @@ class Trajectory:
 
     Attributes:
         prediction: the prediction kept, without gradient; (N,3,H,W).
+        loss: its loss, of each image; (N,).
         losses: loss of every prediction made, the mean over the batch; scalars.
         kept: index into `losses` of the prediction kept; for a batch, the last one any of its images kept; a scalar.
         stopped: whether the callback asked to stop.
     """
 
     prediction: Tensor
+    loss: Tensor
     losses: list[Tensor]
     kept: Tensor
     stopped: bool
@@ -54,9 +56,10 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an optimization gave; attributes as those of `Trajectory`, in plain numbers."""
+    """What an optimization gave; attributes as those of `Trajectory`, the last three in plain numbers."""
 
     prediction: Tensor
+    loss: Tensor
     losses: tuple[float, ...]
     kept: int
     stopped: bool
@@ -98,7 +101,7 @@ def optimize_features(
         rear, features, objective,
         steps=steps, lr=lr, keep=keep, min_gain=min_gain, on_step=on_step, conv_dtype=conv_dtype, lr_scale=lr_scale,
     )  # fmt: skip
-    return Outcome(run.prediction, tuple(torch.stack(run.losses).tolist()), int(run.kept), run.stopped)
+    return Outcome(run.prediction, run.loss, tuple(torch.stack(run.losses).tolist()), int(run.kept), run.stopped)
 
 
 def descend(
@@ -154,7 +157,7 @@ def descend(
         step += 1
         if step < steps:
             update.step()
-    return Trajectory(kept.prediction, losses, kept.step, stopped)
+    return Trajectory(kept.prediction, kept.loss, losses, kept.step, stopped)
 
 
 class _Kept:

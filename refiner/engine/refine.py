@@ -298,7 +298,7 @@ class _Work:
         del features
         prediction, corrected = outcome.prediction, None
         if settings.back_projection:
-            prediction, loss, taken = follow_guide(prediction, target, objective, settings)
+            prediction, loss, taken = follow_guide(prediction, outcome.loss, target, objective, settings)
             corrected = float(loss.mean()) if taken.any() else None
         return replace(outcome, prediction=crop(prediction, image)), corrected
 

@@ -107,7 +107,7 @@ def test_following_changes_the_hole_alone_and_lowers_the_loss(target) -> None:
     settings = replace(QUICK, back_projection=1)
     objective = paper_objective(target, settings)
     prediction = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(4))
-    followed, loss, taken = follow_guide(prediction, target, objective, settings)
+    followed, loss, taken = follow_guide(prediction, objective(prediction), target, objective, settings)
     assert taken.all()
     assert (loss < objective(prediction)).all()
     torch.testing.assert_close(loss, objective(followed))
@@ -128,12 +128,12 @@ def test_an_image_whose_loss_would_rise_keeps_its_prediction(target) -> None:
         return torch.tensor([0.0, 1.0]) * (x - prediction).abs().mean(dim=(1, 2, 3))
 
     settings = replace(QUICK, back_projection=1)
-    followed, loss, taken = follow_guide(prediction, target, stays, settings)
+    followed, loss, taken = follow_guide(prediction, stays(prediction), target, stays, settings)
     assert taken.tolist() == [True, False]
     assert torch.equal(followed[1], prediction[1])
     assert not torch.equal(followed[0], prediction[0])
     assert not loss.any()
-    _, loss, taken = follow_guide(prediction, target, stays, replace(settings, keep="last"))
+    _, loss, taken = follow_guide(prediction, stays(prediction), target, stays, replace(settings, keep="last"))
     assert taken.all()
     assert loss[1] > 0
 
