@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from refiner.engine.objective import Loss, Target
     from refiner.settings import Settings
 
-_FEATHER = 16  # pixels of the guide from a hole's rim to where it is followed fully; in thin holes, to their middle
+_FEATHER = 32  # pixels of the guide from a hole's rim to where it is followed fully; in thin holes, to their middle
 _ROUNDING = 1e-5  # a loss that is higher by this share is the same
 _RIM = 0.25  # share of that way in which it is not followed at all
 
