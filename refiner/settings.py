@@ -140,7 +140,7 @@ class Settings:
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
 
     def steps_at(self, scale: int) -> int:
-        """Predictions at a refined scale; 0 for the smallest of them."""
+        """Predictions at a refined scale, of which the smallest is 0."""
         return self.steps if isinstance(self.steps, int) else self.steps[min(scale, len(self.steps) - 1)]
 
 

@@ -64,6 +64,8 @@ class ProgressBars:
             )
         elif last.window < progress.window:
             self._before += last.step
+        elif progress.window == 1:
+            self._before = 0  # a scale that ran out of memory begins anew
         assert self._bar is not None  # noqa: S101  made for the first step of each scale
         postfix = [] if progress.loss is None else [f"loss={progress.loss:.5f}"]
         if progress.seconds_left:
@@ -86,12 +88,15 @@ class ScaleLines:
 
     def __init__(self) -> None:
         self._left: float | None = None
+        self._told = False  # how long the work will go on
 
     def __call__(self, progress: Progress) -> None:
         """Say how long the work will go on, once that is known."""
-        if self._left is None and progress.seconds_left is not None and progress.seconds_left > _LONG:
-            click.echo(f"About {in_time(progress.seconds_left)} to go.", err=True)
         self._left = progress.seconds_left
+        if self._left is not None and not self._told:
+            self._told = True
+            if self._left > _LONG:
+                click.echo(f"About {in_time(self._left)} to go.", err=True)
 
     def on_scale(self, scale: ScaleResult) -> None:
         """Say that a scale is done; nothing of one that was not reached."""

@@ -39,7 +39,9 @@ def test_a_line_for_each_scale_and_one_when_it_is_known_how_long(capsys) -> None
     lines(Progress(2, 3, (20, 30), step=1, steps=2, loss=0.5))
     lines(Progress(2, 3, (20, 30), step=2, steps=2, loss=0.5, seconds_left=540.0))
     lines.on_scale(result(2))
-    lines(Progress(3, 3, (40, 60), step=1, steps=1, loss=0.5, seconds_left=0.0))
+    lines(Progress(3, 3, (40, 60), step=1, steps=2))  # something is copied
+    lines(Progress(3, 3, (40, 60), step=1, steps=2, loss=0.5, seconds_left=20.0))
+    lines(Progress(3, 3, (40, 60), step=2, steps=2, loss=0.5, seconds_left=0.0))
     lines.on_scale(result(1))
     lines.on_scale(result(0, shares={}))  # not reached
     assert capsys.readouterr().err.splitlines() == [
@@ -66,6 +68,9 @@ def test_bars_are_full_where_predictions_end_early(monkeypatch) -> None:
             for step in range(1, made + 1):
                 steps = made if step == made else 15
                 show(Progress(2, 3, (20, 30), step, steps, 0.5, window, 2, seconds_left=540.0))
+        show(Progress(2, 3, (20, 30), 1, 15, 0.5, 1, 2))  # out of memory: anew, and now to the end
+        for window in (1, 2):
+            show(Progress(2, 3, (20, 30), 15, 15, 0.5, window, 2, seconds_left=540.0))
     drawn = sys.stderr.getvalue().replace("\n", "\r").split("\r")
     shown = [line for line in drawn if "2/3 30x20" in line]
     counts = [line.rpartition("| ")[2].partition(" ")[0] for line in shown]
