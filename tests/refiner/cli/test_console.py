@@ -80,6 +80,8 @@ def test_bars_are_full_where_predictions_end_early(monkeypatch) -> None:
         "3/18",
         "4/18",
         "5/5",
+        "15/30",
+        "30/30",
     ]
     assert "loss=0.50000, about 9 min left in all" in shown[-1]
     assert "100%" in shown[-1]
