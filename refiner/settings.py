@@ -16,6 +16,7 @@ Windows = Literal["auto", "off"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
+_STEPS = "a whole number from 1, or several in a list, the smallest scale first"
 _MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
 
 
@@ -51,11 +52,16 @@ class Settings:
         min_side: short side in pixels that the pyramid's smallest scale aims at; the real one is within a
             factor of sqrt(2) of it. None takes the side the model was trained for.
         max_scales: most scales the pyramid may have; None for as many as the picture needs.
-        steps: predictions at each refined scale, one more than there are updates by Adam.
+        steps: predictions at each refined scale, one more than there are updates by Adam; several by scale, the
+            smallest refined one first and the last repeated.
+        min_gain: end a window's optimization where the guide's term of the loss, or the whole loss where it has no such
+            term, has fallen by less than this share over the last two predictions; None to make all of them.
         lr: Adam's learning rate on the features. None takes the model's own.
         erosion: side in pixels, an odd number, of the ellipse that erodes the hole at half the scale's size; inside
             what is left the prediction is held to the previous scale's result. 1 does not erode.
         guide_weight: factor on that term of the loss, against the photo's known pixels; 0 leaves it out.
+        back_projection: how often what a window's result, halved, differs from the previous scale's by is added to it,
+            after the optimization and away from the hole's rim; 0 for never.
         pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
             result; None never shrinks.
         keep: which prediction of a scale is its result: `best` the one of lowest loss, which is the
@@ -82,10 +88,15 @@ class Settings:
     detail: Annotated[Detail, Flag("What fills the larger scales [preset: auto].")] = "auto"
     min_side: Annotated[int | None, Flag("Short side of the smallest scale [preset: the model's].", "N")] = None
     max_scales: int | None = None
-    steps: Annotated[int, Flag("Predictions at each refined scale [preset: 15].", "N")] = 15
+    steps: Annotated[
+        int | tuple[int, ...],
+        Flag("Predictions at each refined scale, or by scale, the smallest first, as 12,8,4 [preset: 15].", "N[,N...]"),
+    ] = 15
+    min_gain: float | None = None
     lr: Annotated[float | None, Flag("Learning rate of the features [preset: the model's own].", "X")] = None
     erosion: int = 15
     guide_weight: float = 1.0
+    back_projection: int = 0
     pixel_budget: int | None = None
     keep: Keep = "best"
     windows: Annotated[Windows, Flag("Refine around the holes alone, or the whole photo [preset: auto].")] = "auto"
@@ -107,12 +118,18 @@ class Settings:
         for name, minimum in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
             value = getattr(self, name)
             _require(name, value, value is None or _is_int(value, minimum), f"a whole number from {minimum} or null")
-        _require("steps", self.steps, _is_int(self.steps, 1), "a whole number from 1")
+        _require("steps", self.steps, _are_steps(self.steps), _STEPS)
+        if not isinstance(self.steps, int):  # YAML and JSON have lists alone
+            object.__setattr__(self, "steps", tuple(self.steps))
+        gain = self.min_gain
+        share = gain is None or (_is_positive(gain) and gain < 1)
+        _require("min_gain", gain, share, "a number between 0 and 1, or null")
         _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0, up to 1e6, or null")
         odd = _is_int(self.erosion, 1) and self.erosion % 2 == 1 and self.erosion <= _MAX_EROSION
         _require("erosion", self.erosion, odd, f"an odd whole number from 1 to {_MAX_EROSION}")
         weight = self.guide_weight
         _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
+        _require("back_projection", self.back_projection, _is_int(self.back_projection, 0), "a whole number from 0")
         _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
         factors = self.lr_scale
@@ -121,6 +138,15 @@ class Settings:
         for name, choices in _CHOICES.items():
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
+
+    def steps_at(self, scale: int) -> int:
+        """Predictions at a refined scale, of which the smallest is 0."""
+        return self.steps if isinstance(self.steps, int) else self.steps[min(scale, len(self.steps) - 1)]
+
+
+def _are_steps(value: object) -> bool:
+    several = isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_int(each, 1) for each in value)
+    return several or _is_int(value, 1)
 
 
 def _is_bytes(value: object) -> bool:
@@ -148,7 +174,7 @@ def _as_meant(key: str, value: object) -> object:
     """What YAML reads differently from what a person means: a bare `off`, `1e-3`, and plain bytes."""
     if key == "windows" and value is False:
         return "off"
-    if key in ("lr", "guide_weight", "context"):
+    if key in ("lr", "guide_weight", "context", "min_gain"):
         return number_as_meant(value)
     if key == "memory" and _is_int(value, 1):
         return str(value)

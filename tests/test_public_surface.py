@@ -28,20 +28,20 @@ SURFACE = {
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
         "Picture": "fields: color alpha name format metadata turned stored_depth",
-        "Plan": "fields: windows image_size context strip_height conv_dtype bytes budget network",
-        "Progress": "fields: scale scales size step steps loss window windows",
+        "Plan": "fields: windows image_size context strip_height conv_dtype bytes budget network areas",
+        "Progress": "fields: scale scales size step steps loss window windows scale_done seconds_left",
         "RefinerError": "error: Exception",
         "Result": "fields: image scales shrunk_from stopped plan",
         "ScaleResult": "fields: size composite windows seconds shares",
         "Settings": (
-            "fields: refine guide detail min_side max_scales steps lr erosion guide_weight pixel_budget keep windows "
-            "context precision memory lr_scale match_color"
+            "fields: refine guide detail min_side max_scales steps min_gain lr erosion guide_weight back_projection "
+            "pixel_budget keep windows context precision memory lr_scale match_color"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
         "StopRefinement": "error: Exception",
         "Target": "fields: image hole guide size",
-        "WindowResult": "fields: window losses kept",
+        "WindowResult": "fields: window losses kept corrected",
         "inpaint": (
             "(image, mask=None, model=None, *, settings='default', mask_options=None, device='auto', progress=None, "
             "on_scale=None, guide=None, avoid=None)"

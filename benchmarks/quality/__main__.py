@@ -22,6 +22,7 @@ from benchmarks.quality.run import Bench, measure_all
 from benchmarks.quality.scores import Inception, Perceptual
 from benchmarks.quality.statistics import MIN_PHOTOS
 from benchmarks.quality.table import MIN_PICTURES, as_markdown, compare, summarize
+from refiner.cli.counts import Counts
 from refiner.cli.exits import Command
 from refiner.devices import pick_device
 from refiner.errors import InputError
@@ -57,7 +58,7 @@ _METRICS = (
 @click.option("--against", help="The method that the others are compared with [default: refined, or the last].")
 @click.option("--model", default="lama-small", show_default=True, help="Of the methods that name none.")
 @click.option("--preset", default="default", show_default=True, help="Settings of the refinement.")
-@click.option("--steps", type=click.IntRange(1), help="Predictions at each refined scale.")
+@click.option("--steps", type=Counts(), help="Predictions at each refined scale, or by scale, as 12,8,4.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of the features.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--lpips", "lpips_net", type=click.Choice(["vgg", "alex", "off"]), default="vgg", show_default=True)
@@ -76,7 +77,7 @@ def main(
     against: str | None,
     model: str,
     preset: str,
-    steps: int | None,
+    steps: int | tuple[int, ...] | None,
     lr: float | None,
     device: str,
     lpips_net: str,

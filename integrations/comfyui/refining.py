@@ -46,7 +46,7 @@ def refine_inpaint(
         mask: (B,H,W), or one for all; every value above 0 is hole. 64x64 zeros stand for none.
         inpainter: fills the smallest scale, and is refined at the others.
         preset: a preset's name.
-        steps: predictions at each refined scale.
+        steps: predictions at each refined scale; 0 for what the preset says.
         grow: pixels the hole grows by.
         feather: pixels from the hole's rim inwards over which the fill blends into the picture.
         memory: most to take, such as `6GB`; empty for most of what is free.
@@ -74,14 +74,14 @@ def settings_of(preset: str, steps: int, memory: str, more: str) -> refiner.Sett
 
     Args:
         preset: its name.
-        steps: predictions at each refined scale.
+        steps: predictions at each refined scale; 0 for what the preset says.
         memory: most to take; empty for what the preset says.
         more: lines of a preset, which count most.
 
     Raises:
         SettingsError: a line is not valid.
     """
-    given: dict[str, object] = {"steps": steps}
+    given: dict[str, object] = {"steps": steps} if steps else {}
     if memory.strip():
         given["memory"] = memory.strip()
     if more.strip():
@@ -233,8 +233,8 @@ REFINE_INPAINT = Node(
         Input(
             "steps",
             "INT",
-            "Predictions at each refined scale.",
-            {"default": refiner.Settings().steps, "min": 1, "max": 1000},
+            "Predictions at each refined scale; 0 for what the preset says.",
+            {"default": 0, "min": 0, "max": 1000},
         ),
         Input("grow", "INT", "Pixels the hole grows by on all sides.", {"default": 0, "min": 0, "max": 1024}),
         Input("feather", "INT", "Pixels inside the rim to blend over.", {"default": 0, "min": 0, "max": 1024}),

@@ -15,16 +15,20 @@ from refiner.errors import RefinerWarning
 from refiner.models.download import quiet_downloads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import TracebackType
-
-    from typing_extensions import Self
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
     from refiner.engine.result import Progress, ScaleResult
     from refiner.photo import PhotoResult
 
+    OnProgress: TypeAlias = Callable[[Progress], object]
+    OnScale: TypeAlias = Callable[[ScaleResult], object]
+
 
 _FIRST = 0.1  # share of the smallest scale in the work
+_MINUTES, _HOURS = 90, 90  # from how many seconds time is told in minutes, and from how many of those in hours
+_LONG = 10  # seconds from which it is worth a line how long the work will go on
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 @contextmanager
@@ -37,44 +41,105 @@ def only_errors(*, quiet: bool) -> Iterator[None]:
 
 
 class ProgressBars:
-    """A progress callback: one bar on stderr for each scale, and none where stderr is not a terminal."""
+    """A progress callback: one bar on stderr for each scale, for a terminal."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._off = quiet or not sys.stderr.isatty()
+    def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
-        self._scale = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
+        self._last: Progress | None = None
+        self._before = 0  # predictions of the scale's windows before this one
+        self._planned = 0  # of each window
 
     def __call__(self, progress: Progress) -> None:
         """Show one more prediction."""
-        if self._off:
-            return
-        if progress.scale != self._scale:
-            self._close()
-            self._scale = progress.scale
+        last, self._last = self._last, progress
+        if last is None or last.scale != progress.scale:
+            self.close()
+            self._before, self._planned = 0, 0
             height, width = progress.size
             self._bar = tqdm(
                 desc=f"scale {progress.scale}/{progress.scales} {width}x{height}",
                 total=progress.steps * progress.windows,
                 file=sys.stderr,
+                bar_format=_BAR,
             )
+        elif last.window < progress.window:
+            self._before += last.step
+        elif progress.window == 1:
+            self._before = 0  # a scale that ran out of memory begins anew
         assert self._bar is not None  # noqa: S101  made for the first step of each scale
-        if progress.loss is not None:
-            self._bar.set_postfix(loss=f"{progress.loss:.5f}", refresh=False)
-        self._bar.total = max(self._bar.total or 0, progress.steps * progress.windows)
-        self._bar.n = (progress.window - 1) * progress.steps + progress.step
+        postfix = [] if progress.loss is None else [f"loss={progress.loss:.5f}"]
+        if progress.seconds_left:
+            postfix.append(f"about {in_time(progress.seconds_left)} left in all")
+        self._bar.set_postfix_str(", ".join(postfix), refresh=False)
+        # Where predictions end early the bar gets shorter, so that it is full at the end.
+        self._planned = max(self._planned, progress.steps)
+        self._bar.total = self._before + progress.steps + self._planned * (progress.windows - progress.window)
+        self._bar.n = self._before + progress.step
         self._bar.refresh()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the bar that is shown."""
         if self._bar is not None:
             self._bar.close()
+
+
+class ScaleLines:
+    """A progress callback: a line on stderr for each scale, where there is no terminal to show bars in."""
+
+    def __init__(self) -> None:
+        self._left: float | None = None
+        self._told = False  # how long the work will go on
+
+    def __call__(self, progress: Progress) -> None:
+        """Say how long the work will go on, once that is known."""
+        self._left = progress.seconds_left
+        if self._left is not None and not self._told:
+            self._told = True
+            if self._left > _LONG:
+                click.echo(f"About {in_time(self._left)} to go.", err=True)
+
+    def on_scale(self, scale: ScaleResult) -> None:
+        """Say that a scale is done; nothing of one that was not reached."""
+        if not scale.shares:
+            return
+        height, width = scale.size
+        line = f"{width}x{height} {'refined' if scale.windows else 'filled'} in {scale.seconds:.1f} s"
+        if scale.windows:
+            line += f", {scale.predictions} prediction{'s' if scale.predictions > 1 else ''}"
+        if self._left is not None and self._left > _LONG:
+            line += f"; about {in_time(self._left)} left"
+        click.echo(f"{line}.", err=True)
+
+
+@contextmanager
+def progress_shown(*, in_lines: bool, quiet: bool) -> Iterator[tuple[OnProgress | None, OnScale | None]]:
+    """The callbacks that show a photo's progress: of predictions, and of scales.
+
+    Args:
+        in_lines: a line for each prediction, for programs.
+        quiet: nothing at all.
+    """
+    if quiet:
+        yield None, None
+    elif in_lines:
+        yield progress_line, None
+    elif not sys.stderr.isatty():
+        lines = ScaleLines()
+        yield lines, lines.on_scale
+    else:
+        bars = ProgressBars()
+        try:
+            yield bars, None
+        finally:
+            bars.close()
+
+
+def in_time(seconds: float) -> str:
+    """About how long, in words."""
+    if seconds < _MINUTES:
+        return f"{max(5 * round(seconds / 5), 5)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < _HOURS else f"{minutes / 60:.1f} h"
 
 
 def progress_line(progress: Progress) -> None:
@@ -143,9 +208,9 @@ def _from_what(scales: Sequence[ScaleResult]) -> str:
 
 def _change(scale: ScaleResult) -> str:
     height, width = scale.size
-    if len(scale.losses) == 1:
-        return f"{width}x{height} not refined, with one prediction"
     if not scale.refined:
+        if len(scale.losses) == 1:
+            return f"{width}x{height} not refined, with one prediction"
         return f"{width}x{height} kept as it was, as its loss did not fall"
     before, after = scale.loss_before, scale.loss_after
     return f"{width}x{height} loss {before:.4f} to {after:.4f} ({100 * (after / before - 1):+.1f} %)"

@@ -54,7 +54,7 @@ _KEPT = 2  # times what is in use is what the C library may hold where it keeps 
     type=click.Choice(["bars", "lines"]),
     default="bars",
     show_default=True,
-    help="Bars in a terminal; or a line for each step, for programs.",
+    help="Bars in a terminal, a line for each scale elsewhere; or a line for each step, for programs.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def inpaint(
@@ -117,7 +117,7 @@ class _Job:
 
 def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool) -> None:
     """Fill the photo and write the results; prints the path of the filled photo."""
-    from refiner.cli.console import ProgressBars, progress_line  # noqa: PLC0415
+    from refiner.cli.console import progress_shown  # noqa: PLC0415
     from refiner.files import write_atomic  # noqa: PLC0415
     from refiner.memory import give_back_freed_memory  # noqa: PLC0415
     from refiner.models.registry import load_model  # noqa: PLC0415
@@ -142,8 +142,8 @@ def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool
             give_back_freed_memory()  # slower, so only where memory is short
         say(f"Plan: {plan}.")
 
-    with ProgressBars(quiet=quiet) as bars:
-        result = photo.inpaint(model, settings, job.devices, progress_line if in_lines else bars, on_plan)
+    with progress_shown(in_lines=in_lines, quiet=quiet) as (on_progress, on_scale):
+        result = photo.inpaint(model, settings, job.devices, on_progress, on_plan, on_scale=on_scale)
     plain = None
     if targets.compare is not None and result.network_ran:
         plain = photo.inpaint(model, replace(settings, refine=False), job.devices).picture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import click
 
 from refiner.choices import GuideSource
+from refiner.cli.counts import Counts
 from refiner.cli.spelling import spell
 from refiner.errors import Option
 from refiner.settings import Flag, Settings, load_preset
@@ -151,4 +152,6 @@ def _click_type(kind: Any) -> Any:
     """What click reads a setting of this type with; for one that may be None, that of its values."""
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
+    if any(get_origin(part) is tuple for part in get_args(kind)):
+        return Counts()
     return next((part for part in get_args(kind) if part is not type(None)), kind)

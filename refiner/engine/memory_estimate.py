@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from refiner.engine.back_projection import follow_guide
 from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import descend
 from refiner.engine.windows import Window, whole
@@ -76,8 +77,9 @@ def estimate_peak(
                 if settings is None:
                     predict(meta_model, features, image)
                     return alive.peak
-            loss = objective(Target(image, hole, guide, (height, width)), settings)
-            descend(
+            target = Target(image, hole, guide, (height, width))
+            loss = objective(target, settings)
+            found = descend(
                 alive.at_home(lambda features: predict(meta_model, features, image)),
                 features,
                 alive.at_home(loss),
@@ -86,6 +88,9 @@ def estimate_peak(
                 keep=settings.keep,
                 conv_dtype=conv_dtype,
             )
+            del features
+            if settings.back_projection:
+                follow_guide(found.prediction, found.loss, target, loss, settings)
     except ModelError:  # any network may need data, and fail in any way without
         return None
     return alive.peak

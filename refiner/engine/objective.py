@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -50,6 +50,15 @@ ObjectiveFactory: TypeAlias = Callable[[Target, "Settings"], Loss]
 """Makes the loss of a window. It runs on PyTorch's `meta` device too, where memory is estimated."""
 
 
+@runtime_checkable
+class HasGuideTerm(Protocol):
+    """A loss that can tell how far the guide is still off; `Settings.min_gain` goes by it."""
+
+    def guide_term(self, prediction: Tensor) -> Tensor:
+        """Of each image in the batch, (N,); 0 where there is nothing to follow."""
+        ...
+
+
 def paper_objective(target: Target, settings: Settings) -> Objective:
     """The paper's objective: the known pixels, and the guide inside the eroded hole."""
     return Objective(
@@ -87,10 +96,13 @@ class Objective:
 
         A term with no pixels to compare is left out; gradients are those of the terms that remain.
         """
+        return _masked_l1(prediction, self.image, self.known) + self.guide_term(prediction)
+
+    def guide_term(self, prediction: Tensor) -> Tensor:
+        """The second term, weighted; (N,)."""
         height, width = self.size
         halved = halve_image(prediction[..., :height, :width])
-        guided = _masked_l1(halved, self.guide, self.guide_mask)
-        return _masked_l1(prediction, self.image, self.known) + self.guide_weight * guided
+        return self.guide_weight * _masked_l1(halved, self.guide, self.guide_mask)
 
 
 def erode(hole: Tensor, side: int) -> Tensor:

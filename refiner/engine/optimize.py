@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from refiner.engine.capture import Update, recorder_for
+from refiner.engine.objective import HasGuideTerm
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients
 from refiner.models.features import lr_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from refiner.engine.objective import Loss
     from refiner.models.features import Features
     from refiner.settings import Keep
 
 
+_GAINED_OVER = 2  # predictions
+
+
 class StopRefinement(Exception):  # noqa: N818  a request, not an error
     """Raised by a progress callback to stop the work and get the best so far."""
+
+
+OnStep: TypeAlias = Callable[[int, float, int], object]
+"""Called with the index and the loss of each prediction, and how many there will be; may raise `StopRefinement`."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,14 @@ class Trajectory:
 
     Attributes:
         prediction: the prediction kept, without gradient; (N,3,H,W).
+        loss: its loss, of each image; (N,).
         losses: loss of every prediction made, the mean over the batch; scalars.
         kept: index into `losses` of the prediction kept; for a batch, the last one any of its images kept; a scalar.
         stopped: whether the callback asked to stop.
     """
 
     prediction: Tensor
+    loss: Tensor
     losses: list[Tensor]
     kept: Tensor
     stopped: bool
@@ -45,9 +56,10 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an optimization gave; attributes as those of `Trajectory`, in plain numbers."""
+    """What an optimization gave; attributes as those of `Trajectory`, the last three in plain numbers."""
 
     prediction: Tensor
+    loss: Tensor
     losses: tuple[float, ...]
     kept: int
     stopped: bool
@@ -61,7 +73,8 @@ def optimize_features(
     steps: int,
     lr: float,
     keep: Keep,
-    on_step: Callable[[int, float], object] | None = None,
+    min_gain: float | None = None,
+    on_step: OnStep | None = None,
     conv_dtype: torch.dtype | None = None,
     lr_scale: Mapping[str, float] | None = None,
 ) -> Outcome:
@@ -72,9 +85,11 @@ def optimize_features(
         features: nested tensors; their floating-point leaves are optimized together, on copies.
         objective: prediction to the loss of each image, (N,).
         steps: predictions to make; Adam updates the features between them.
+        min_gain: make fewer where the guide's term of the objective, or all of it where it has none, has fallen by less
+            than this share over two predictions. Each image of a batch keeps what it would keep alone.
         lr: Adam's learning rate.
         keep: `best` keeps each image's prediction of lowest loss, `last` the last one.
-        on_step: called with the index and the loss of each prediction; may raise `StopRefinement`.
+        on_step: called after each prediction.
         conv_dtype: precision to compute convolutions of `rear` in; None for that of their inputs.
         lr_scale: factors on the learning rate of single features, see `refiner.models.features.lr_factors`; 0 freezes.
 
@@ -84,9 +99,9 @@ def optimize_features(
     """
     run = descend(
         rear, features, objective,
-        steps=steps, lr=lr, keep=keep, on_step=on_step, conv_dtype=conv_dtype, lr_scale=lr_scale,
+        steps=steps, lr=lr, keep=keep, min_gain=min_gain, on_step=on_step, conv_dtype=conv_dtype, lr_scale=lr_scale,
     )  # fmt: skip
-    return Outcome(run.prediction, tuple(torch.stack(run.losses).tolist()), int(run.kept), run.stopped)
+    return Outcome(run.prediction, run.loss, tuple(torch.stack(run.losses).tolist()), int(run.kept), run.stopped)
 
 
 def descend(
@@ -97,7 +112,8 @@ def descend(
     steps: int,
     lr: float,
     keep: Keep,
-    on_step: Callable[[int, float], object] | None = None,
+    min_gain: float | None = None,
+    on_step: OnStep | None = None,
     conv_dtype: torch.dtype | None = None,
     lr_scale: Mapping[str, float] | None = None,
 ) -> Trajectory:
@@ -121,22 +137,27 @@ def descend(
 
     update = Update(forward, lambda loss: _update(adam, tuned, loss), recorder)
     kept = _Kept(keep)
+    gains = None if min_gain is None else _Gains(objective, min_gain)
     losses: list[Tensor] = []
     stopped = False
-    for step in range(steps):
+    step = 0
+    while step < steps:
         prediction, loss = update.predict()
         losses.append(loss.mean())
-        kept.see(step, prediction, loss)
+        kept.see(step, prediction, loss, None if gains is None else gains.ended)
+        if gains is not None and gains.all_ended_at(prediction, loss):
+            steps = step + 1
         del prediction, loss  # frees them before the next ones are made
         if on_step is not None:
             try:
-                on_step(step, losses[-1].item())
+                on_step(step, losses[-1].item(), steps)
             except StopRefinement:
                 stopped = True
                 break
-        if step < steps - 1:
+        step += 1
+        if step < steps:
             update.step()
-    return Trajectory(kept.prediction, losses, kept.step, stopped)
+    return Trajectory(kept.prediction, kept.loss, losses, kept.step, stopped)
 
 
 class _Kept:
@@ -155,16 +176,57 @@ class _Kept:
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
 
-    def see(self, step: int, prediction: Tensor, loss: Tensor) -> None:
-        """Keep each image's prediction where it is better; or any, where the last one is to be kept."""
-        if step == 0 or self._keep == "last":
+    def see(self, step: int, prediction: Tensor, loss: Tensor, ended: Tensor | None = None) -> None:
+        """Keep each image's prediction where it is better; or any, where the last one is to be kept.
+
+        Args:
+            step: when it was made.
+            prediction: (N,3,H,W).
+            loss: of each image, (N,).
+            ended: images that it comes too late for, (N,), bool; None for none.
+        """
+        if step == 0 or (self._keep == "last" and ended is None):
             # Copies: a rear half may hand on a feature itself, which Adam writes to, and a replay writes over its own.
             self.prediction, self.loss = prediction.clone(), loss.clone()
             self.step = torch.full((), step, device=loss.device)
             return
-        better = loss < self.loss
+        better = loss < self.loss if self._keep == "best" else torch.ones_like(loss, dtype=torch.bool)
+        if ended is not None:
+            better = better & ~ended
         self.prediction = torch.where(better[:, None, None, None], prediction, self.prediction)
         self.loss, self.step = torch.where(better, loss, self.loss), torch.where(better.any(), step, self.step)
+
+
+class _Gains:
+    """Which images of a batch gain too little to go on.
+
+    Args:
+        objective: what they gain in.
+        least: share by which it has to fall over two predictions.
+
+    Attributes:
+        ended: (N,), bool; None as long as there are too few predictions to tell.
+    """
+
+    def __init__(self, objective: Loss, least: float) -> None:
+        self._guide_term = objective.guide_term if isinstance(objective, HasGuideTerm) else None
+        self._least = least
+        self._seen: list[Tensor] = []
+        self.ended: Tensor | None = None
+
+    def all_ended_at(self, prediction: Tensor, loss: Tensor) -> bool:
+        """Take one more prediction into account; reads a value from the device once there are three."""
+        now = loss.clone()  # a replay writes over its own
+        if self._guide_term is not None:
+            with torch.no_grad():
+                term = self._guide_term(prediction)
+            now = torch.where(term > 0, term, now)  # an eroded hole can be empty
+        self._seen.append(now)
+        if len(self._seen) <= _GAINED_OVER:
+            return False
+        slow = now > (1 - self._least) * self._seen.pop(0)
+        self.ended = slow if self.ended is None else self.ended | slow
+        return bool(self.ended.all())
 
 
 def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ class Plan:
         bytes: predicted peak, on the device that has most; None where the network does not run without data.
         budget: bytes it may take on a device.
         network: whether a network is run; otherwise the hole is filled by copying alone.
+        areas: pixels that a prediction covers at each scale, the smallest first; none where no network is run.
     """
 
     windows: tuple[Window, ...]
@@ -57,6 +58,7 @@ class Plan:
     bytes: int | None
     budget: int
     network: bool = True
+    areas: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """The plan in one line."""
@@ -180,28 +182,30 @@ def _plans(
     """Plans in the order they are tried, each needing less than the one before."""
     need = _Need(model, image, conv_dtype, settings, objective)
     smallest = whole(holes[0])
-    for context, windows, largest in _cuts(holes, model, settings):
+    for context, scales, largest in _cuts(holes, model, settings):
         tallest = max(smallest.size[0], largest.size[0] if largest is not None else 0)
         for rows in _STRIPS if model.spec.strips else _STRIPS[:1]:
             if rows is None or rows < tallest:
                 peak = need.of(smallest, largest, rows)
-                yield Plan(windows, size_of(image), context, rows, conv_dtype, peak, budget)
+                windows = scales[-1]
+                areas = tuple(sum(window.area for window in each) for each in scales)
+                yield Plan(windows, size_of(image), context, rows, conv_dtype, peak, budget, areas=areas)
 
 
 def _cuts(
     holes: list[Tensor], model: Inpainter, settings: Settings
-) -> Iterator[tuple[float, tuple[Window, ...], Window | None]]:
-    """Different ways to cut the scales: the context, the windows at full size, and the largest window of any scale."""
+) -> Iterator[tuple[float, list[tuple[Window, ...]], Window | None]]:
+    """Different ways to cut: the context, the windows of each scale, and the largest of all but the smallest scale."""
     seen: set[tuple[Window | None, tuple[Window, ...]]] = set()
     for share in _CONTEXTS:
         context = settings.context * share
-        scales = [scale_windows(hole, model.spec, settings.windows, context) for hole in holes[1:]]
-        windows = scales[-1] if scales else (whole(holes[0]),)
+        larger = [scale_windows(hole, model.spec, settings.windows, context) for hole in holes[1:]]
+        scales = [(whole(holes[0]),), *larger]
         # Windows that are disjoint at full size can be one at a smaller scale: the largest of any scale counts.
-        largest = max((window for scale in scales for window in scale), key=lambda window: window.area, default=None)
-        if (largest, windows) not in seen:
-            seen.add((largest, windows))
-            yield context, windows, largest
+        largest = max((window for scale in larger for window in scale), key=lambda window: window.area, default=None)
+        if (largest, scales[-1]) not in seen:
+            seen.add((largest, scales[-1]))
+            yield context, scales, largest
 
 
 class _Need:

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from refiner.engine import pyramid
+from refiner.engine.back_projection import follow_guide
 from refiner.engine.color_match import match_color
 from refiner.engine.objective import ObjectiveFactory, Target, paper_objective
-from refiner.engine.optimize import Outcome, StopRefinement, optimize_features
+from refiner.engine.optimize import OnStep, Outcome, StopRefinement, optimize_features
 from refiner.engine.padding import crop, pad, pad_to_even, size_of
 from refiner.engine.plan import Plan, Planner, copying_plan
 from refiner.engine.precision import conv_dtype
+from refiner.engine.reporter import Reporter, duration
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
 from refiner.engine.sources import Fill, Sources
 from refiner.engine.windows import scale_windows, whole
@@ -107,15 +109,15 @@ def refine(
         if settings.pixel_budget is not None and settings.refine:
             image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
         count = _scale_count(network, image, settings, guide)
-        reporter = _Reporter(progress, count)
+        reporter = Reporter(progress, on_plan, count, settings)
         sources, levels = _sources(network, image, hole, count, settings, guide, avoid, reporter)
-        work = _Work(network, settings, objective, progress)
+        work = _Work(network, settings, objective, reporter.tell)
         planner: Planner | None = None
         if sources.runs_network:
-            planner = _planner(network, image, levels, settings, objective, on_plan, placed_on(model))
+            planner = _planner(network, image, levels, settings, objective, reporter.planned, placed_on(model))
         copying = copying_plan(image, settings)
-        if planner is None and on_plan is not None:
-            on_plan(copying)
+        if planner is None:
+            reporter.planned(copying)
 
         scales: list[ScaleResult] = []
         stopped = False
@@ -160,24 +162,6 @@ def _filled(
     return sources.larger(here.scale - 1, guide, partial(run, work.refine_scale, guide))
 
 
-class _Reporter:
-    """Tells of progress at the scale in work."""
-
-    def __init__(self, progress: Callable[[Progress], object] | None, scales: int) -> None:
-        self._progress, self._scales = progress, scales
-        self._here = Progress(scale=1, scales=scales, size=(0, 0))
-
-    def at(self, scale: int, size: tuple[int, int]) -> Progress:
-        """Go on to a scale."""
-        self._here = Progress(scale=scale, scales=self._scales, size=size)
-        return self._here
-
-    def step(self, step: int, steps: int) -> None:
-        """Tell of a step that has no loss."""
-        if self._progress is not None:
-            self._progress(replace(self._here, step=step, steps=steps))
-
-
 def _sources(
     model: Inpainter,
     image: Tensor,
@@ -186,7 +170,7 @@ def _sources(
     settings: Settings,
     guide: Tensor | Callable[[Tensor, Tensor], Tensor] | None,
     avoid: Tensor | None,
-    reporter: _Reporter,
+    reporter: Reporter,
 ) -> tuple[Sources, list[tuple[Tensor, Tensor]]]:
     """What fills the scales, and image and hole of each, the smallest first."""
     detail = settings.detail
@@ -231,7 +215,7 @@ def _planner(
     levels: list[tuple[Tensor, Tensor]],
     settings: Settings,
     objective: ObjectiveFactory,
-    on_plan: Callable[[Plan], object] | None,
+    on_plan: Callable[[Plan], object],
     devices: tuple[torch.device, ...],
 ) -> Planner:
     return Planner(
@@ -241,7 +225,7 @@ def _planner(
         settings,
         conv_dtype(settings.precision, image.device, image.dtype),
         objective,
-        on_plan or (lambda _: None),
+        on_plan,
         devices=devices,
     )
 
@@ -275,38 +259,55 @@ class _Work:
             windows = self._windows(hole, plan)
         prediction = _enlarge(guide, size_of(image))  # stays where a stop leaves a window unrefined
         results: list[WindowResult] = []
+        area, before = sum(window.area for window in windows), 0
         for index, window in enumerate(windows, start=1):
-            outcome = self._refine_window(
+            outcome, corrected = self._refine_window(
                 plan,
                 window.of(image),
                 window.of(hole),
                 window.halved().of(guide),
-                replace(here, window=index, windows=len(windows), steps=self.settings.steps),
+                self._on_step(replace(here, window=index, windows=len(windows)), before / area, window.area / area),
+                self.settings.steps_at(here.scale - 2),
             )
+            before += window.area
             window.of(prediction).copy_(outcome.prediction)
-            results.append(WindowResult(window, outcome.losses, outcome.kept))
+            results.append(WindowResult(window, outcome.losses, outcome.kept, corrected))
             if outcome.stopped:
                 break
         return Fill(crop(prediction, full), tuple(results), outcome.stopped, {"features": 1.0})
 
-    def _refine_window(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Outcome:
-        """Optimize the features until the prediction agrees with the guide."""
+    def _refine_window(
+        self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, on_step: OnStep | None, steps: int
+    ) -> tuple[Outcome, float | None]:
+        """Optimize the features until the prediction agrees with the guide.
+
+        Returns:
+            What that gave, cropped; and the loss after back-projection where that changed something.
+        """
         model, settings = self.model, self.settings
         padded, padded_hole = self._padded(image, hole, "reflect")
         with FrozenGradients(plan.conv_dtype):
             features = encode(model, padded, padded_hole)
+        target = Target(padded, padded_hole, guide, size_of(image))
+        objective = self.objective(target, settings)
         outcome = optimize_features(
             rear=lambda features: predict(model, features, padded),
             features=features,
-            objective=self.objective(Target(padded, padded_hole, guide, size_of(image)), settings),
-            steps=settings.steps,
+            objective=objective,
+            steps=steps,
             lr=settings.lr or model.spec.learning_rate,
             keep=settings.keep,
-            on_step=self._on_step(here),
+            min_gain=settings.min_gain,
+            on_step=on_step,
             conv_dtype=plan.conv_dtype,
             lr_scale=settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale,
         )
-        return replace(outcome, prediction=crop(outcome.prediction, image))
+        del features
+        prediction, corrected = outcome.prediction, None
+        if settings.back_projection:
+            prediction, loss, taken = follow_guide(prediction, outcome.loss, target, objective, settings)
+            corrected = float(loss.mean()) if taken.any() else None
+        return replace(outcome, prediction=crop(prediction, image)), corrected
 
     def _windows(self, hole: Tensor, plan: Plan) -> tuple[Window, ...]:
         return scale_windows(hole, self.model.spec, self.settings.windows, plan.context)
@@ -315,11 +316,18 @@ class _Work:
         size = self.model.spec.padded_size(*size_of(image))
         return pad(image, size, padding), pad(hole, size, padding)
 
-    def _on_step(self, here: Progress) -> Callable[[int, float], object] | None:
+    def _on_step(self, here: Progress, before: float, share: float) -> OnStep | None:
+        """Tells of each prediction of a window, given the share of the scale before it and its own."""
         progress = self.progress
         if progress is None:
             return None
-        return lambda step, loss: progress(replace(here, step=step + 1, loss=loss))
+
+        def tell(step: int, loss: float, steps: int) -> None:
+            # An update follows each prediction but the last.
+            done = before + share * duration(step + 1) / duration(steps)
+            progress(replace(here, step=step + 1, steps=steps, loss=loss, scale_done=done))
+
+        return tell
 
 
 def _finite(planner: Planner, work: Callable[..., Fill], image: Tensor, *args: Any) -> Fill:

@@ -22,11 +22,13 @@ class Progress:
         scale: which scale, from 1, the smallest.
         scales: how many there are.
         size: the scale's height and width in pixels.
-        step: which prediction at this scale, from 1.
-        steps: how many there will be.
+        step: which prediction of the window, from 1.
+        steps: how many there will be; with the last one, how many there were.
         loss: its loss, the mean over the batch; None at a scale that is only inpainted.
         window: which window of the scale, from 1.
         windows: how many windows it is refined in.
+        scale_done: how much of the scale is done, 0 to 1.
+        seconds_left: about how long all the work will go on; None where that is not known yet.
     """
 
     scale: int
@@ -37,6 +39,8 @@ class Progress:
     loss: float | None = None
     window: int = 1
     windows: int = 1
+    scale_done: float = 1.0
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,21 @@ class WindowResult:
 
     Attributes:
         window: where it lies.
-        losses: loss of every prediction made, the mean over the batch.
+        losses: loss of every prediction made, the mean over the batch; fewer than `Settings.steps` where
+            `Settings.min_gain` or the caller ended them.
         kept: index into `losses` of the prediction in the composite.
+        corrected: loss of that prediction after back-projection; None where it was not changed.
     """
 
     window: Window
     losses: tuple[float, ...]
     kept: int
+    corrected: float | None = None
+
+    @property
+    def loss_after(self) -> float:
+        """Loss of what is in the composite."""
+        return self.losses[self.kept] if self.corrected is None else self.corrected
 
     def to_dict(self) -> dict[str, Any]:
         """In plain values; `size` is width and height."""
@@ -61,6 +73,7 @@ class WindowResult:
             "size": list(self.window.size[::-1]),
             "losses": list(self.losses),
             "kept": self.kept,
+            "corrected": self.corrected,
         }
 
 
@@ -88,12 +101,24 @@ class ScaleResult:
     @property
     def refined(self) -> bool:
         """Whether refinement changed the result of this scale."""
-        return any(window.kept > 0 for window in self.windows)
+        return any(window.kept > 0 or window.corrected is not None for window in self.windows)
+
+    @property
+    def predictions(self) -> int:
+        """How many were made, in all windows."""
+        return sum(len(window.losses) for window in self.windows)
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """The loss curve: of each prediction, the mean over the windows, weighted by their area."""
-        return tuple(self._mean(losses) for losses in zip(*(window.losses for window in self.windows), strict=False))
+        """The loss curve: of each prediction, the mean over the windows, weighted by their area.
+
+        A window that made fewer than another counts with its last.
+        """
+        longest = max((len(window.losses) for window in self.windows), default=0)
+        return tuple(
+            self._mean([window.losses[min(index, len(window.losses) - 1)] for window in self.windows])
+            for index in range(longest)
+        )
 
     @property
     def loss_before(self) -> float:
@@ -103,7 +128,7 @@ class ScaleResult:
     @property
     def loss_after(self) -> float:
         """Loss of the prediction in the composite."""
-        return self._mean([window.losses[window.kept] for window in self.windows])
+        return self._mean([window.loss_after for window in self.windows])
 
     def to_dict(self) -> dict[str, Any]:
         """All but the composite, in plain values; `size` is width and height."""
@@ -112,6 +137,7 @@ class ScaleResult:
             "refined": self.refined,
             "shares": dict(self.shares),
             "losses": list(self.losses),
+            "predictions": self.predictions,
             "loss_before": self.loss_before if self.losses else None,
             "loss_after": self.loss_after if self.losses else None,
             "windows": [window.to_dict() for window in self.windows],

@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
+from refiner.engine.back_projection import back_project, enlarged
 from refiner.engine.pyramid import halve_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_STEPS = 3
+_TIMES = 3
 
 
 def add_detail(guide: Tensor, exemplar: Tensor, image: Tensor, hole: Tensor) -> Tensor:
     """A fill that agrees with a guide of half its size, with the finest octave of an exemplar.
 
     What halving loses of the exemplar's fill is added to the enlarged guide; then what halving the sum differs from the
-    guide by is taken off again, as in back-projection (Irani and Peleg, "Improving Resolution by Image Registration",
-    CVGIP 1991).
+    guide by is taken off again by back-projection.
 
     Args:
         guide: the previous scale's composite; (1,3,h//2,w//2).
@@ -31,14 +30,6 @@ def add_detail(guide: Tensor, exemplar: Tensor, image: Tensor, hole: Tensor) -> 
     Returns:
         (1,3,h,w) in [0,1]; the photo outside the hole.
     """
-    size = (image.shape[-2], image.shape[-1])
-    detail = exemplar - _enlarged(halve_image(exemplar), size)
-    filled = torch.where(hole, _enlarged(guide, size) + detail, image)
-    for _ in range(_STEPS):
-        missing = guide - halve_image(filled)
-        filled = torch.where(hole, filled + _enlarged(missing, size), image)
-    return filled.clamp(0, 1)
-
-
-def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    detail = exemplar - enlarged(halve_image(exemplar), image)
+    filled = torch.where(hole, enlarged(guide, image) + detail, image)
+    return back_project(filled, guide, hole, times=_TIMES).clamp(0, 1)

@@ -102,8 +102,10 @@ class Offer:
         if unknown:
             raise Problem(UNPROCESSABLE, f"settings: {', '.join(unknown)}: expected some of {', '.join(_offered())}.")
         for name, most in _MOST.items():
-            if isinstance(given.get(name), int) and given[name] > most:
-                raise Problem(UNPROCESSABLE, f"{name}: expected up to {most} on this server, got {given[name]}.")
+            value = given.get(name)
+            several = value if isinstance(value, list) else [value]
+            if any(isinstance(each, int) and each > most for each in several):
+                raise Problem(UNPROCESSABLE, f"{name}: expected up to {most} on this server, got {value}.")
         settings = load_preset(preset)
         settings = replace(settings, **(self._defaults.given or {}), refine=settings.refine and self._defaults.refine)
         # The page gives the full-size photo back, whichever preset.
@@ -115,11 +117,12 @@ class Offer:
         for name in sorted(_offered() & set(_FLAGS)):
             kind, flag = _FLAGS[name]
             choices = list(get_args(kind)) if get_origin(kind) is Literal else []
+            several = any(get_origin(part) is tuple for part in get_args(kind))
             plain = kind if isinstance(kind, type) else next((p for p in get_args(kind) if isinstance(p, type)), str)
             rows.append(
                 {
                     "name": name,
-                    "kind": "choice" if choices else plain.__name__,
+                    "kind": "choice" if choices else "counts" if several else plain.__name__,
                     "choices": choices,
                     "summary": flag.summary.split(" [")[0].rstrip("."),
                     "value": getattr(values, name),

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from refiner.engine.pyramid import scale_count
-
 if TYPE_CHECKING:
     from refiner.engine.plan import Plan
-    from refiner.models.inpainter import Inpainter
     from refiner.settings import Settings
     from refiner.web.choices import Choice
 
@@ -42,18 +39,17 @@ class Pace:
         self._known.clear()
 
 
-def cost_of(plan: Plan, settings: Settings, model: Inpainter) -> float:
-    """Work in pixels times predictions."""
+def cost_of(plan: Plan, settings: Settings) -> float:
+    """Work in pixels times predictions; where `min_gain` ends them early, that is part of the pace."""
     height, width = plan.image_size
     if not plan.network:
         return float(_CHOOSING + height * width)
     if not settings.refine:
         return float(height * width)
-    scales = scale_count(height, width, settings.min_side or model.spec.train_size, settings.max_scales)
-    windows = sum(window.area for window in plan.windows)
-    smallest = height * width * 0.25 ** (scales - 1)
+    smallest, *larger = plan.areas
+    predictions = sum(area * settings.steps_at(scale) for scale, area in enumerate(larger))
     # The photo itself is read, halved and filled at full size once, at a small part of a prediction's cost.
-    return height * width / 4 + smallest + settings.steps * sum(windows * 0.25**level for level in range(scales - 1))
+    return height * width / 4 + smallest + predictions
 
 
 def _key(choice: Choice) -> tuple[str, str]:

@@ -108,7 +108,7 @@ class Remover:
             except _Planned as made:
                 plan = made.plan
         height, width = max(plan.windows, key=lambda window: window.area).size
-        seconds = self._pace.seconds(removal.choice, cost_of(plan, removal.choice.settings, model))
+        seconds = self._pace.seconds(removal.choice, cost_of(plan, removal.choice.settings))
         return {
             "windows": len(plan.windows),
             "largest": [width, height],
@@ -147,7 +147,7 @@ class Remover:
 
     def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, Report]:
         model = self._model(choice)
-        report = Report(job, photo, choice, model, self._pace)
+        report = Report(job, photo, choice, self._pace)
         result = photo.inpaint(
             model,
             choice.settings,
@@ -181,7 +181,8 @@ class Remover:
 
     def _tried(self, job: Job, photo: Photo, choice: Choice, steps: int) -> tuple[float, float]:
         """Cost and seconds of a removal whose result nobody needs."""
-        report = self._filled(job, photo, replace(choice, settings=replace(choice.settings, steps=steps)))[1]
+        settings = replace(choice.settings, steps=steps, min_gain=None)
+        report = self._filled(job, photo, replace(choice, settings=settings))[1]
         return report.cost, report.seconds
 
     def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> dict[str, Any]:

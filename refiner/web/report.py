@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from refiner.engine.plan import Plan
     from refiner.engine.result import Progress, ScaleResult
-    from refiner.models.inpainter import Inpainter
     from refiner.photo import Photo
     from refiner.web.choices import Choice
     from refiner.web.jobs import Job
@@ -32,18 +31,16 @@ class Report:
         job: that is told.
         photo: that is worked on.
         choice: of model and settings.
-        model: that does it.
         pace: of this machine.
 
     Attributes:
         cost: of the work, see `cost_of`; 0 before there is a plan.
     """
 
-    def __init__(self, job: Job, photo: Photo, choice: Choice, model: Inpainter, pace: Pace) -> None:
+    def __init__(self, job: Job, photo: Photo, choice: Choice, pace: Pace) -> None:
         self._job = job
         self._photo = photo
         self._choice = choice
-        self._model = model
         self._pace = pace
         self._started = time.perf_counter()
         self.cost = 0.0
@@ -56,7 +53,7 @@ class Report:
     def on_plan(self, plan: Plan) -> None:
         """Before the work."""
         self._job.check()
-        self.cost = cost_of(plan, self._choice.settings, self._model)
+        self.cost = cost_of(plan, self._choice.settings)
         self._job.tell(plan=str(plan), expected=self._pace.seconds(self._choice, self.cost))
 
     def on_progress(self, progress: Progress) -> None:
@@ -75,11 +72,11 @@ class Report:
 
     def _time_left(self, progress: Progress) -> dict[str, float]:
         """The share done and the seconds left, each scale costing four times the one before."""
-        here = (progress.window - 1 + progress.step / progress.steps) / progress.windows
+        here = progress.scale_done
         weights = [4.0**number for number in range(progress.scales)]
         done = (sum(weights[: progress.scale - 1]) + weights[progress.scale - 1] * here) / sum(weights)
         gone = self.seconds
-        left = gone * (1 - done) / done
+        left = gone * (1 - done) / done if progress.seconds_left is None else progress.seconds_left
         expected = self._pace.seconds(self._choice, self.cost)
         if expected is not None:  # at the start this knows better
             left = done * left + (1 - done) * max(expected - gone, 0)

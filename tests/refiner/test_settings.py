@@ -38,8 +38,18 @@ def test_a_file_of_ones_own(tmp_path) -> None:
     ("text", "message"),
     [
         ("stepz: 3", "unknown key stepz; expected refine, guide, detail, min_side"),
-        ("steps: many", "steps: expected a whole number from 1, got 'many'"),
+        ("steps: many", "steps: expected a whole number from 1, or several in a list, the smallest scale first, got"),
         ("steps: true", "steps: expected"),
+        ("steps: []", "steps: expected"),
+        ("steps: [8, 0]", "steps: expected"),
+        ("steps: [8, [4]]", "steps: expected"),
+        ("steps: 12,8", "steps: expected a whole number from 1, or several in a list"),
+        ("min_gain: 0", "min_gain: expected a number between 0 and 1, or null, got 0"),
+        ("min_gain: 1", "min_gain: expected"),
+        ("min_gain: true", "min_gain: expected"),
+        ("back_projection: -1", "back_projection: expected a whole number from 0, got -1"),
+        ("back_projection: 0.5", "back_projection: expected"),
+        ("back_projection: true", "back_projection: expected"),
         ("steps: 0", "steps: expected"),
         ("lr: 0", "lr: expected a number above 0, up to 1e6, or null"),
         (f"lr: {'9' * 400}", "lr: expected"),
@@ -88,3 +98,13 @@ def test_old_names_are_read_with_a_warning(tmp_path) -> None:
     with pytest.warns(FutureWarning, match="leaf_rates is called lr_scale now") as caught:
         assert load_preset(str(path)) == Settings(lr_scale={"skips": 0.5})
     assert len(caught) == 1
+
+
+def test_steps_by_scale(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: [12, 8, 4]\nmin_gain: 1e-1\nback_projection: 1\n")
+    settings = load_preset(str(path))
+    assert settings == Settings(steps=(12, 8, 4), min_gain=0.1, back_projection=1)
+    assert [settings.steps_at(scale) for scale in range(5)] == [12, 8, 4, 4, 4]
+    assert Settings(steps=[12, 8]).steps == (12, 8)
+    assert [Settings(steps=7).steps_at(scale) for scale in (0, 3)] == [7, 7]

@@ -74,16 +74,24 @@ function settingRow({ name, kind, choices: offered, summary, value, most }, choi
   else if (kind === "choice") {
     input = element("select");
     input.append(...offered.map((each) => element("option", { value: each, textContent: each, selected: each === now })));
-  } else if (kind === "str") input = element("input", { type: "text", value: now ?? "", placeholder: t("byDefault") });
+  } else if (kind === "counts") input = element("input", { type: "text", value: [now].flat().join(", "), pattern: "[0-9]+( *, *[0-9]+)*", autocomplete: "off" });
+  else if (kind === "str") input = element("input", { type: "text", value: now ?? "", placeholder: t("byDefault") });
   else input = element("input", { type: "number", step: kind === "int" ? 1 : "any", min: 0, ...(most ? { max: most } : {}), value: now ?? "", placeholder: t("byModel") });
   input.name = name;
   input.onchange = () => {
-    const read = kind === "bool" ? input.checked : input.value === "" ? null : kind === "int" ? Math.round(Number(input.value)) : kind === "float" ? Number(input.value) : input.value;
-    if (read === value || read === null) delete choices.settings[name];
+    if (kind === "counts" && !input.reportValidity()) return;
+    const read = kind === "bool" ? input.checked : input.value === "" ? null : kind === "int" ? Math.round(Number(input.value)) : kind === "float" ? Number(input.value) : kind === "counts" ? counts(input.value) : input.value;
+    if (String(read) === String(value) || read === null) delete choices.settings[name];
     else choices.settings[name] = read;
     changed();
   };
   return element("label", { className: "wide", title: summary ?? "" }, element("span", { textContent: settingName(name) }), input);
+}
+
+/** "12, 8, 4" as whole numbers by scale; one alone as itself. */
+function counts(text) {
+  const numbers = text.split(",").map(Number);
+  return numbers.length > 1 ? numbers : numbers[0];
 }
 
 /** The plan in one line. */

@@ -51,8 +51,10 @@ def test_the_main_job(run, photo_files, tmp_path) -> None:
     code, out, err = run("inpaint", photo, mask, *QUICK)
     output = tmp_path / "photo_refined.png"
     assert (code, out) == (0, f"{output}\n")
-    plan, closing = err.splitlines()
+    plan, *scales, closing = err.splitlines()
     assert plan.startswith("Plan: the whole picture, 150x110, at once")
+    assert [line.partition(" in ")[0] for line in scales] == ["37x27 filled", "75x55 refined", "150x110 refined"]
+    assert [line.endswith(" s, 3 predictions.") for line in scales] == [False, True, True]
     assert closing.startswith("Refined 2 of 3 scales")
     assert "75x55 loss" in closing
     hole = pixels(mask) > 0
@@ -70,6 +72,31 @@ def test_progress_in_lines_for_programs(run, photo_files) -> None:
     assert len(lines) == 7
     _, _, err = run("inpaint", *photo_files, *QUICK, "--progress", "lines", "--quiet", "--overwrite")
     assert not err
+
+
+def test_predictions_by_scale_end_early_and_are_corrected(run, photo_files, tmp_path) -> None:
+    preset, report = tmp_path / "mine.yaml", tmp_path / "report.json"
+    preset.write_text("min_gain: 0.9\nback_projection: 1\n")
+    arguments = [*QUICK[:-3], "5,1", *QUICK[-2:], "--preset", preset, "--report", report]
+    code, _, err = run("inpaint", *photo_files, *arguments)
+    assert code == 0
+    told = json.loads(report.read_text())
+    assert told["settings"]["steps"] == [5, 1]
+    assert [scale["predictions"] for scale in told["scales"]] == [0, 3, 1], "a tenth is never lost over two"
+    assert "75x55 refined" in err
+    assert " s, 3 predictions." in err
+    assert " s, 1 prediction." in err
+    last = told["scales"][2]
+    assert last["loss_after"] == last["windows"][0]["corrected"] < last["loss_before"]
+    assert f"150x110 loss {last['loss_before']:.4f} to {last['loss_after']:.4f}" in err
+
+
+@pytest.mark.parametrize("steps", ["0", "12,", "12,x", "-3", "1e1", "8,0", "", "\N{SUPERSCRIPT TWO}"])
+def test_steps_that_are_none(run, photo_files, steps) -> None:
+    code, _, err = run("inpaint", *photo_files, "--steps", steps)
+    assert code == 2
+    (line,) = (line for line in err.splitlines() if "--steps" in line and "expected" in line)
+    assert f"expected a whole number from 1, or several such as 12,8,4, got {steps!r}." in line
 
 
 def test_all_that_can_be_written(run, photo_files, tmp_path) -> None:

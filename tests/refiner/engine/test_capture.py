@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from refiner import Settings, StopRefinement, refine
+from refiner import Settings, StopRefinement, paper_objective, refine
 from refiner.engine import optimize
 from refiner.engine.capture import CudaRecorder, Update, no_recording, recorder_for
 from refiner.frozen import functions
@@ -129,6 +129,21 @@ def test_replayed_updates_give_the_results_of_updates_as_they_are(network, keep,
     assert found.scales[-1].losses == expected.scales[-1].losses
     assert found.scales[-1].windows == expected.scales[-1].windows
     assert found.scales[-1].losses[-1] < found.scales[-1].losses[0]
+
+
+@pytest.mark.parametrize("objective", [paper_objective, lambda target, given: paper_objective(target, given).__call__])
+def test_a_rule_to_stop_by_and_back_projection_come_after_what_is_recorded(toy, scene, recorders, objective) -> None:
+    """By the guide's term, and by the whole loss of a function, which a replay writes over."""
+    settings = replace(QUICK, steps=16, lr=0.1, min_gain=0.08, back_projection=1)
+    found = refine(toy, *scene, settings, objective=objective)
+    recorders.kind = NoRecorder
+    expected = refine(toy, *scene, settings, objective=objective)
+    assert torch.equal(found.image, expected.image)
+    assert found.scales[-1].windows == expected.scales[-1].windows
+    made = [len(scale.losses) for scale in found.scales[1:]]
+    assert all(4 < count < 16 for count in made), made
+    assert [recorder.replays for recorder in recorders[: len(made)]] == [1 + (n - 1) + (n - 2) for n in made]
+    assert found.scales[-1].windows[0].corrected is not None
 
 
 def test_in_strips_and_bfloat16_too(tiny, recorders) -> None:

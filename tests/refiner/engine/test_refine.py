@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from refiner import InputError, ModelError, Settings, StopRefinement, Target, refine
+from refiner import InputError, ModelError, Settings, StopRefinement, Target, paper_objective, refine
 
 QUICK = Settings(detail="features", min_side=16, steps=4, lr=0.01, windows="off", precision="float32")
 
@@ -134,6 +134,35 @@ def test_progress_sees_every_prediction(toy, scene) -> None:
     assert seen[0].loss is None
     assert seen[5].size == (67, 90)
     assert all(p.loss > 0 and p.scales == 3 for p in seen[1:])
+
+
+def test_predictions_by_scale(toy, scene) -> None:
+    seen = []
+    result = refine(toy, *scene, replace(QUICK, steps=(3, 2)), progress=seen.append)
+    assert [len(scale.losses) for scale in result.scales] == [0, 3, 2]
+    assert [scale.predictions for scale in result.scales] == [0, 3, 2]
+    assert [(p.scale, p.step, p.steps) for p in seen[1:]] == [(2, 1, 3), (2, 2, 3), (2, 3, 3), (3, 1, 2), (3, 2, 2)]
+    assert torch.equal(result.scales[1].composite, refine(toy, *scene, replace(QUICK, steps=3)).scales[1].composite)
+    repeated = refine(toy, *scene, replace(QUICK, steps=(2,)))
+    assert [len(scale.losses) for scale in repeated.scales] == [0, 2, 2]
+
+
+def test_predictions_that_end_early_are_told(toy, scene) -> None:
+    """Also where an objective is a function, whose guide's term nobody knows."""
+    seen = []
+    settings = replace(QUICK, steps=30, lr=0.1, min_gain=0.08)
+    for objective in (paper_objective, lambda target, s: paper_objective(target, s).__call__):
+        seen.clear()
+        result = refine(toy, *scene, settings, progress=seen.append, objective=objective)
+        for number, scale in enumerate(result.scales[1:], start=2):
+            here = [p for p in seen if p.scale == number]
+            assert 4 < len(scale.losses) == len(here) < 30
+            assert {p.steps for p in here[:-1]} == {30}
+            assert (here[-1].step, here[-1].steps, here[-1].scale_done) == (len(here), len(here), 1)
+            assert scale.to_dict()["predictions"] == len(here)
+        assert not result.stopped
+        whole_losses = refine(toy, *scene, replace(settings, min_gain=None)).scales[1].losses
+        assert result.scales[1].losses == whole_losses[: len(result.scales[1].losses)]
 
 
 @pytest.mark.parametrize("at", [1, 3, 7])

@@ -96,7 +96,7 @@ def draw(page, *points: tuple[float, float], button: str = "left") -> None:
     page.mouse.up(button=button)
 
 
-def set_steps(page, steps: int) -> None:
+def set_steps(page, steps: int | str) -> None:
     page.keyboard.press("m")
     if not page.is_visible("#form input[name=steps]"):
         page.click("#drawer summary")
@@ -259,6 +259,18 @@ def test_a_stroke_is_drawn_at_once_at_4k(visit, tmp_path) -> None:
     wait(page, f"{tiles}.length > 0 && {tiles}.every(tile => tile.complete)")
     assert page.inner_text("#zoom-value") == "100 %"
     assert page.evaluate("refinerPage.state.picture.tiles.size") < 20
+
+
+def test_steps_by_scale(visit, tmp_path) -> None:
+    (tmp_path / "a.png").write_bytes(file_of(picture((600, 440))))
+    page = visit()
+    open_photo(page, tmp_path / "a.png")
+    for typed, kept in (("12, 8,4", [12, 8, 4]), ("7", 7), ("7,", 7), ("many", 7), ("2", None)):
+        set_steps(page, typed)
+        assert page.evaluate("refinerPage.state.choices.settings.steps ?? null") == kept, typed
+    set_steps(page, "2, 1")
+    draw(page, (200, 200), (300, 220))
+    remove(page)
 
 
 def test_by_keyboard_alone(visit, tmp_path) -> None:

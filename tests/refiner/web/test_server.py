@@ -306,9 +306,14 @@ def test_settings_come_from_the_engine_and_within_bounds(client) -> None:
     assert "memory" not in names  # whoever runs the server shares it out
     job = remove(client, photo, settings={"refine": False})
     assert job["progress"]["scales"] == 1
+    job = remove(client, photo, settings={"steps": [3, 1]})
+    assert (job["progress"]["scales"], job["progress"]["steps"]) == (3, 1)
+    assert next(row for row in config["settings"] if row["name"] == "steps")["kind"] == "counts"
     for asked, words in (
         ({"settings": {"steps": 10**6}}, "steps: expected up to 200"),
         ({"settings": {"steps": 0}}, "steps: expected a whole number from 1"),
+        ({"settings": {"steps": [2, 10**6]}}, "steps: expected up to 200"),
+        ({"settings": {"steps": [2, "x"]}}, "steps: expected a whole number from 1"),
         ({"settings": {"memory": "1TB"}}, "settings: memory"),
         ({"model": "os:system"}, "model 'os:system': expected one of"),
         ({"preset": "/etc/passwd"}, "preset '/etc/passwd': expected one of"),
