@@ -12,6 +12,7 @@ from refiner.config_files import config_names, find_config, make, number_as_mean
 from refiner.errors import SettingsError
 
 Keep = Literal["best", "last"]
+GuideRegion = Literal["eroded", "soft"]
 Windows = Literal["auto", "off"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
@@ -19,7 +20,14 @@ _MAX_EROSION = 255  # its cost grows with the square
 _MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
 
 
-_CHOICES = {"guide": GuideSource, "detail": Detail, "keep": Keep, "windows": Windows, "precision": Precision}
+_CHOICES = {
+    "guide": GuideSource,
+    "detail": Detail,
+    "guide_region": GuideRegion,
+    "keep": Keep,
+    "windows": Windows,
+    "precision": Precision,
+}
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,12 @@ class Settings:
         max_scales: most scales the pyramid may have; None for as many as the picture needs.
         steps: predictions at each refined scale, one more than there are updates by Adam.
         lr: Adam's learning rate on the features. None takes the model's own.
+        guide_region: where the prediction is held to the previous scale's result: `eroded`, the hole less a rim of one
+            width, as in the paper; `soft`, all of the hole, by weights that rise from its edge over a distance that
+            follows the hole's own width.
         erosion: side in pixels, an odd number, of the ellipse that erodes the hole at half the scale's size; inside
-            what is left the prediction is held to the previous scale's result. 1 does not erode.
+            what is left the prediction is held to the previous scale's result. 1 does not erode. Where the region is
+            soft, weights rise over half of it at most.
         guide_weight: factor on that term of the loss, against the photo's known pixels; 0 leaves it out.
         pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
             result; None never shrinks.
@@ -84,6 +96,7 @@ class Settings:
     max_scales: int | None = None
     steps: Annotated[int, Flag("Predictions at each refined scale [preset: 15].", "N")] = 15
     lr: Annotated[float | None, Flag("Learning rate of the features [preset: the model's own].", "X")] = None
+    guide_region: GuideRegion = "eroded"
     erosion: int = 15
     guide_weight: float = 1.0
     pixel_budget: int | None = None

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.engine.pyramid import halve_hole_inward, halve_image
+from refiner.engine.soft_region import soft_region
 
 if TYPE_CHECKING:
     from refiner.settings import Settings
@@ -51,12 +52,17 @@ ObjectiveFactory: TypeAlias = Callable[[Target, "Settings"], Loss]
 
 
 def paper_objective(target: Target, settings: Settings) -> Objective:
-    """The paper's objective: the known pixels, and the guide inside the eroded hole."""
+    """The paper's objective: the known pixels, and the guide inside the eroded hole, or softly up to its edge."""
+    hole = target.unpadded_hole
+    if settings.guide_region == "soft":
+        guide_mask = soft_region(hole, settings.erosion // 2)
+    else:
+        guide_mask = erode(halve_hole_inward(hole), settings.erosion)
     return Objective(
         image=target.image,
         known=~target.hole,
         guide=target.guide,
-        guide_mask=erode(halve_hole_inward(target.unpadded_hole), settings.erosion),
+        guide_mask=guide_mask,
         size=target.size,
         guide_weight=settings.guide_weight,
     )
@@ -70,7 +76,8 @@ class Objective:
         image: the scale's image, padded; (N,3,H,W).
         known: true where its pixels are known, padding included; (N,1,H,W).
         guide: the previous scale's composite; (N,3,h//2,w//2), where h, w is the size before padding.
-        guide_mask: true where the prediction is compared with the guide; (N,1,h//2,w//2).
+        guide_mask: true where the prediction is compared with the guide, or the weight from 0 that it has there;
+            (N,1,h//2,w//2).
         size: h, w.
         guide_weight: factor on the second term, the distance from the guide.
     """
@@ -113,7 +120,11 @@ def ellipse_kernel(side: int) -> Tensor:
 
 
 def _masked_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute error of each image over the pixels marked, (N,); 0 where there are none."""
-    count = a.shape[1] * where.sum(dim=(1, 2, 3))
-    error = torch.where(where, (a - b).abs(), 0).sum(dim=(1, 2, 3))
-    return error / count.clamp(min=1)
+    """Mean absolute error of each image over the pixels marked, or by their weights, (N,); 0 where there are none."""
+    if where.dtype == torch.bool:
+        count = a.shape[1] * where.sum(dim=(1, 2, 3))
+        error = torch.where(where, (a - b).abs(), 0).sum(dim=(1, 2, 3))
+        return error / count.clamp(min=1)
+    weights = where.to(a)
+    total = a.shape[1] * weights.sum(dim=(1, 2, 3))
+    return (weights * (a - b).abs()).sum(dim=(1, 2, 3)) / torch.where(total > 0, total, 1)
