@@ -83,6 +83,8 @@ class Settings:
             None for most of what is free on the device.
         lr_scale: factors on the learning rate of single features by name, for models whose features are several,
             such as `{"skips": 0.1}`; 0 freezes. None takes the model's own.
+        blend_rim: spread what a network's prediction differs from the photo by at the hole's edge a few pixels into
+            the fill, so that no step remains there.
         match_color: remove the fill's mean color offset, measured on the ring of known pixels around each hole.
 
     Raises:
@@ -110,12 +112,13 @@ class Settings:
         str | None, Flag("Most to take, such as 6GB [preset: most of what is free].", "SIZE", unrefined=True)
     ] = None
     lr_scale: Mapping[str, float] | None = None
+    blend_rim: bool = False
     match_color: Annotated[bool, Flag("Remove the fill's color offset against its surroundings.", unrefined=True)] = (
         False
     )
 
     def __post_init__(self) -> None:
-        for name in ("refine", "match_color"):
+        for name in ("refine", "blend_rim", "match_color"):
             _require(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         for name, minimum in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
             value = getattr(self, name)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from refiner.engine import pyramid
-from refiner.engine.color_match import match_color
+from refiner.engine.finishing import finished
 from refiner.engine.objective import ObjectiveFactory, Target, paper_objective
 from refiner.engine.optimize import Outcome, StopRefinement, optimize_features
 from refiner.engine.padding import crop, pad, pad_to_even, size_of
@@ -127,8 +127,6 @@ def refine(
             else:
                 fill = _filled(sources, work, planner, level, level_hole, before, here)
             prediction, stopped = fill.prediction, fill.stopped
-            if settings.match_color and number == len(levels):
-                prediction = match_color(prediction, level, level_hole)
             composite = torch.where(level_hole, prediction.clamp(0, 1), level)
             seconds = _seconds_since(start, image.device)
             scales.append(ScaleResult(size_of(level), composite, fill.windows, seconds, fill.shares))
@@ -255,11 +253,12 @@ class _Work:
         with FrozenGradients(plan.conv_dtype):
             prediction = predict(self.model, encode(self.model, padded, padded_hole), padded)
         stopped = self.progress is not None and _asks_to_stop(self.progress, here)
-        return Fill(crop(prediction, image), stopped=stopped, shares={"model": 1.0})
+        prediction = self._finished(crop(prediction, image), image, hole, here)
+        return Fill(prediction, stopped=stopped, shares={"model": 1.0})
 
     def refine_scale(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Fill:
         """Refine a scale window by window, so that each agrees with the previous scale's composite."""
-        full = image
+        full, full_hole = image, hole
         windows = self._windows(hole, plan)
         if windows != (whole(hole),):
             # A window is compared with the guide at exactly half its size, which an odd image's guide is not.
@@ -280,7 +279,8 @@ class _Work:
             results.append(WindowResult(window, outcome.losses, outcome.kept))
             if outcome.stopped:
                 break
-        return Fill(crop(prediction, full), tuple(results), outcome.stopped, {"features": 1.0})
+        prediction = self._finished(crop(prediction, full), full, full_hole, here)
+        return Fill(prediction, tuple(results), outcome.stopped, {"features": 1.0})
 
     def _refine_window(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Outcome:
         """Optimize the features until the prediction agrees with the guide."""
@@ -300,6 +300,9 @@ class _Work:
             lr_scale=settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale,
         )
         return replace(outcome, prediction=crop(outcome.prediction, image))
+
+    def _finished(self, prediction: Tensor, image: Tensor, hole: Tensor, here: Progress) -> Tensor:
+        return finished(prediction, image, hole, self.settings, last=here.scale == here.scales)
 
     def _windows(self, hole: Tensor, plan: Plan) -> tuple[Window, ...]:
         return scale_windows(hole, self.model.spec, self.settings.windows, plan.context)
