@@ -85,6 +85,8 @@ class Settings:
             such as `{"skips": 0.1}`; 0 freezes. None takes the model's own.
         blend_rim: spread what a network's prediction differs from the photo by at the hole's edge a few pixels into
             the fill, so that no step remains there.
+        grain: give a network's fill the grain that the photo has around the hole, at the full size, as far as the
+            fill's own finest detail falls short of it.
         match_color: remove the fill's mean color offset, measured on the ring of known pixels around each hole.
 
     Raises:
@@ -113,12 +115,13 @@ class Settings:
     ] = None
     lr_scale: Mapping[str, float] | None = None
     blend_rim: bool = False
+    grain: bool = False
     match_color: Annotated[bool, Flag("Remove the fill's color offset against its surroundings.", unrefined=True)] = (
         False
     )
 
     def __post_init__(self) -> None:
-        for name in ("refine", "blend_rim", "match_color"):
+        for name in ("refine", "blend_rim", "grain", "match_color"):
             _require(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         for name, minimum in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
             value = getattr(self, name)

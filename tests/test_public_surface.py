@@ -35,7 +35,7 @@ SURFACE = {
         "ScaleResult": "fields: size composite windows seconds shares",
         "Settings": (
             "fields: refine guide detail min_side max_scales steps lr guide_region erosion guide_weight pixel_budget "
-            "keep windows context precision memory lr_scale blend_rim match_color"
+            "keep windows context precision memory lr_scale blend_rim grain match_color"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",

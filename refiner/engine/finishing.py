@@ -1,6 +1,6 @@
-"""What is done to a network's fill once it is there: its colors, then its rim.
+"""What is done to a network's fill once it is there: its colors, its rim, its grain.
 
-Copies need none of it: they have the photo's colors and are joined in the gradient domain.
+Copies need none of it: they have the photo's colors and grain, and are joined in the gradient domain.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from refiner.engine.color_match import match_color
+from refiner.engine.grain import add_grain
 from refiner.engine.rim import blend_rim
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
         last: whether this is the full size.
 
     Returns:
-        (N,3,H,W); outside the hole as it was.
+        (N,3,H,W).
     """
     if settings.match_color and last:
         prediction = match_color(prediction, image, hole)
     if settings.blend_rim:
         prediction = blend_rim(prediction, image, hole)
+    if settings.grain and last:
+        prediction = add_grain(prediction.clamp(0, 1), image, hole)
     return prediction
