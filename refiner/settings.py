@@ -83,6 +83,8 @@ class Settings:
             None for most of what is free on the device.
         lr_scale: factors on the learning rate of single features by name, for models whose features are several,
             such as `{"skips": 0.1}`; 0 freezes. None takes the model's own.
+        balance: layout against detail, for models with local and global features, such as LaMa: 0 keeps the network's
+            layout and moves local features alone, 1 moves global ones alone, 0.5 both as fast.
         blend_rim: spread what a network's prediction differs from the photo by at the hole's edge a few pixels into
             the fill, so that no step remains there.
         grain: give a network's fill the grain that the photo has around the hole, at the full size, as far as the
@@ -114,6 +116,7 @@ class Settings:
         str | None, Flag("Most to take, such as 6GB [preset: most of what is free].", "SIZE", unrefined=True)
     ] = None
     lr_scale: Mapping[str, float] | None = None
+    balance: float = 0.5
     blend_rim: bool = False
     grain: bool = False
     match_color: Annotated[bool, Flag("Remove the fill's color offset against its surroundings.", unrefined=True)] = (
@@ -132,6 +135,8 @@ class Settings:
         _require("erosion", self.erosion, odd, f"an odd whole number from 1 to {_MAX_EROSION}")
         weight = self.guide_weight
         _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
+        share = _is_zero(self.balance) or (_is_positive(self.balance) and self.balance <= 1)
+        _require("balance", self.balance, share, "a number from 0 to 1")
         _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
         factors = self.lr_scale
@@ -167,7 +172,7 @@ def _as_meant(key: str, value: object) -> object:
     """What YAML reads differently from what a person means: a bare `off`, `1e-3`, and plain bytes."""
     if key == "windows" and value is False:
         return "off"
-    if key in ("lr", "guide_weight", "context"):
+    if key in ("lr", "guide_weight", "context", "balance"):
         return number_as_meant(value)
     if key == "memory" and _is_int(value, 1):
         return str(value)

@@ -23,7 +23,9 @@ SURFACE = {
         "InputError": "error: RefinerError",
         "MaskOptions": "fields: threshold invert dilate feather resize from_alpha",
         "ModelError": "error: RefinerError",
-        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail",
+        "ModelSpec": (
+            "fields: multiple train_size min_input_side learning_rate lr_scale local_global strips stages detail"
+        ),
         "Objective": "fields: image known guide guide_mask size guide_weight",
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
@@ -35,7 +37,7 @@ SURFACE = {
         "ScaleResult": "fields: size composite windows seconds shares",
         "Settings": (
             "fields: refine guide detail min_side max_scales steps lr guide_region erosion guide_weight pixel_budget "
-            "keep windows context precision memory lr_scale blend_rim grain match_color"
+            "keep windows context precision memory lr_scale balance blend_rim grain match_color"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
@@ -61,7 +63,9 @@ SURFACE = {
         "Encoding": "fields: planes low high fill",
         "Features": "type",
         "Inpainter": "protocol: front rear spec",
-        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail",
+        "ModelSpec": (
+            "fields: multiple train_size min_input_side learning_rate lr_scale local_global strips stages detail"
+        ),
         "SequentialInpainter": "class(network, at, **options): front_half moved_to rear_half whole",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
         "split_sequential": "(network, at, **options)",

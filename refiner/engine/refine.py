@@ -29,6 +29,7 @@ from refiner.engine.windows import scale_windows, whole
 from refiner.errors import InputError, ModelError, RefinerWarning
 from refiner.exemplar import level_count
 from refiner.frozen import FrozenGradients
+from refiner.models.features import balanced
 from refiner.models.inpainter import Inpainter, encode, predict
 from refiner.models.placement import placed_on
 from refiner.models.private import in_float32, private
@@ -288,6 +289,7 @@ class _Work:
         padded, padded_hole = self._padded(image, hole, "reflect")
         with FrozenGradients(plan.conv_dtype):
             features = encode(model, padded, padded_hole)
+        lr_scale = settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale
         outcome = optimize_features(
             rear=lambda features: predict(model, features, padded),
             features=features,
@@ -297,7 +299,7 @@ class _Work:
             keep=settings.keep,
             on_step=self._on_step(here),
             conv_dtype=plan.conv_dtype,
-            lr_scale=settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale,
+            lr_scale=balanced(features, lr_scale, settings.balance, model.spec.local_global),
         )
         return replace(outcome, prediction=crop(outcome.prediction, image))
 
