@@ -14,6 +14,7 @@ from refiner.errors import SettingsError
 Keep = Literal["best", "last"]
 GuideRegion = Literal["eroded", "soft"]
 Windows = Literal["auto", "off"]
+MatchColor = Literal["off", "mean", "smooth"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
@@ -27,6 +28,7 @@ _CHOICES = {
     "keep": Keep,
     "windows": Windows,
     "precision": Precision,
+    "match_color": MatchColor,
 }
 
 
@@ -38,11 +40,13 @@ class Flag:
         summary: the line of `--help`.
         metavar: what its value is called there.
         unrefined: whether it has an effect without refinement too.
+        alone: its value where the flag is given without one; None where it needs one.
     """
 
     summary: str
     metavar: str | None = None
     unrefined: bool = False
+    alone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ class Settings:
             the fill, so that no step remains there.
         grain: give a network's fill the grain that the photo has around the hole, at the full size, as far as the
             fill's own finest detail falls short of it.
-        match_color: remove the fill's mean color offset, measured on the ring of known pixels around each hole.
+        match_color: remove the color offset of a network's fill, measured on the ring of known pixels around each hole:
+            `mean`, one for each hole; `smooth`, varying along the rim, in a space of even perception. True is read as
+            `mean`, False as `off`.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -119,12 +125,15 @@ class Settings:
     balance: float = 0.5
     blend_rim: bool = False
     grain: bool = False
-    match_color: Annotated[bool, Flag("Remove the fill's color offset against its surroundings.", unrefined=True)] = (
-        False
-    )
+    match_color: Annotated[
+        MatchColor,
+        Flag("Remove the fill's color offset against its surroundings [alone: mean].", unrefined=True, alone="mean"),
+    ] = "off"
 
     def __post_init__(self) -> None:
-        for name in ("refine", "blend_rim", "grain", "match_color"):
+        if isinstance(self.match_color, bool):  # as it was before
+            object.__setattr__(self, "match_color", "mean" if self.match_color else "off")
+        for name in ("refine", "blend_rim", "grain"):
             _require(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         for name, minimum in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
             value = getattr(self, name)

@@ -30,8 +30,8 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
     Returns:
         (N,3,H,W).
     """
-    if settings.match_color and last:
-        prediction = match_color(prediction, image, hole)
+    if settings.match_color != "off" and last:
+        prediction = match_color(prediction, image, hole, smooth=settings.match_color == "smooth")
     if settings.blend_rim:
         prediction = blend_rim(prediction, image, hole)
     if settings.grain and last:
