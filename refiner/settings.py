@@ -72,6 +72,8 @@ class Settings:
             what is left the prediction is held to the previous scale's result. 1 does not erode. Where the region is
             soft, weights rise over half of it at most.
         guide_weight: factor on that term of the loss, against the photo's known pixels; 0 leaves it out.
+        texture_weight: of a third term, how far the distribution of the fill's finest detail is from that of the photo
+            around it: the length of its gradient in terms of the others'; 0 leaves it out.
         pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
             result; None never shrinks.
         keep: which prediction of a scale is its result: `best` the one of lowest loss, which is the
@@ -111,6 +113,7 @@ class Settings:
     guide_region: GuideRegion = "eroded"
     erosion: int = 15
     guide_weight: float = 1.0
+    texture_weight: float = 0.0
     pixel_budget: int | None = None
     keep: Keep = "best"
     windows: Annotated[Windows, Flag("Refine around the holes alone, or the whole photo [preset: auto].")] = "auto"
@@ -142,8 +145,9 @@ class Settings:
         _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0, up to 1e6, or null")
         odd = _is_int(self.erosion, 1) and self.erosion % 2 == 1 and self.erosion <= _MAX_EROSION
         _require("erosion", self.erosion, odd, f"an odd whole number from 1 to {_MAX_EROSION}")
-        weight = self.guide_weight
-        _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
+        for name in ("guide_weight", "texture_weight"):
+            weight = getattr(self, name)
+            _require(name, weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
         share = _is_zero(self.balance) or (_is_positive(self.balance) and self.balance <= 1)
         _require("balance", self.balance, share, "a number from 0 to 1")
         _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
@@ -181,7 +185,7 @@ def _as_meant(key: str, value: object) -> object:
     """What YAML reads differently from what a person means: a bare `off`, `1e-3`, and plain bytes."""
     if key == "windows" and value is False:
         return "off"
-    if key in ("lr", "guide_weight", "context", "balance"):
+    if key in ("lr", "guide_weight", "texture_weight", "context", "balance"):
         return number_as_meant(value)
     if key == "memory" and _is_int(value, 1):
         return str(value)

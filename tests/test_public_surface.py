@@ -26,7 +26,7 @@ SURFACE = {
         "ModelSpec": (
             "fields: multiple train_size min_input_side learning_rate lr_scale local_global strips stages detail"
         ),
-        "Objective": "fields: image known guide guide_mask size guide_weight",
+        "Objective": "fields: image known guide guide_mask size guide_weight texture texture_weight",
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
         "Picture": "fields: color alpha name format metadata turned stored_depth",
@@ -36,8 +36,8 @@ SURFACE = {
         "Result": "fields: image scales shrunk_from stopped plan",
         "ScaleResult": "fields: size composite windows seconds shares",
         "Settings": (
-            "fields: refine guide detail min_side max_scales steps lr guide_region erosion guide_weight pixel_budget "
-            "keep windows context precision memory lr_scale balance blend_rim grain match_color"
+            "fields: refine guide detail min_side max_scales steps lr guide_region erosion guide_weight texture_weight "
+            "pixel_budget keep windows context precision memory lr_scale balance blend_rim grain match_color"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from refiner.engine.pyramid import halve_hole_inward, halve_image
 from refiner.engine.soft_region import soft_region
+from refiner.engine.texture import TextureTerm, texture_term, weighed
 
 if TYPE_CHECKING:
     from refiner.settings import Settings
@@ -65,12 +66,14 @@ def paper_objective(target: Target, settings: Settings) -> Objective:
         guide_mask=guide_mask,
         size=target.size,
         guide_weight=settings.guide_weight,
+        texture=texture_term(target.image, target.hole, target.size) if settings.texture_weight else None,
+        texture_weight=settings.texture_weight,
     )
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a prediction at one scale: two mean absolute errors, the second weighted, added.
+    """The loss of a prediction at one scale: two mean absolute errors, the second weighted, added; texture if wanted.
 
     Attributes:
         image: the scale's image, padded; (N,3,H,W).
@@ -80,6 +83,8 @@ class Objective:
             (N,1,h//2,w//2).
         size: h, w.
         guide_weight: factor on the second term, the distance from the guide.
+        texture: how far the fill's texture is from that around it; None to leave that out.
+        texture_weight: factor on it, and the length of its gradient in terms of the others'.
     """
 
     image: Tensor
@@ -88,12 +93,20 @@ class Objective:
     guide_mask: Tensor
     size: tuple[int, int]
     guide_weight: float = 1.0
+    texture: TextureTerm | None = None
+    texture_weight: float = 0.0
 
     def __call__(self, prediction: Tensor) -> Tensor:
         """Loss of each image in the batch, (N,).
 
         A term with no pixels to compare is left out; gradients are those of the terms that remain.
         """
+        if self.texture is None:
+            return self._agreement(prediction)
+        prediction, again = weighed(prediction, self.texture_weight)
+        return self._agreement(prediction) + self.texture_weight * self.texture(again)
+
+    def _agreement(self, prediction: Tensor) -> Tensor:
         height, width = self.size
         halved = halve_image(prediction[..., :height, :width])
         guided = _masked_l1(halved, self.guide, self.guide_mask)

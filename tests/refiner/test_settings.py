@@ -53,6 +53,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("erosion: -1", "erosion: expected"),
         ("guide_weight: -0.5", "guide_weight: expected a number from 0 to 1e6, got -0.5"),
         ("guide_weight: true", "guide_weight: expected"),
+        ("texture_weight: -1", "texture_weight: expected a number from 0 to 1e6, got -1"),
         ("balance: 1.5", "balance: expected a number from 0 to 1, got 1.5"),
         ("balance: -0.1", "balance: expected"),
         ("guide_region: hard", "guide_region: expected eroded or soft"),
