@@ -8,6 +8,7 @@ does not tint the whole fill.
 from __future__ import annotations
 
 import torch
+from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +20,8 @@ _MOST = (
 )
 _SHARE = 0.5  # of the hole's half-width, over which a difference falls off
 _REACH = (4.0, 16.0)  # in pixels, at least and at most
+_SIGMA = 1.0  # pixels, over which differences are averaged first: with less, the rim is smoother than the photo
+_MARGIN = 3  # pixels around a hole that are looked at
 _STEPS = 12  # of the solver, at each size
 
 
@@ -36,17 +39,26 @@ def blend_rim(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
     blended = prediction.clone()
     for index in range(len(hole)):
         for part in parts_of(hole[index : index + 1]):
-            fill, photo, other = (part.around(x[index : index + 1], 1)[0] for x in (prediction, image, hole))
+            fill, photo, other = (part.around(x[index : index + 1], _MARGIN)[0] for x in (prediction, image, hole))
             own = torch.zeros_like(other[0])
-            top, left = min(part.rows.start, 1), min(part.columns.start, 1)
+            top, left = min(part.rows.start, _MARGIN), min(part.columns.start, _MARGIN)
             height, width = part.mask.shape[-2:]
             own[top : top + height, left : left + width] = part.mask[0, 0]
-            offset = _small(torch.where(other, 0, photo - fill))
+            offset = _smooth(_small(photo - fill), ~other)
             edge = own & (neighbor_sum((~other).to(fill))[0] > 0)
             reach = min(max(_SHARE * float(own.sum() / edge.sum().clamp(min=1)), _REACH[0]), _REACH[1])
             correction = _spread(offset, ~other[0], own, reach)
-            part.around(blended[index : index + 1], 1)[0].add_(correction)
+            part.around(blended[index : index + 1], _MARGIN)[0].add_(correction)
     return blended
+
+
+def _smooth(offset: Tensor, known: Tensor) -> Tensor:
+    """Offsets averaged over known neighbors, so that a pixel's grain is not carried into the hole; (3,h,w), 0 there."""
+    share = known.to(offset)
+    total, weight = (
+        gaussian_blur2d(x[None], (5, 5), (_SIGMA, _SIGMA), border_type="replicate")[0] for x in (offset * share, share)
+    )
+    return torch.where(known, total / weight.clamp(min=1e-3), 0)
 
 
 def _small(difference: Tensor) -> Tensor:
