@@ -1,9 +1,9 @@
 """The photo's grain on a network's fill, which has none.
 
-Where the photo around a hole is flat, what is left of it is grain. Noise is made with the level, the spectrum and the
-correlation of channels that flat pieces have: their mean power at each frequency, with random phases (Galerne, Gousseau
-and Morel, "Random Phase Textures: Theory and Synthesis", TIP 2011). It is added as far as the fill's own finest detail
-falls short of it, so that texture gets none.
+Where a photo is flat and has least of fine detail, what it has is grain. Noise is made with the level, the spectrum
+and the correlation of channels of such pieces: their mean power at each frequency, with random phases (Galerne,
+Gousseau and Morel, "Random Phase Textures: Theory and Synthesis", TIP 2011). It is added as far as the fill's own finest
+detail falls short of it, so that texture gets none.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from torch.nn import functional
 from refiner.engine.judge import Part, parts_of
 
 _PIECE = 16  # pixels, the side of a piece
-_STRIDE = 8
-_AROUND = 128  # pixels around a hole where pieces are looked for
-_FEWEST = 6  # pieces of which grain can be told
+_STRIDE = 8  # at least; larger so that there are at most about so many pieces
+_MANY = 4000
+_FEWEST, _SHARE = 6, 0.02  # pieces of which grain can be told, and of those known
 _COARSE = 0.6  # the blurred piece over the piece: white noise has 0.28, most grain 0.4 to 0.55, what is blurred more
-_WEAKEST = 0.05  # the quantile of flat pieces' strengths that is grain's: all that a photo shows beside it adds to it
+_WEAKEST = 0.05  # the quantile of pieces' strengths that is grain's: all that a photo shows beside it adds to it
 _SPREAD = 1.5  # the pieces that count are at most so much stronger or weaker than that
-_NOTHING = 0.1 / 255  # standard deviation of what is no piece of a photograph
 _LEAST, _MOST = 0.75 / 255, 6 / 255  # standard deviation; below it is rounding, above it texture
 _NEAR = 17  # pixels, over which a fill's own detail is averaged
-_BLACK, _WHITE = 0.03, 0.97  # beyond, grain is clipped
+_BLACK, _WHITE = 0.01, 0.99  # beyond, grain is clipped
 
 
 def add_grain(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
-    """Give a prediction the grain that the photo has around each hole.
+    """Give a prediction the grain that the photo has.
 
     Args:
         prediction: (N,3,H,W) in [0,1], of the whole picture.
@@ -42,11 +41,10 @@ def add_grain(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
     grainy = prediction.clone()
     for index in range(len(hole)):
         noise = torch.Generator().manual_seed(0)
+        pieces = _flat_pieces(image[index], hole[index])
+        if pieces is None:
+            continue
         for part in parts_of(hole[index : index + 1]):
-            around = [part.around(x[index], _AROUND) for x in (image, hole)]
-            pieces = _flat_pieces(*around)
-            if pieces is None:
-                continue
             fill = grainy[index : index + 1, :, part.rows, part.columns]
             grain = _laid(pieces, part, noise)
             fill.copy_(torch.where(part.mask, (fill + _lacking(fill, grain, part.mask) * grain).clamp(0, 1), fill))
@@ -57,31 +55,32 @@ def _flat_pieces(image: Tensor, hole: Tensor) -> Tensor | None:
     """Grain of flat known pieces, less their mean and slope; (K,3,s,s), None where there are too few or no grain.
 
     Args:
-        image: (3,h,w).
-        hole: (1,h,w), bool.
+        image: (3,H,W).
+        hole: (1,H,W), bool.
     """
     if min(image.shape[-2:]) < _PIECE:
         return None
-    pieces = _cut(image)[~_cut(hole).flatten(2).any(dim=2)]
+    stride = max(_STRIDE, round((image.shape[-2] * image.shape[-1] / _MANY) ** 0.5))
+    pieces = _cut(image, stride)[~_cut(hole, stride).flatten(2).any(dim=2)]
     lit = ((pieces > _BLACK) & (pieces < _WHITE)).flatten(1).float().mean(dim=1) > 0.99  # noqa: PLR2004  all but specks
     pieces = pieces[lit]
     if len(pieces) < _FEWEST:
         return None
     grain = _leveled(pieces)
-    strength = grain.flatten(1).std(dim=1)
-    blurred = gaussian_blur2d(grain, (5, 5), (1.0, 1.0), border_type="reflect").flatten(1).std(dim=1)
-    flat = (blurred < _COARSE * strength) & (strength > _NOTHING)
-    if int(flat.sum()) < _FEWEST:
-        return None
-    strength, grain = strength[flat], grain[flat]
+    fine = _fine(grain)
+    strength = fine.flatten(1).std(dim=1)
+    # Grain is everywhere: the pieces that have least of the finest detail say how strong it can be.
     weakest = strength.quantile(_WEAKEST)
-    alike = grain[(strength < _SPREAD * weakest) & (strength > weakest / _SPREAD)]
-    return alike if len(alike) >= _FEWEST and _LEAST < alike.std() < _MOST else None
+    alike = (strength < _SPREAD * weakest) & (strength > weakest / _SPREAD)
+    flat = (grain - fine).flatten(1).std(dim=1) < _COARSE * grain.flatten(1).std(dim=1)
+    chosen = grain[alike & flat]
+    enough = len(chosen) >= max(_FEWEST, _SHARE * len(grain))
+    return chosen if enough and _LEAST < chosen.std() < _MOST else None
 
 
-def _cut(x: Tensor) -> Tensor:
-    """Overlapping pieces of (C,h,w) as a view, (rows,columns,C,s,s)."""
-    return x.unfold(1, _PIECE, _STRIDE).unfold(2, _PIECE, _STRIDE).permute(1, 2, 0, 3, 4)
+def _cut(x: Tensor, stride: int) -> Tensor:
+    """Pieces of (C,h,w) as a view, (rows,columns,C,s,s)."""
+    return x.unfold(1, _PIECE, stride).unfold(2, _PIECE, stride).permute(1, 2, 0, 3, 4)
 
 
 def _leveled(pieces: Tensor) -> Tensor:
@@ -128,5 +127,5 @@ def _averaged(x: Tensor) -> Tensor:
 
 
 def _fine(x: Tensor) -> Tensor:
-    fine: Tensor = x - gaussian_blur2d(x, (5, 5), (1.0, 1.0), border_type="replicate")
+    fine: Tensor = x - gaussian_blur2d(x, (5, 5), (1.0, 1.0), border_type="reflect")
     return fine

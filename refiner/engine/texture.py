@@ -17,7 +17,7 @@ from torch.nn import functional
 
 _SIDE = 7  # pixels of a patch
 _BLUR = 2  # pixels that the band reaches to each side
-_FILTERS = 32
+_FILTERS = 16
 _RING = 32  # pixels around the hole that the photo's patches come from
 _SHARE, _MOST = 16, 32768  # patches compared: one in so many pixels of the window, at most so many
 _TINY = 1e-12
