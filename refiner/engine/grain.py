@@ -2,8 +2,8 @@
 
 Where a photo is flat and has least of fine detail, what it has is grain. Noise is made with the level, the spectrum
 and the correlation of channels of such pieces: their mean power at each frequency, with random phases (Galerne,
-Gousseau and Morel, "Random Phase Textures: Theory and Synthesis", TIP 2011). It is added as far as the fill's own finest
-detail falls short of it, so that texture gets none.
+Gousseau and Morel, "Random Phase Textures: Theory and Synthesis", TIP 2011). It is added as far as the fill's own
+finest detail falls short of it, so that texture gets none.
 """
 
 from __future__ import annotations

@@ -61,6 +61,9 @@ def test_texture_is_no_grain(parts) -> None:
     smooth, hole = parts
     leaves = functional.interpolate(torch.rand(1, 3, 50, 50, generator=torch.Generator().manual_seed(1)), (SIZE, SIZE))
     assert torch.equal(add_grain(smooth, leaves, hole), smooth)
+    gravel = smooth + _noise(0)
+    gravel[..., :40] = smooth[..., :40]  # what is out of focus shows that the photo has no grain
+    assert torch.equal(add_grain(smooth, gravel, hole), smooth)
 
 
 def test_a_fill_that_has_grain_or_texture_gets_none(parts) -> None:
