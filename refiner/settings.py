@@ -92,9 +92,9 @@ class Settings:
         balance: layout against detail, for models with local and global features, such as LaMa: 0 keeps the network's
             layout and moves local features alone, 1 moves global ones alone, 0.5 both as fast.
         blend_rim: spread what a network's prediction differs from the photo by at the hole's edge a few pixels into
-            the fill, so that no step remains there.
+            the fill, so that no step remains there; not where `refine` is off.
         grain: give a network's fill the grain that flat areas of the photo have, at the full size, as far as the fill's
-            own finest detail falls short of it.
+            own finest detail falls short of it; not where `refine` is off.
         match_color: remove the color offset of a network's fill, measured on the ring of known pixels around each hole:
             `mean`, one for each hole; `smooth`, varying along the rim, in a space of even perception. True is read as
             `mean`, False as `off`.

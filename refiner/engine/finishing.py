@@ -32,6 +32,8 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
     """
     if settings.match_color != "off" and last:
         prediction = match_color(prediction, image, hole, smooth=settings.match_color == "smooth")
+    if not settings.refine:
+        return prediction  # the network's own result, to compare with
     if settings.blend_rim:
         prediction = blend_rim(prediction, image, hole)
     if settings.grain and last:

@@ -109,19 +109,21 @@ class Smooth(nn.Module):
         return functional.interpolate(features, scale_factor=4, mode="bilinear")
 
 
-@pytest.mark.parametrize("refined", [True, False])
-def test_the_setting_is_for_the_full_size_alone(refined) -> None:
+@pytest.mark.parametrize("scales", [None, 1])
+def test_the_setting_is_for_the_full_size_alone(scales) -> None:
     image = (torch.full((1, 3, 96, 128), 0.5) + _noise(0)[..., :96, :128]).clamp(0, 1)
     mask = torch.zeros(1, 1, 96, 128)
     mask[..., 34:62, 50:80] = 1
-    options = {"detail": "features", "steps": 2, "refine": refined}
+    options = {"detail": "features", "steps": 2, "max_scales": scales}
     off, on = (refine(Smooth(), image, mask, Settings(grain=grain, **options)) for grain in (False, True))
     known = (mask == 0).expand_as(image)
     assert torch.equal(on.image[known], image[known])
     added = (on.image - off.image)[..., 34:62, 50:80]
     assert 0.006 < added.std() < 0.014
-    if refined:
+    if scales is None:
         assert torch.equal(off.scales[0].composite, on.scales[0].composite)
+    alone = [refine(Smooth(), image, mask, Settings(refine=False, grain=grain)).image for grain in (False, True)]
+    assert torch.equal(*alone)  # the network's own result
 
 
 def test_copies_keep_the_grain_that_they_have(toy) -> None:

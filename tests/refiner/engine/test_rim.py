@@ -82,17 +82,19 @@ class Tinted(nn.Module):
         return features + features.new_tensor([0.1, -0.1, 0.1]).view(1, 3, 1, 1)
 
 
-@pytest.mark.parametrize("refined", [True, False])
-def test_the_setting_lowers_the_rim_of_a_networks_fill(refined) -> None:
+@pytest.mark.parametrize("scales", [None, 1])
+def test_the_setting_lowers_the_rim_of_a_networks_fill(scales) -> None:
     y, x = torch.meshgrid(torch.linspace(0.4, 0.6, 67), torch.linspace(0.45, 0.55, 90), indexing="ij")
     image, mask = torch.stack([x, y, (x + y) / 2])[None], torch.zeros(1, 1, 67, 90)
     mask[..., 20:50, 25:60] = 1
-    settings = Settings(detail="features", steps=3, refine=refined)
+    settings = Settings(detail="features", steps=3, max_scales=scales)
     fills = [refine(Tinted(), image, mask, replace(settings, blend_rim=on)) for on in (False, True)]
     known = (mask == 0).expand_as(image)
     levels = build_pyramid(image, mask > 0, len(fills[0].scales))
     for off, on, (_, hole) in zip(*(fill.scales for fill in fills), levels, strict=True):
         assert rim(on.composite, hole) < rim(off.composite, hole) / 2  # at every scale
     assert all(torch.equal(fill.image[known], image[known]) for fill in fills)
+    alone = [refine(Tinted(), image, mask, Settings(refine=False, blend_rim=on)).image for on in (False, True)]
+    assert torch.equal(*alone)  # the network's own result
     copied = [refine(Tinted(), image, mask, Settings(detail="exemplar", blend_rim=on)).image for on in (False, True)]
     assert torch.equal(*copied)
