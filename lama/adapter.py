@@ -51,6 +51,7 @@ class LamaInpainter(nn.Module):
             train_size=train_size,
             min_input_side=2 * multiple,  # reflection padding at 1/8 needs two pixels there
             learning_rate=learning_rate,
+            local_global=("0", "1"),  # the order of `front`
             strips=True,
             stages=tuple(self.fused.stages),
             detail=detail,

@@ -12,7 +12,9 @@ from refiner.config_files import config_names, find_config, make, number_as_mean
 from refiner.errors import SettingsError
 
 Keep = Literal["best", "last"]
+GuideRegion = Literal["eroded", "soft"]
 Windows = Literal["auto", "off"]
+MatchColor = Literal["off", "mean", "smooth"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
@@ -20,7 +22,15 @@ _STEPS = "a whole number from 1, or several in a list, the smallest scale first"
 _MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
 
 
-_CHOICES = {"guide": GuideSource, "detail": Detail, "keep": Keep, "windows": Windows, "precision": Precision}
+_CHOICES = {
+    "guide": GuideSource,
+    "detail": Detail,
+    "guide_region": GuideRegion,
+    "keep": Keep,
+    "windows": Windows,
+    "precision": Precision,
+    "match_color": MatchColor,
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,13 @@ class Flag:
         summary: the line of `--help`.
         metavar: what its value is called there.
         unrefined: whether it has an effect without refinement too.
+        alone: its value where the flag is given without one; None where it needs one.
     """
 
     summary: str
     metavar: str | None = None
     unrefined: bool = False
+    alone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,9 +69,15 @@ class Settings:
         min_gain: end a window's optimization where the guide's term of the loss, or the whole loss where it has no such
             term, has fallen by less than this share over the last two predictions; None to make all of them.
         lr: Adam's learning rate on the features. None takes the model's own.
+        guide_region: where the prediction is held to the previous scale's result: `eroded`, the hole less a rim of one
+            width, as in the paper; `soft`, all of the hole, by weights that rise from its edge over a distance that
+            follows the hole's own width.
         erosion: side in pixels, an odd number, of the ellipse that erodes the hole at half the scale's size; inside
-            what is left the prediction is held to the previous scale's result. 1 does not erode.
+            what is left the prediction is held to the previous scale's result. 1 does not erode. Where the region is
+            soft, weights rise over half of it at most.
         guide_weight: factor on that term of the loss, against the photo's known pixels; 0 leaves it out.
+        texture_weight: of a third term, how far the distribution of the fill's finest detail is from that of the photo
+            around it: the length of its gradient in terms of the others'; 0 leaves it out.
         back_projection: how often what a window's result, halved, differs from the previous scale's by is added to it,
             after the optimization and away from the hole's rim; 0 for never.
         pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
@@ -77,7 +95,15 @@ class Settings:
             None for most of what is free on the device.
         lr_scale: factors on the learning rate of single features by name, for models whose features are several,
             such as `{"skips": 0.1}`; 0 freezes. None takes the model's own.
-        match_color: remove the fill's mean color offset, measured on the ring of known pixels around each hole.
+        balance: layout against detail, for models with local and global features, such as LaMa: 0 keeps the network's
+            layout and moves local features alone, 1 moves global ones alone, 0.5 both as fast.
+        blend_rim: spread what a network's prediction differs from the photo by at the hole's edge a few pixels into
+            the fill, so that no step remains there; not where `refine` is off.
+        grain: give a network's fill the grain that flat areas of the photo have, at the full size, as far as the fill's
+            own finest detail falls short of it; not where `refine` is off.
+        match_color: remove the color offset of a network's fill, measured on the ring of known pixels around each hole:
+            `mean`, one for each hole; `smooth`, varying along the rim, in a space of even perception. True is read as
+            `mean`, False as `off`.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -94,8 +120,10 @@ class Settings:
     ] = 15
     min_gain: float | None = None
     lr: Annotated[float | None, Flag("Learning rate of the features [preset: the model's own].", "X")] = None
+    guide_region: GuideRegion = "eroded"
     erosion: int = 15
     guide_weight: float = 1.0
+    texture_weight: float = 0.0
     back_projection: int = 0
     pixel_budget: int | None = None
     keep: Keep = "best"
@@ -108,12 +136,18 @@ class Settings:
         str | None, Flag("Most to take, such as 6GB [preset: most of what is free].", "SIZE", unrefined=True)
     ] = None
     lr_scale: Mapping[str, float] | None = None
-    match_color: Annotated[bool, Flag("Remove the fill's color offset against its surroundings.", unrefined=True)] = (
-        False
-    )
+    balance: float = 0.5
+    blend_rim: bool = False
+    grain: bool = False
+    match_color: Annotated[
+        MatchColor,
+        Flag("Remove the fill's color offset against its surroundings [alone: mean].", unrefined=True, alone="mean"),
+    ] = "off"
 
     def __post_init__(self) -> None:
-        for name in ("refine", "match_color"):
+        if isinstance(self.match_color, bool):  # as it was before
+            object.__setattr__(self, "match_color", "mean" if self.match_color else "off")
+        for name in ("refine", "blend_rim", "grain"):
             _require(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         for name, minimum in (("min_side", 16), ("max_scales", 1), ("pixel_budget", 256)):
             value = getattr(self, name)
@@ -127,8 +161,11 @@ class Settings:
         _require("lr", self.lr, self.lr is None or _is_positive(self.lr), "a number above 0, up to 1e6, or null")
         odd = _is_int(self.erosion, 1) and self.erosion % 2 == 1 and self.erosion <= _MAX_EROSION
         _require("erosion", self.erosion, odd, f"an odd whole number from 1 to {_MAX_EROSION}")
-        weight = self.guide_weight
-        _require("guide_weight", weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
+        for name in ("guide_weight", "texture_weight"):
+            weight = getattr(self, name)
+            _require(name, weight, _is_positive(weight) or _is_zero(weight), "a number from 0 to 1e6")
+        share = _is_zero(self.balance) or (_is_positive(self.balance) and self.balance <= 1)
+        _require("balance", self.balance, share, "a number from 0 to 1")
         _require("back_projection", self.back_projection, _is_int(self.back_projection, 0), "a whole number from 0")
         _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
@@ -174,7 +211,7 @@ def _as_meant(key: str, value: object) -> object:
     """What YAML reads differently from what a person means: a bare `off`, `1e-3`, and plain bytes."""
     if key == "windows" and value is False:
         return "off"
-    if key in ("lr", "guide_weight", "context", "min_gain"):
+    if key in ("lr", "guide_weight", "texture_weight", "context", "min_gain", "balance"):
         return number_as_meant(value)
     if key == "memory" and _is_int(value, 1):
         return str(value)

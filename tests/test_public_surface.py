@@ -23,8 +23,10 @@ SURFACE = {
         "InputError": "error: RefinerError",
         "MaskOptions": "fields: threshold invert dilate feather resize from_alpha",
         "ModelError": "error: RefinerError",
-        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail",
-        "Objective": "fields: image known guide guide_mask size guide_weight",
+        "ModelSpec": (
+            "fields: multiple train_size min_input_side learning_rate lr_scale local_global strips stages detail"
+        ),
+        "Objective": "fields: image known guide guide_mask size guide_weight texture texture_weight",
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
         "Picture": "fields: color alpha name format metadata turned stored_depth",
@@ -34,8 +36,9 @@ SURFACE = {
         "Result": "fields: image scales shrunk_from stopped plan",
         "ScaleResult": "fields: size composite windows seconds shares",
         "Settings": (
-            "fields: refine guide detail min_side max_scales steps min_gain lr erosion guide_weight back_projection "
-            "pixel_budget keep windows context precision memory lr_scale match_color"
+            "fields: refine guide detail min_side max_scales steps min_gain lr guide_region erosion guide_weight "
+            "texture_weight back_projection pixel_budget keep windows context precision memory lr_scale balance "
+            "blend_rim grain match_color"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
@@ -61,7 +64,9 @@ SURFACE = {
         "Encoding": "fields: planes low high fill",
         "Features": "type",
         "Inpainter": "protocol: front rear spec",
-        "ModelSpec": "fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail",
+        "ModelSpec": (
+            "fields: multiple train_size min_input_side learning_rate lr_scale local_global strips stages detail"
+        ),
         "SequentialInpainter": "class(network, at, **options): front_half moved_to rear_half whole",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
         "split_sequential": "(network, at, **options)",

@@ -144,6 +144,8 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         value: dict[str, Any] = {"type": _click_type(kind), "metavar": flag.metavar}
         if kind is bool:
             value = {"is_flag": True, "default": None}
+        elif flag.alone is not None:
+            value |= {"is_flag": False, "flag_value": flag.alone}
         with_options = click.option(spell(Option(name)), name, help=flag.summary, **value)(with_options)
     return with_options
 

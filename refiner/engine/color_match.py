@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from kornia.color import lab_to_rgb, rgb_to_lab
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
+
+from refiner.exemplar.laplace import neighbor_sum, solve
 
 _RING = 16  # pixels around a hole in which prediction and photo are compared
+_CELL = 8  # pixels, of which each side of a cell of a smooth offset is made
+_STEPS = 500  # of the solver at most; it ends where it is solved
 
 
-def match_color(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
-    """Shift a prediction's colors so that around each hole it has, on average, the photo's.
+def match_color(prediction: Tensor, image: Tensor, hole: Tensor, *, smooth: bool = False) -> Tensor:
+    """Shift a prediction's colors so that around each hole it has the photo's, on average or all along the rim.
 
     Args:
         prediction: (N,3,H,W), of the whole picture.
         image: (N,3,H,W) in [0,1], the photo.
         hole: (N,1,H,W), bool.
+        smooth: spread the difference harmonically from the rim into the hole, in CIE Lab, where equal differences look
+            equal; otherwise each hole has one.
 
     Returns:
-        The prediction, in each hole less the mean difference on the known pixels within 16 px of it; in [0,1].
+        The prediction, in each hole less the difference on the known pixels within 16 px of it; there in [0,1].
     """
     matched = prediction.clone()
     for index in range(hole.shape[0]):
@@ -33,8 +41,28 @@ def match_color(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
             if not ring.any():
                 continue
             around = (slice(index, index + 1), slice(None), rows, columns)
-            difference = (prediction[around] - image[around])[0, :, ring].mean(dim=1)  # (3,)
             where = torch.from_numpy(own).to(image.device)
             part = matched[index, :, rows, columns]
+            if smooth:
+                part[:, where] = _matched_along(prediction[around], image[around], ring)[0][:, where]
+                continue
+            difference = (prediction[around] - image[around])[0, :, ring].mean(dim=1)  # (3,)
             part[:, where] = (part[:, where] - difference[:, None]).clamp(0, 1)
+    return matched
+
+
+def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
+    """A prediction (1,3,h,w) less a smooth surface through its differences from the photo on a ring (h,w)."""
+    lab = rgb_to_lab(prediction.clamp(0, 1))
+    difference = (lab - rgb_to_lab(image)) * ring
+    share = functional.avg_pool2d(ring[None, None].to(lab), _CELL, ceil_mode=True)
+    there = share > 0
+    # A cell alone may have an edge of the scene; its neighbors on the ring tell of the same offset.
+    total = functional.avg_pool2d(difference, _CELL, ceil_mode=True)
+    total, weight = (functional.avg_pool2d(x, 3, 1, 1) for x in (total, share))
+    offset = torch.where(there, total / weight.clamp(min=1e-6), 0)[0]
+    between = ~there[0, 0]
+    offset = offset + solve(between, neighbor_sum(offset), steps=_STEPS)
+    surface = functional.interpolate(offset[None], scale_factor=_CELL, mode="bilinear", align_corners=False)
+    matched: Tensor = lab_to_rgb(lab - surface[..., : lab.shape[-2], : lab.shape[-1]])
     return matched

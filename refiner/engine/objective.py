@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.engine.pyramid import halve_hole_inward, halve_image
+from refiner.engine.soft_region import soft_region
+from refiner.engine.texture import TextureTerm, texture_term, weighed
 
 if TYPE_CHECKING:
     from refiner.settings import Settings
@@ -60,28 +62,38 @@ class HasGuideTerm(Protocol):
 
 
 def paper_objective(target: Target, settings: Settings) -> Objective:
-    """The paper's objective: the known pixels, and the guide inside the eroded hole."""
+    """The paper's objective: the known pixels, and the guide inside the eroded hole, or softly up to its edge."""
+    hole = target.unpadded_hole
+    if settings.guide_region == "soft":
+        guide_mask = soft_region(hole, settings.erosion // 2)
+    else:
+        guide_mask = erode(halve_hole_inward(hole), settings.erosion)
     return Objective(
         image=target.image,
         known=~target.hole,
         guide=target.guide,
-        guide_mask=erode(halve_hole_inward(target.unpadded_hole), settings.erosion),
+        guide_mask=guide_mask,
         size=target.size,
         guide_weight=settings.guide_weight,
+        texture=texture_term(target.image, target.hole, target.size) if settings.texture_weight else None,
+        texture_weight=settings.texture_weight,
     )
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a prediction at one scale: two mean absolute errors, the second weighted, added.
+    """The loss of a prediction at one scale: two mean absolute errors, the second weighted, added; texture if wanted.
 
     Attributes:
         image: the scale's image, padded; (N,3,H,W).
         known: true where its pixels are known, padding included; (N,1,H,W).
         guide: the previous scale's composite; (N,3,h//2,w//2), where h, w is the size before padding.
-        guide_mask: true where the prediction is compared with the guide; (N,1,h//2,w//2).
+        guide_mask: true where the prediction is compared with the guide, or the weight from 0 that it has there;
+            (N,1,h//2,w//2).
         size: h, w.
         guide_weight: factor on the second term, the distance from the guide.
+        texture: how far the fill's texture is from that around it; None to leave that out.
+        texture_weight: factor on it, and the length of its gradient in terms of the others'.
     """
 
     image: Tensor
@@ -90,12 +102,20 @@ class Objective:
     guide_mask: Tensor
     size: tuple[int, int]
     guide_weight: float = 1.0
+    texture: TextureTerm | None = None
+    texture_weight: float = 0.0
 
     def __call__(self, prediction: Tensor) -> Tensor:
         """Loss of each image in the batch, (N,).
 
         A term with no pixels to compare is left out; gradients are those of the terms that remain.
         """
+        if self.texture is None:
+            return self._agreement(prediction)
+        prediction, again = weighed(prediction, self.texture_weight)
+        return self._agreement(prediction) + self.texture_weight * self.texture(again)
+
+    def _agreement(self, prediction: Tensor) -> Tensor:
         return _masked_l1(prediction, self.image, self.known) + self.guide_term(prediction)
 
     def guide_term(self, prediction: Tensor) -> Tensor:
@@ -125,7 +145,11 @@ def ellipse_kernel(side: int) -> Tensor:
 
 
 def _masked_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute error of each image over the pixels marked, (N,); 0 where there are none."""
-    count = a.shape[1] * where.sum(dim=(1, 2, 3))
-    error = torch.where(where, (a - b).abs(), 0).sum(dim=(1, 2, 3))
-    return error / count.clamp(min=1)
+    """Mean absolute error of each image over the pixels marked, or by their weights, (N,); 0 where there are none."""
+    if where.dtype == torch.bool:
+        count = a.shape[1] * where.sum(dim=(1, 2, 3))
+        error = torch.where(where, (a - b).abs(), 0).sum(dim=(1, 2, 3))
+        return error / count.clamp(min=1)
+    weights = where.to(a)
+    total = a.shape[1] * weights.sum(dim=(1, 2, 3))
+    return (weights * (a - b).abs()).sum(dim=(1, 2, 3)) / torch.where(total > 0, total, 1)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from refiner.engine import pyramid
 from refiner.engine.back_projection import follow_guide
-from refiner.engine.color_match import match_color
+from refiner.engine.finishing import finished
 from refiner.engine.objective import ObjectiveFactory, Target, paper_objective
 from refiner.engine.optimize import OnStep, Outcome, StopRefinement, optimize_features
 from refiner.engine.padding import crop, pad, pad_to_even, size_of
@@ -31,6 +31,7 @@ from refiner.engine.windows import scale_windows, whole
 from refiner.errors import InputError, ModelError, RefinerWarning
 from refiner.exemplar import level_count
 from refiner.frozen import FrozenGradients
+from refiner.models.features import balanced
 from refiner.models.inpainter import Inpainter, encode, predict
 from refiner.models.placement import placed_on
 from refiner.models.private import in_float32, private
@@ -130,8 +131,6 @@ def refine(
             else:
                 fill = _filled(sources, work, planner, level, level_hole, before, here)
             prediction, stopped = fill.prediction, fill.stopped
-            if settings.match_color and number == len(levels):
-                prediction = match_color(prediction, level, level_hole)
             composite = torch.where(level_hole, prediction.clamp(0, 1), level)
             seconds = _seconds_since(start, image.device)
             scales.append(ScaleResult(size_of(level), composite, fill.windows, seconds, fill.shares))
@@ -246,11 +245,12 @@ class _Work:
         with FrozenGradients(plan.conv_dtype):
             prediction = predict(self.model, encode(self.model, padded, padded_hole), padded)
         stopped = self.progress is not None and _asks_to_stop(self.progress, here)
-        return Fill(crop(prediction, image), stopped=stopped, shares={"model": 1.0})
+        prediction = self._finished(crop(prediction, image), image, hole, here)
+        return Fill(prediction, stopped=stopped, shares={"model": 1.0})
 
     def refine_scale(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Fill:
         """Refine a scale window by window, so that each agrees with the previous scale's composite."""
-        full = image
+        full, full_hole = image, hole
         windows = self._windows(hole, plan)
         if windows != (whole(hole),):
             # A window is compared with the guide at exactly half its size, which an odd image's guide is not.
@@ -274,7 +274,8 @@ class _Work:
             results.append(WindowResult(window, outcome.losses, outcome.kept, corrected))
             if outcome.stopped:
                 break
-        return Fill(crop(prediction, full), tuple(results), outcome.stopped, {"features": 1.0})
+        prediction = self._finished(crop(prediction, full), full, full_hole, here)
+        return Fill(prediction, tuple(results), outcome.stopped, {"features": 1.0})
 
     def _refine_window(
         self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, on_step: OnStep | None, steps: int
@@ -290,6 +291,7 @@ class _Work:
             features = encode(model, padded, padded_hole)
         target = Target(padded, padded_hole, guide, size_of(image))
         objective = self.objective(target, settings)
+        lr_scale = settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale
         outcome = optimize_features(
             rear=lambda features: predict(model, features, padded),
             features=features,
@@ -300,7 +302,7 @@ class _Work:
             min_gain=settings.min_gain,
             on_step=on_step,
             conv_dtype=plan.conv_dtype,
-            lr_scale=settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale,
+            lr_scale=balanced(features, lr_scale, settings.balance, model.spec.local_global),
         )
         del features
         prediction, corrected = outcome.prediction, None
@@ -308,6 +310,9 @@ class _Work:
             prediction, loss, taken = follow_guide(prediction, outcome.loss, target, objective, settings)
             corrected = float(loss.mean()) if taken.any() else None
         return replace(outcome, prediction=crop(prediction, image)), corrected
+
+    def _finished(self, prediction: Tensor, image: Tensor, hole: Tensor, here: Progress) -> Tensor:
+        return finished(prediction, image, hole, self.settings, last=here.scale == here.scales)
 
     def _windows(self, hole: Tensor, plan: Plan) -> tuple[Window, ...]:
         return scale_windows(hole, self.model.spec, self.settings.windows, plan.context)

@@ -63,6 +63,13 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("erosion: -1", "erosion: expected"),
         ("guide_weight: -0.5", "guide_weight: expected a number from 0 to 1e6, got -0.5"),
         ("guide_weight: true", "guide_weight: expected"),
+        ("texture_weight: -1", "texture_weight: expected a number from 0 to 1e6, got -1"),
+        ("balance: 1.5", "balance: expected a number from 0 to 1, got 1.5"),
+        ("balance: -0.1", "balance: expected"),
+        ("guide_region: hard", "guide_region: expected eroded or soft"),
+        ("blend_rim: 1", "blend_rim: expected true or false"),
+        ("match_color: lab", "match_color: expected off or mean or smooth, got 'lab'"),
+        ("grain: fine", "grain: expected true or false"),
         ("min_side: 8", "min_side: expected a whole number from 16 or null"),
         ("max_scales: 0", "max_scales: expected"),
         ("pixel_budget: 1.5", "pixel_budget: expected"),
@@ -85,6 +92,16 @@ def test_bad_presets_name_the_file_and_the_key(tmp_path, text, message) -> None:
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("true", "mean"), ("false", "off"), ("off", "off"), ("mean", "mean"), ("smooth", "smooth")]
+)
+def test_match_color_may_be_written_as_it_was(tmp_path, written, meant) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"match_color: {written}\n")
+    assert load_preset(str(path)).match_color == meant
+    assert Settings(match_color=True) == Settings(match_color="mean")
 
 
 def test_an_unknown_preset() -> None:

@@ -146,6 +146,17 @@ def test_a_rule_to_stop_by_and_back_projection_come_after_what_is_recorded(toy, 
     assert found.scales[-1].windows[0].corrected is not None
 
 
+@pytest.mark.parametrize("change", [{"texture_weight": 0.5}, {"guide_region": "soft"}])
+def test_whatever_the_objective_is_made_of(change, tiny, scene, recorders) -> None:
+    settings = replace(QUICK, **change)
+    found = refine(tiny, *scene, settings)
+    assert [recorder.replays for recorder in recorders] == [1 + 5 + 4]
+    recorders.kind = NoRecorder
+    expected = refine(tiny, *scene, settings)
+    assert torch.equal(found.image, expected.image)
+    assert found.scales[-1].losses == expected.scales[-1].losses
+
+
 def test_in_strips_and_bfloat16_too(tiny, recorders) -> None:
     image, mask = torch.rand(1, 3, 200, 64), torch.zeros(1, 1, 200, 64)
     mask[..., 80:120, 20:40] = 1

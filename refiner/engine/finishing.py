@@ -1,0 +1,41 @@
+"""What is done to a network's fill once it is there: its colors, its rim, its grain.
+
+Copies need none of it: they have the photo's colors and grain, and are joined in the gradient domain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from refiner.engine.color_match import match_color
+from refiner.engine.grain import add_grain
+from refiner.engine.rim import blend_rim
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from refiner.settings import Settings
+
+
+def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings, *, last: bool) -> Tensor:
+    """A network's prediction as the settings want it in the hole.
+
+    Args:
+        prediction: (N,3,H,W), of the whole picture: outside the hole it tells how it is off.
+        image: (N,3,H,W) in [0,1], the photo at this scale.
+        hole: (N,1,H,W), bool.
+        settings: of the refinement.
+        last: whether this is the full size.
+
+    Returns:
+        (N,3,H,W).
+    """
+    if settings.match_color != "off" and last:
+        prediction = match_color(prediction, image, hole, smooth=settings.match_color == "smooth")
+    if not settings.refine:
+        return prediction  # the network's own result, to compare with
+    if settings.blend_rim:
+        prediction = blend_rim(prediction, image, hole)
+    if settings.grain and last:
+        prediction = add_grain(prediction.clamp(0, 1), image, hole)
+    return prediction
