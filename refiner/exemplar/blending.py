@@ -24,8 +24,9 @@ _MOST = 0.2  # a larger difference is an edge of the scene, not of exposure: wha
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
 _SHORT_STEPS = 40
-_RIM_STEP = 1.25  # what a step across the rim may be at most, of those usual in the photo beside it
-_USUAL_AREA = 15  # pixels
+_BUSIER = 1.25  # by how much copies may be busier than the photo beside them before steps across the rim are lessened
+_AREA = 31  # pixels, over which that is compared
+_LEAST_STEP = 1e-6
 _HARMONIC_STEPS = 1000  # at most; it ends where it is solved
 
 
@@ -57,11 +58,11 @@ def seam_correction(
     far, near = torch.zeros_like(copies), torch.zeros_like(copies)
     if coarser is not None:
         far = functional.interpolate(coarser[None], size=hole.shape, mode="nearest")[0]
-    usual = _usual_steps(copies, hole)
+    calm = _calm(copies, hole)
     for part, (rows, columns) in _parts(hole):
         edge = part & (neighbor_sum(part[None].float())[0] < 4)  # noqa: PLR2004  neighbors of a pixel inside
         half_width = float(part.sum() / edge.sum().clamp(min=1))
-        small, large = _jumps(palette, shifts, copies, part, (rows, columns), usual)
+        small, large = _jumps(palette, shifts, copies, part, (rows, columns), calm)
         start = far[:, rows, columns]
         solved = solve(part, small, start, steps=steps, screening=max(_REACH * half_width, 1.0) ** -2)
         far[:, rows, columns] = torch.where(part, solved, start)
@@ -87,24 +88,29 @@ def _parts(hole: Tensor) -> list[tuple[Tensor, tuple[slice, slice]]]:
     return parts
 
 
-def _usual_steps(image: Tensor, hole: Tensor) -> Tensor:
-    """Mean step between known neighbors around each pixel; (H,W), 0 where none is known."""
+def _calm(copies: Tensor, hole: Tensor) -> Tensor:
+    """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (H,W)."""
+    beside, copied = _mean_step(copies, ~hole), _mean_step(copies, hole)
+    return (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
+
+
+def _mean_step(image: Tensor, where: Tensor) -> Tensor:
+    """Between neighbors that are both marked, around each pixel; (H,W), 0 where there are none."""
     total, count = torch.zeros_like(image[0]), torch.zeros_like(image[0])
     for dy, dx in ((0, 1), (1, 0)):
-        here = slice(0, hole.shape[0] - dy), slice(0, hole.shape[1] - dx)
+        here = slice(0, where.shape[0] - dy), slice(0, where.shape[1] - dx)
         there = slice(dy, None), slice(dx, None)
-        known = ~(hole[here] | hole[there])
-        total[here] += (image[:, there[0], there[1]] - image[:, here[0], here[1]]).abs().mean(dim=0) * known
-        count[here] += known
-    around = [
-        functional.avg_pool2d(each[None, None], _USUAL_AREA, stride=1, padding=_USUAL_AREA // 2)[0, 0]
-        for each in (total, count)
-    ]
-    return around[0] / around[1].clamp(min=1e-6)
+        both = where[here] & where[there]
+        total[here] += (image[:, there[0], there[1]] - image[:, here[0], here[1]]).abs().mean(dim=0) * both
+        count[here] += both
+    mean, share = (
+        functional.avg_pool2d(each[None, None], _AREA, stride=1, padding=_AREA // 2)[0, 0] for each in (total, count)
+    )
+    return mean / share.clamp(min=_LEAST_STEP)
 
 
 def _jumps(
-    palette: Palette, shifts: Tensor, copies: Tensor, part: Tensor, box: tuple[slice, slice], usual: Tensor
+    palette: Palette, shifts: Tensor, copies: Tensor, part: Tensor, box: tuple[slice, slice], calm: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Right-hand sides: at each seam, that its step is to become the one that its copies have there; (3,h,w) each.
 
@@ -129,8 +135,7 @@ def _jumps(
         steps = copies[:, next_row, next_column] - copies[:, row, column]
         wanted /= known.clamp(min=1)
         at_rim = part[ends[0]] ^ part[ends[1]]
-        most = _RIM_STEP * torch.maximum(usual[row, column], usual[next_row, next_column])
-        wanted = torch.where(at_rim, wanted.clamp(-most, most), wanted)
+        wanted *= torch.where(at_rim, torch.minimum(calm[row, column], calm[next_row, next_column]), 1)
         jump = wanted - steps
         for jumps, portion in ((small, jump.clamp(-_MOST, _MOST)), (large, jump - jump.clamp(-_MOST, _MOST))):
             for (row, column), sign in zip(ends, (-1, 1), strict=True):
