@@ -50,11 +50,8 @@ class LamaInpainter(nn.Module):
         split_block: int = 0,
     ) -> None:
         super().__init__()
-        blocks = generator.config.n_blocks
-        if not 0 <= split_block <= blocks:
-            raise ModelError(f"split_block: expected a whole number from 0 to {blocks}, got {split_block}.")
         object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
-        self.fused = FusedGenerator(generator, split_block).float()
+        self.fused = FusedGenerator(generator, _checked_block(split_block, generator.config.n_blocks)).float()
         multiple = 2**generator.config.n_downsampling
         self.spec = ModelSpec(
             multiple=multiple,
@@ -115,12 +112,13 @@ class RegularLamaInpainter(SequentialInpainter):
         train_size: int = DEFAULT_TRAIN_SIZE,
         learning_rate: float = DEFAULT_LEARNING_RATE,
         detail: Detail = "auto",
+        split_block: int = 0,
     ) -> None:
         config = generator.config
         multiple = 2**config.n_downsampling
         super().__init__(
             generator.model,
-            generator.split,
+            generator.split + _checked_block(split_block, config.n_blocks),
             multiple=multiple,
             train_size=train_size,
             learning_rate=learning_rate,
@@ -128,3 +126,9 @@ class RegularLamaInpainter(SequentialInpainter):
             min_input_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
         )
         self.eval()
+
+
+def _checked_block(split_block: int, blocks: int) -> int:
+    if not 0 <= split_block <= blocks:
+        raise ModelError(f"split_block: expected a whole number from 0 to {blocks}, got {split_block}.")
+    return split_block
