@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 import torch
@@ -191,7 +191,9 @@ def _open(
         raise ModelError(
             f"{path}: its split_block is {split_block}; expected 0 to {network.config.n_blocks}, the residual blocks."
         )
-    adapter = RegularLamaInpainter if isinstance(network, RegularGenerator) else LamaInpainter
-    return adapter(  # type: ignore[operator]  # each takes its own network
-        network, train_size=train_size, learning_rate=learning_rate, detail=detail, split_block=split_block
-    )
+    options: dict[str, Any] = {
+        "train_size": train_size, "learning_rate": learning_rate, "detail": detail, "split_block": split_block
+    }  # fmt: skip
+    if isinstance(network, RegularGenerator):
+        return RegularLamaInpainter(network, **options)
+    return LamaInpainter(network, **options)

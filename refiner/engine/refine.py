@@ -25,7 +25,7 @@ from refiner.engine.plan import Plan, Planner, copying_plan
 from refiner.engine.precision import conv_dtype
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
 from refiner.engine.sources import Fill, Sources
-from refiner.engine.windows import scale_windows, whole
+from refiner.engine.windows import scale_windows, shares, whole
 from refiner.errors import InputError, ModelError, RefinerWarning
 from refiner.exemplar import level_count
 from refiner.frozen import FrozenGradients
@@ -276,7 +276,9 @@ class _Work:
                 window.halved().of(guide),
                 replace(here, window=index, windows=len(windows), steps=self.settings.steps),
             )
-            window.of(prediction).copy_(outcome.prediction)
+            drawn = window.of(prediction)
+            share = shares(windows, index - 1, size_of(image)).to(drawn)
+            drawn.copy_(torch.lerp(drawn, outcome.prediction, share))
             results.append(WindowResult(window, outcome.losses, outcome.kept))
             if outcome.stopped:
                 break
