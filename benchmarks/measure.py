@@ -6,14 +6,69 @@ import platform
 import statistics
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a piece of work took of the processor.
+
+    Attributes:
+        seconds: on the clock.
+        user: seconds of all cores in the program.
+        kernel: seconds of all cores in the kernel.
+        faults: pages that the kernel mapped without reading a disk; None where it does not say.
+    """
+
+    seconds: float
+    user: float
+    kernel: float
+    faults: int | None
+
+    @property
+    def kernel_share(self) -> float:
+        """Of all the time that cores were busy."""
+        return self.kernel / max(self.user + self.kernel, 1e-9)
+
+    @property
+    def cores(self) -> float:
+        """Cores busy on average."""
+        return (self.user + self.kernel) / max(self.seconds, 1e-9)
+
+
+class Meter:
+    """Counts what the process takes from its making on."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._faults, self._times, self._start = _faults(), self._process.cpu_times(), time.perf_counter()
+
+    def read(self) -> Usage:
+        """What was taken so far."""
+        taken, times, faults = time.perf_counter() - self._start, self._process.cpu_times(), _faults()
+        return Usage(
+            taken,
+            times.user - self._times.user,
+            times.system - self._times.system,
+            None if faults is None or self._faults is None else faults - self._faults,
+        )
+
+
+def _faults() -> int | None:
+    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def seconds(run: Callable[[], object], *, repeats: int, device: torch.device) -> tuple[float, float]:

@@ -20,13 +20,14 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.measure import machine, seconds, synchronize
+from benchmarks.measure import Meter, machine, seconds, synchronize
 from benchmarks.reference import Reference
 from lama import Generator, GeneratorConfig, LamaInpainter, load_generator
 from refiner import Settings, Target, paper_objective, refine
 from refiner.devices import pick_device
 from refiner.engine.capture import no_recording
 from refiner.engine.optimize import optimize_features
+from refiner.engine.pyramid import build_pyramid, halve_image
 from refiner.frozen import FrozenGradients, saved_bytes, strip_height
 from refiner.memory import Peak, give_back_freed_memory
 from refiner.models.inpainter import encode, predict
@@ -55,6 +56,10 @@ class Row:
     peak_bytes: int
     saved_bytes: int | None = None
     note: str = ""
+    kernel_share: float | None = None
+    cores: float | None = None
+    faults: int | None = None
+    objective: float | None = None
 
     def cells(self) -> list[str]:
         """The row as text."""
@@ -69,11 +74,18 @@ class Row:
             f"{self.peak_bytes / 1e9:.2f}",
             f"{self.peak_bytes / pixels:.0f}",
             "" if self.saved_bytes is None else f"{self.saved_bytes / pixels:.0f}",
+            "" if self.kernel_share is None else f"{self.kernel_share:.1%}",
+            "" if self.cores is None else f"{self.cores:.2f}",
+            "" if self.faults is None else f"{self.faults / 1e3:.0f}",
+            "" if self.objective is None else f"{self.objective:.4f}",
             self.note,
         ]
 
 
-_HEAD = ["what", "method", "size", "precision", "s", "s/MP", "peak GB", "peak B/px", "saved B/px", "note"]
+_HEAD = [
+    "what", "method", "size", "precision", "s", "s/MP", "peak GB", "peak B/px", "saved B/px",
+    "kernel", "cores", "1000 faults", "objective", "note",
+]  # fmt: skip
 
 
 @dataclass
@@ -87,6 +99,7 @@ class Bench:
     hole: float
     memory: str | None = None
     results: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by size, to compare with the authors'
+    smallest: dict[tuple[int, int], tuple[Tensor, int]] = field(default_factory=dict)  # and of how many scales
 
     def __post_init__(self) -> None:
         self.model = LamaInpainter(self.generator).to(self.device)
@@ -154,9 +167,10 @@ class Bench:
         return Row("descent", method, width, height, precision, median, spread, peak.bytes, note=note)
 
     def refinement(self, height: int, width: int, precision: str, windows: str) -> Row:
-        """`refine` from end to end."""
-        image, mask = self.picture(height, width)
+        """Features refined from end to end, with as many predictions as asked for."""
         settings = Settings(
+            detail="features",
+            guide="model",
             min_side=512,
             steps=self.steps,
             keep="last",
@@ -164,17 +178,50 @@ class Bench:
             precision=precision,  # type: ignore[arg-type]
             memory=self.memory,
         )
+        return self._refined("refinement", "refiner, whole" if windows == "off" else "refiner, windows", height, width,
+                             settings)  # fmt: skip
+
+    def default(self, height: int, width: int, precision: str) -> Row:
+        """Features refined from end to end by the default preset."""
+        settings = Settings(
+            detail="features", guide="model", min_side=512, precision=precision, memory=self.memory,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return self._refined("default", "refiner, default preset", height, width, settings)
+
+    def _refined(self, what: str, method: str, height: int, width: int, settings: Settings) -> Row:
+        image, mask = self.picture(height, width)
         with Peak(self.device) as peak:
-            start = time.perf_counter()
+            meter = Meter()
             result = refine(self.model, image, mask, settings)
             synchronize(self.device)
-            taken = time.perf_counter() - start
-        if (precision, windows) == ("float32", "off"):
+            usage = meter.read()
+        if (settings.precision, settings.windows) == ("float32", "off"):
             self.results[height, width] = result.image
-        refined = len(result.scales) - 1
-        note = f"{refined} refined scales, {self.steps} predictions each; {result.plan}"
-        method = "refiner, whole" if windows == "off" else "refiner, windows"
-        return Row("refinement", method, width, height, precision, taken, None, peak.bytes, note=note)
+        self.smallest.setdefault((height, width), (result.scales[0].composite, len(result.scales)))
+        note = f"{len(result.scales) - 1} refined scales, {settings.steps} predictions each; {result.plan}"
+        return Row(
+            what, method, width, height, settings.precision, usage.seconds, None, peak.bytes, note=note,
+            kernel_share=usage.kernel_share, cores=usage.cores, faults=usage.faults,
+            objective=self.objective(result.image),
+        )  # fmt: skip
+
+    def objective(self, picture: Tensor) -> float | None:
+        """The paper's objective at the first refined scale, to which a result is brought down.
+
+        It is compared with the network's own fill of the smallest scale, which is the same for every method. None where
+        nothing of this size was refined before.
+        """
+        height, width = picture.shape[-2], picture.shape[-1]
+        if (height, width) not in self.smallest or self.smallest[height, width][1] == 1:
+            return None
+        guide, scales = self.smallest[height, width]
+        image, mask = self.picture(height, width)
+        levels = build_pyramid(image, mask > 0, scales)
+        for _ in range(scales - 2):
+            picture = halve_image(picture)
+        level, hole = levels[1]
+        target = Target(level, hole, guide, (level.shape[-2], level.shape[-1]))
+        return float(paper_objective(target, Settings())(picture.to(level)))
 
     def plain(self, height: int, width: int, precision: str) -> Row:
         """One pass of the network, without refinement."""
@@ -191,17 +238,20 @@ class Bench:
         """The authors' refinement of the same picture; the note says how far our result is from theirs."""
         image, mask = self.picture(height, width)
         with Peak(self.device) as peak:
-            start = time.perf_counter()
+            meter = Meter()
             theirs = reference.refine(image, mask, steps=self.steps, lr=0.002, min_side=512)
             synchronize(self.device)
-            taken = time.perf_counter() - start
+            usage = meter.read()
         note = f"{self.steps} predictions"
         if (height, width) in self.results:
             difference = (self.results[height, width] - theirs.to(image.device)).abs()
             note += (
                 f"; ours differs by {difference.max().item():.1e} at most, {difference.mean().item():.1e} on average"
             )
-        return Row("refinement", "advimman/lama", width, height, "float32", taken, None, peak.bytes, note=note)
+        return Row(
+            "refinement", "advimman/lama", width, height, "float32", usage.seconds, None, peak.bytes, note=note,
+            kernel_share=usage.kernel_share, cores=usage.cores, faults=usage.faults, objective=self.objective(theirs),
+        )  # fmt: skip
 
     def _rear(self, method: str) -> Callable[[tuple[Tensor, Tensor]], Tensor]:
         if method.startswith("frozen"):
@@ -257,6 +307,8 @@ class Choice:
         elif case == "descent":
             for method in ("recorded", "as they are") if bench.device.type == "cuda" else ("as they are",):
                 yield partial(bench.descent, method, height, width, precision)
+        elif case == "default":
+            yield partial(bench.default, height, width, precision)
         elif case == "plain":
             yield partial(bench.plain, height, width, precision)
         else:
@@ -271,7 +323,7 @@ def _table(rows: list[Row]) -> str:
 
 @click.command()
 @click.option("--sizes", default="1024x1024", show_default=True, help="WIDTHxHEIGHT, separated by commas.")
-@click.option("--cases", default="update,descent,plain,refinement", show_default=True, help="What to measure.")
+@click.option("--cases", default="update,descent,plain,refinement,default", show_default=True, help="What to measure.")
 @click.option("--methods", default=",".join(_METHODS), show_default=True, help="Ways to compute an update.")
 @click.option("--precisions", default="float32,bfloat16", show_default=True)
 @click.option("--windows", default="off,auto", show_default=True, help="Refine whole pictures, windows, or both.")

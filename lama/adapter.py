@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lama.fused import FusedGenerator
 from lama.generator import LocalBranch
+from refiner.errors import ModelError
 from refiner.models.spec import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE, ModelSpec
 from refiner.models.split import SequentialInpainter
 
@@ -26,10 +27,15 @@ class LamaInpainter(nn.Module):
         train_size: side in pixels that it works best at.
         learning_rate: what suits its features when they are refined.
         detail: what fills larger scales best, see `ModelSpec`.
+        split_block: how many residual blocks belong to the front half. The paper's features are those before the first,
+            0; each block more is left out of all predictions but the first.
 
     Attributes:
         generator: the network as it was trained; the parameters here are computed from it.
         spec: the sizes it takes, and what suits its features.
+
+    Raises:
+        ModelError: there are fewer blocks than `split_block`.
     """
 
     generator: Generator
@@ -41,10 +47,11 @@ class LamaInpainter(nn.Module):
         train_size: int = DEFAULT_TRAIN_SIZE,
         learning_rate: float = DEFAULT_LEARNING_RATE,
         detail: Detail = "auto",
+        split_block: int = 0,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
-        self.fused = FusedGenerator(generator).float()
+        self.fused = FusedGenerator(generator, _checked_block(split_block, generator.config.n_blocks)).float()
         multiple = 2**generator.config.n_downsampling
         self.spec = ModelSpec(
             multiple=multiple,
@@ -70,7 +77,7 @@ class LamaInpainter(nn.Module):
         network = nn.Sequential(layers[0], LocalBranch(), *layers[1:])
         return SequentialInpainter(
             network,
-            self.generator.split + 1,
+            self.generator.split + 1 + self.fused.split_block,
             multiple=self.spec.multiple,
             train_size=self.spec.train_size,
             learning_rate=self.spec.learning_rate,
@@ -90,7 +97,7 @@ class LamaInpainter(nn.Module):
         before = self.fused.stem.weight.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.fused.stem.weight.dtype != before:
-            exact = FusedGenerator(self.generator)
+            exact = FusedGenerator(self.generator, self.fused.split_block)
             for parameter, value in zip(self.fused.parameters(), exact.parameters(), strict=True):
                 parameter.data.copy_(value)
         return self
@@ -106,12 +113,13 @@ class RegularLamaInpainter(SequentialInpainter):
         train_size: int = DEFAULT_TRAIN_SIZE,
         learning_rate: float = DEFAULT_LEARNING_RATE,
         detail: Detail = "auto",
+        split_block: int = 0,
     ) -> None:
         config = generator.config
         multiple = 2**config.n_downsampling
         super().__init__(
             generator.model,
-            generator.split,
+            generator.split + _checked_block(split_block, config.n_blocks),
             multiple=multiple,
             train_size=train_size,
             learning_rate=learning_rate,
@@ -119,3 +127,9 @@ class RegularLamaInpainter(SequentialInpainter):
             min_input_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
         )
         self.eval()
+
+
+def _checked_block(split_block: int, blocks: int) -> int:
+    if not 0 <= split_block <= blocks:
+        raise ModelError(f"split_block: expected a whole number from 0 to {blocks}, got {split_block}.")
+    return split_block

@@ -35,10 +35,12 @@ class FusedGenerator(nn.Module):
 
     Args:
         generator: the trained network, in eval mode.
+        split_block: how many residual blocks belong to the front.
     """
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, split_block: int = 0) -> None:
         super().__init__()
+        self.split_block = split_block
         config = generator.config
         layers: list[Any] = list(generator.model)
         self.fine = 2**config.n_downsampling
@@ -53,17 +55,20 @@ class FusedGenerator(nn.Module):
     @property
     def stages(self) -> list[nn.Module]:
         """The rear's parts in the order they run: each block, and the decoder."""
-        return [*self.blocks, nn.ModuleList([*self.up, self.head])]
+        return [*self.blocks[self.split_block :], nn.ModuleList([*self.up, self.head])]
 
     def front(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Masked picture and mask (N,4,H,W) to local and global features at 1/8 of the side."""
         features = self._in_strips(self._front, x, _FRONT_HALO, Fraction(1, self.fine))
-        return features[:, : self.local_channels], features[:, self.local_channels :]
+        local, glob = features[:, : self.local_channels], features[:, self.local_channels :]
+        for block in self.blocks[: self.split_block]:
+            local, glob = block(local, glob)
+        return local, glob
 
     def rear(self, features: tuple[Tensor, Tensor]) -> Tensor:
         """Features to the predicted picture (N,3,H,W) in [0,1]."""
         local, glob = features
-        for block in self.blocks:
+        for block in self.blocks[self.split_block :]:
             local, glob = block(local, glob)
         return self._in_strips(self._tail, torch.cat([local, glob], dim=1), _TAIL_HALO, Fraction(self.fine))
 

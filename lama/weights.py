@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 import torch
@@ -36,6 +36,7 @@ class NamedWeights:
         url: where other weights are downloaded from, once.
         md5: checksum of the file at `url`, the only one its publisher gives.
         detail: what fills the larger scales of a photo best where this network fills the smallest.
+        split_block: how many residual blocks lie before the features, see `LamaInpainter`.
         rank: of those that are on this machine, the one of highest rank is taken where none is named.
     """
 
@@ -47,6 +48,7 @@ class NamedWeights:
     md5: str | None = None
     learning_rate: float = DEFAULT_LEARNING_RATE
     detail: Detail = "auto"
+    split_block: int = 0
     rank: int = 0
 
     def __call__(self, weights: Path | None = None) -> Inpainter:
@@ -56,7 +58,7 @@ class NamedWeights:
             ModelError: the weights cannot be downloaded, are damaged, or are not a LaMa's.
         """
         detail = self.detail if weights is None else "auto"
-        return _open(weights or self.locate(), self.train_size, self.learning_rate, detail)
+        return _open(weights or self.locate(), self.train_size, self.learning_rate, detail, self.split_block)
 
     def is_here(self) -> bool:
         """Whether it can be loaded without a download."""
@@ -133,8 +135,8 @@ class LamaCheckpoints:
     def open(self, path: Path) -> Inpainter:
         """Load the inpainter that a checkpoint holds.
 
-        Train size and learning rate are read from the header that `convert` writes; where there is none they are
-        512 px and 0.002.
+        Train size, learning rate and cut are read from the header that `convert` writes; where there is none they are
+        512 px, 0.002 and before the residual blocks.
 
         Raises:
             ModelError: the file is not a readable LaMa.
@@ -149,13 +151,14 @@ class LamaCheckpoints:
         half: bool = False,
         train_size: int | None = None,
         learning_rate: float | None = None,
+        split_block: int | None = None,
     ) -> None:
         """Write a LaMa checkpoint as safetensors, in float16 with `half`; what is known of it goes into the header.
 
         Raises:
             ModelError: the source is not a readable LaMa.
         """
-        known = {"train_size": train_size, "learning_rate": learning_rate}
+        known = {"train_size": train_size, "learning_rate": learning_rate, "split_block": split_block}
         metadata = {name: str(value) for name, value in known.items() if value is not None}
         convert(source, target, dtype=torch.float16 if half else None, **metadata)
 
@@ -168,12 +171,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REFINER_CACHE") or platformdirs.user_cache_path("refiner"))
 
 
-def _open(path: Path, train_size: int, learning_rate: float, detail: Detail = "auto") -> Inpainter:
+def _open(
+    path: Path, train_size: int, learning_rate: float, detail: Detail = "auto", split_block: int = 0
+) -> Inpainter:
     """Load a LaMa; what its file's header says of it goes before what is given."""
     network, header = load_network(path)
     try:
         train_size = int(header.get("train_size", train_size))
         learning_rate = float(header.get("learning_rate", learning_rate))
+        split_block = int(header.get("split_block", split_block))
     except ValueError as error:
         raise ModelError(f"{path}: its header is not as `refiner weights convert` writes it ({error}).") from error
     if train_size < 1 or not 0 < learning_rate < math.inf:
@@ -181,6 +187,13 @@ def _open(path: Path, train_size: int, learning_rate: float, detail: Detail = "a
             f"{path}: its header has train_size {train_size} and learning_rate {learning_rate:g}; expected numbers "
             "above 0."
         )
+    if not 0 <= split_block <= network.config.n_blocks:
+        raise ModelError(
+            f"{path}: its split_block is {split_block}; expected 0 to {network.config.n_blocks}, the residual blocks."
+        )
+    options: dict[str, Any] = {
+        "train_size": train_size, "learning_rate": learning_rate, "detail": detail, "split_block": split_block
+    }  # fmt: skip
     if isinstance(network, RegularGenerator):
-        return RegularLamaInpainter(network, train_size=train_size, learning_rate=learning_rate, detail=detail)
-    return LamaInpainter(network, train_size=train_size, learning_rate=learning_rate, detail=detail)
+        return RegularLamaInpainter(network, **options)
+    return LamaInpainter(network, **options)

@@ -13,7 +13,7 @@ from refiner.errors import SettingsError
 
 Keep = Literal["best", "last"]
 GuideRegion = Literal["eroded", "soft"]
-Windows = Literal["auto", "off"]
+Windows = Literal["auto", "split", "off"]
 MatchColor = Literal["off", "mean", "smooth"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
@@ -84,8 +84,9 @@ class Settings:
             result; None never shrinks.
         keep: which prediction of a scale is its result: `best` the one of lowest loss, which is the
             unrefined one where refinement made it worse; `last` the last one, as the authors do.
-        windows: `auto` refines windows around the holes where they are smaller than the picture; `off` the whole
-            picture. The smallest scale sees the whole picture in either case.
+        windows: `auto` refines windows around the holes where they are smaller than the picture; `split` cuts the
+            window of a long or branched hole into several that overlap, where that covers clearly less; `off` refines
+            the whole picture. The smallest scale sees the whole picture in any case.
         context: margin of a window around its hole, as a share of the hole's shorter side, or of the side the model
             was trained for where that is larger.
         precision: of convolutions: `auto` takes `bfloat16` where the hardware computes in it, and `float32`

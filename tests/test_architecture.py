@@ -19,7 +19,8 @@ ORDER = [
     {"settings"},
     {"models", "images"},
     {"devices", "files", "config_files"},
-    {"frozen", "memory", "byte_sizes", "choices", "errors", "torch_state"},
+    {"frozen"},
+    {"memory", "byte_sizes", "choices", "errors", "torch_state"},
 ]
 ONLY_IN = {  # third-party packages and where they may be imported
     "PIL": ("refiner/images/", "refiner/evaluation/evaluation_set.py"),

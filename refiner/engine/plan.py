@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,10 +14,11 @@ from refiner.engine.padding import size_of
 from refiner.engine.windows import Window, scale_windows, whole
 from refiner.errors import BudgetError, Option
 from refiner.frozen import strip_height
-from refiner.memory import free_bytes, is_out_of_memory
+from refiner.memory import free_bytes, freed_memory_kept, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -123,6 +125,7 @@ class Planner:
     ) -> None:
         self._devices = devices or (image.device,)
         self._on_plan = on_plan
+        self._image_bytes = _IMAGE_BYTES * image.shape[0] * image.shape[2] * image.shape[3]
         budget = memory_for(self._devices) if settings.memory is None else parse_bytes(settings.memory)
 
         def plans(conv_dtype: torch.dtype | None) -> Iterator[Plan]:
@@ -144,7 +147,7 @@ class Planner:
         """Call `work(plan, *args)`; where it runs out of memory after all, again by the next plan."""
         while True:
             try:
-                with strip_height(self.plan.strip_height):
+                with strip_height(self.plan.strip_height), self._memory_kept():
                     return work(self.plan, *args)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -152,6 +155,13 @@ class Planner:
             for kind in {device.type for device in self._devices} & {"cuda", "mps"}:
                 getattr(torch, kind).empty_cache()
             self.plan = self._next()
+
+    def _memory_kept(self) -> AbstractContextManager[None]:
+        """Where all is computed in the machine's own memory, what is freed is kept, within what was predicted."""
+        if any(device.type != "cpu" for device in self._devices):
+            return nullcontext()
+        need = self.plan.budget if self.plan.bytes is None else self.plan.bytes
+        return freed_memory_kept(max(need - self._image_bytes, 0))  # the photo's part is there before
 
     def _next(self) -> Plan:
         least: int | None = None

@@ -27,7 +27,7 @@ from refiner.engine.precision import conv_dtype
 from refiner.engine.reporter import Reporter, duration
 from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
 from refiner.engine.sources import Fill, Sources
-from refiner.engine.windows import scale_windows, whole
+from refiner.engine.windows import scale_windows, shares, whole
 from refiner.errors import InputError, ModelError, RefinerWarning
 from refiner.exemplar import level_count
 from refiner.frozen import FrozenGradients
@@ -270,7 +270,9 @@ class _Work:
                 self.settings.steps_at(here.scale - 2),
             )
             before += window.area
-            window.of(prediction).copy_(outcome.prediction)
+            drawn = window.of(prediction)
+            share = shares(windows, index - 1, size_of(image)).to(drawn)
+            drawn.copy_(torch.lerp(drawn, outcome.prediction, share))
             results.append(WindowResult(window, outcome.losses, outcome.kept, corrected))
             if outcome.stopped:
                 break

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from refiner.frozen.bits import pack, unpack
 from refiner.frozen.spectra import inverse_rfft2
+from refiner.memory import make_room
 
 _THIN = 32
 
@@ -42,6 +43,7 @@ class FrozenConv(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.shape, ctx.size, ctx.dtype = shape, x.shape[2:], x.dtype
+        make_room(x.nbytes)
         x = x.to(weight.dtype)
         if shape.transposed:
             return functional.conv_transpose2d(
@@ -55,6 +57,7 @@ class FrozenConv(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         shape: ConvShape = ctx.shape
+        make_room(grad.nbytes)
         grad = grad.to(weight.dtype)
         if shape.transposed:
             back = functional.conv2d(grad, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
@@ -101,13 +104,15 @@ class FrozenGate(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (bits,) = ctx.saved_tensors
+        make_room(grad.nbytes)
         passed = unpack(bits, ctx.size.numel())
         if ctx.channels_last:
             n, c, h, w = ctx.size
             passed = passed.view(n, h, w, c).permute(0, 3, 1, 2)
         else:
             passed = passed.view(ctx.size)
-        back = torch.where(passed, grad, grad * ctx.slope) if ctx.slope else grad * passed
+        # Not a product, for which PyTorch makes numbers of all the bools.
+        back = torch.where(passed, grad, grad * ctx.slope if ctx.slope else 0)
         return back, None, None, None, None
 
 
@@ -131,11 +136,13 @@ class FrozenPad(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, widths: tuple[int, ...], mode: str) -> Tensor:
         ctx.widths, ctx.mode = widths, mode
+        make_room(x.nbytes)
         return functional.pad(x, list(widths), mode=mode)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         left, right, top, bottom = ctx.widths
+        make_room(grad.nbytes)
         fold = partial(_fold, axis=3, before=left, after=right, mode=ctx.mode)
         height = grad.shape[2] - top - bottom
         back = fold(grad.narrow(2, top, height))

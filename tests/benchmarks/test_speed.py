@@ -11,7 +11,9 @@ from conftest import GOLDEN
 from benchmarks.speed import main
 
 
-@pytest.mark.parametrize(("case", "rows"), [("update", 2), ("descent", 1), ("plain", 1), ("refinement", 1)])
+@pytest.mark.parametrize(
+    ("case", "rows"), [("update", 2), ("descent", 1), ("plain", 1), ("refinement", 1), ("default", 1)]
+)
 def test_each_case_gives_its_rows(case, rows, tmp_path) -> None:
     path = tmp_path / "rows.json"
     done = CliRunner().invoke(
@@ -26,3 +28,21 @@ def test_each_case_gives_its_rows(case, rows, tmp_path) -> None:
     assert [(row["what"], row["width"], row["height"]) for row in found] == [(case, 128, 96)] * rows
     assert all(row["seconds"] > 0 for row in found)
     assert f"| {case} |" in done.output
+
+
+def test_refinements_say_how_busy_the_cores_were_and_what_they_reached(tmp_path) -> None:
+    path = tmp_path / "rows.json"
+    done = CliRunner().invoke(
+        main,
+        ["--sizes", "736x736", "--cases", "refinement,default", "--precisions", "float32", "--steps", "2",
+         "--windows", "off", "--model", str(GOLDEN), "--device", "cpu",
+         "--keep-freed", "--json", str(path)],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    two, default = json.loads(path.read_text())["rows"]
+    for row in (two, default):
+        assert 0 <= row["kernel_share"] < 1
+        assert row["cores"] > 0
+        assert row["faults"] is None or row["faults"] > 0
+    assert default["objective"] < two["objective"], "more predictions come nearer to the guide"

@@ -106,8 +106,12 @@ def test_conversion_to_safetensors(tmp_path, tiny, half) -> None:
     if not half:
         assert same_network(target, tiny)
     again = tmp_path / "again.safetensors"
-    CHECKPOINTS.convert(target, again)
+    CHECKPOINTS.convert(target, again, split_block=1)
+    assert len(load_model(str(again)).spec.stages) == len(load_model(str(target)).spec.stages) - 1
     assert load_model(str(again)).spec.train_size == 64
+    CHECKPOINTS.convert(target, again, split_block=99)
+    with pytest.raises(ModelError, match="its split_block is 99; expected 0 to"):
+        load_model(str(again))
 
 
 def test_values_beyond_half_precision_are_refused(tmp_path, tensors) -> None:

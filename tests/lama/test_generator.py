@@ -5,7 +5,7 @@ import torch
 
 from lama import Generator, GeneratorConfig, LamaInpainter
 from lama.weights import LAMA_SMALL
-from refiner import Inpainter
+from refiner import Inpainter, ModelError, Settings, refine
 from refiner.models.features import feature_names
 
 
@@ -82,3 +82,31 @@ def test_every_pixel_depends_on_every_known_one(small) -> None:
     with torch.no_grad():
         one, other = (small.rear(small.front(x, mask)) for x in (image, changed))
     assert (one - other)[..., -8:, -8:].abs().max() > 0
+
+
+@pytest.mark.parametrize("split_block", [1, 3, 6])
+def test_a_later_cut_predicts_the_same(small, split_block) -> None:
+    image, mask = torch.rand(1, 3, 72, 64), (torch.rand(1, 1, 72, 64) > 0.7).float()
+    late = LamaInpainter(small.generator, train_size=small.spec.train_size, split_block=split_block)
+    with torch.no_grad():
+        features = late.front(image, mask)
+        assert torch.equal(late.rear(features), small.rear(small.front(image, mask)))
+    assert [leaf.shape for leaf in features] == [(1, 64, 9, 8), (1, 192, 9, 8)]
+    exact = late.double()
+    with torch.no_grad():
+        prediction = exact.rear(exact.front(image.double(), mask.double()))
+    torch.testing.assert_close(prediction.float(), small.whole(image, mask))
+    assert len(exact.spec.stages) == 6 - split_block + 1, "the rear's blocks and the decoder"
+
+
+def test_a_later_cut_is_refined(small) -> None:
+    late = LamaInpainter(small.generator, train_size=64, learning_rate=0.01, split_block=3)
+    image, mask = torch.rand(1, 3, 128, 128), torch.zeros(1, 1, 128, 128)
+    mask[..., 40:80, 40:90] = 1
+    scale = refine(late, image, mask, Settings(detail="features", steps=3, precision="float32")).scales[-1]
+    assert scale.loss_after < scale.loss_before
+
+
+def test_a_cut_behind_the_last_block_is_refused(small) -> None:
+    with pytest.raises(ModelError, match="split_block: expected a whole number from 0 to 6, got 7"):
+        LamaInpainter(small.generator, split_block=7)

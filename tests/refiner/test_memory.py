@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -72,3 +76,51 @@ def test_what_the_allocator_holds_unused_counts_as_free(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 300)
     assert free_bytes(torch.device("cuda")) == 1400
     assert free_bytes(torch.device("cpu")) > 0
+
+
+KEPT = """
+import json, resource, psutil
+from refiner.memory import freed_memory_kept, make_room
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def resident():
+    return psutil.Process().memory_info().rss
+
+def fill_ten_times():
+    before = faults()
+    for _ in range(10):
+        b"x" * 80_000_000  # which glibc asks the system for each time
+    return faults() - before
+
+found = {"before": fill_ten_times()}
+start = resident()
+with freed_memory_kept(200_000_000):
+    found["kept"] = fill_ten_times()
+    found["idle"] = resident() - start
+    with freed_memory_kept(0):
+        make_room(100_000_000)
+    found["fits"] = resident() - start
+    make_room(150_000_000)
+    found["made room"] = resident() - start
+    fill_ten_times()
+found["after"] = resident() - start
+make_room(1 << 60)  # nobody keeps anything
+found["again"] = fill_ten_times()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts Linux's page faults")
+def test_freed_memory_is_kept_up_to_a_limit_and_given_back_at_the_end() -> None:
+    """In a process of its own, whose allocator it changes."""
+    done = subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    if not found["idle"] > 70e6:
+        pytest.skip("the C library is not glibc")
+    assert found["before"] > 5 * found["kept"]
+    assert found["fits"] > 70e6
+    assert found["made room"] < 20e6
+    assert found["after"] < 20e6
+    assert found["again"] > 5 * found["kept"], "as it was before"
