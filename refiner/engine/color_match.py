@@ -13,6 +13,7 @@ from refiner.exemplar.laplace import neighbor_sum, solve
 
 _RING = 16  # pixels around a hole in which prediction and photo are compared
 _CELL = 8  # pixels, of which each side of a cell of a smooth offset is made
+_ROWS = 32 * _CELL  # that are converted at once
 _STEPS = 500  # of the solver at most; it ends where it is solved
 
 
@@ -53,16 +54,32 @@ def match_color(prediction: Tensor, image: Tensor, hole: Tensor, *, smooth: bool
 
 def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
     """A prediction (1,3,h,w) less a smooth surface through its differences from the photo on a ring (h,w)."""
-    lab = rgb_to_lab(prediction.clamp(0, 1))
-    difference = (lab - rgb_to_lab(image)) * ring
-    share = functional.avg_pool2d(ring[None, None].to(lab), _CELL, ceil_mode=True)
+    totals, shares = [], []
+    for rows in _strips(prediction):
+        difference = (_lab(prediction[:, :, rows]) - _lab(image[:, :, rows])) * ring[rows]
+        totals.append(functional.avg_pool2d(difference, _CELL, ceil_mode=True))
+        shares.append(functional.avg_pool2d(ring[None, None, rows].to(difference), _CELL, ceil_mode=True))
+    total, share = torch.cat(totals, dim=2), torch.cat(shares, dim=2)
     there = share > 0
     # A cell alone may have an edge of the scene; its neighbors on the ring tell of the same offset.
-    total = functional.avg_pool2d(difference, _CELL, ceil_mode=True)
     total, weight = (functional.avg_pool2d(x, 3, 1, 1) for x in (total, share))
     offset = torch.where(there, total / weight.clamp(min=1e-6), 0)[0]
     between = ~there[0, 0]
     offset = offset + solve(between, neighbor_sum(offset), steps=_STEPS)
     surface = functional.interpolate(offset[None], scale_factor=_CELL, mode="bilinear", align_corners=False)
-    matched: Tensor = lab_to_rgb(lab - surface[..., : lab.shape[-2], : lab.shape[-1]])
-    return matched
+    matched = [
+        lab_to_rgb(_lab(prediction[:, :, rows]) - surface[:, :, rows, : prediction.shape[-1]])
+        for rows in _strips(prediction)
+    ]
+    return torch.cat(matched, dim=2)
+
+
+def _lab(picture: Tensor) -> Tensor:
+    lab: Tensor = rgb_to_lab(picture.clamp(0, 1))
+    return lab
+
+
+def _strips(picture: Tensor) -> list[slice]:
+    """Rows of a picture, a part at a time: conversions take many times what they convert."""
+    height = picture.shape[-2]
+    return [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]

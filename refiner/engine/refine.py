@@ -154,7 +154,9 @@ def _filled(
 
     def run(step: Callable[..., Fill], *args: Any) -> Fill:
         assert planner is not None  # noqa: S101  the network is run only where it can be
-        return _finite(planner, step, image, hole, *args, here)
+        fill = _finite(planner, step, image, hole, *args, here)
+        last = here.scale == here.scales
+        return replace(fill, prediction=finished(fill.prediction, image, hole, work.settings, last=last))
 
     if guide is None:
         return sources.smallest(partial(run, work.inpaint))
@@ -245,12 +247,11 @@ class _Work:
         with FrozenGradients(plan.conv_dtype):
             prediction = predict(self.model, encode(self.model, padded, padded_hole), padded)
         stopped = self.progress is not None and _asks_to_stop(self.progress, here)
-        prediction = self._finished(crop(prediction, image), image, hole, here)
-        return Fill(prediction, stopped=stopped, shares={"model": 1.0})
+        return Fill(crop(prediction, image), stopped=stopped, shares={"model": 1.0})
 
     def refine_scale(self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, here: Progress) -> Fill:
         """Refine a scale window by window, so that each agrees with the previous scale's composite."""
-        full, full_hole = image, hole
+        full = image
         windows = self._windows(hole, plan)
         if windows != (whole(hole),):
             # A window is compared with the guide at exactly half its size, which an odd image's guide is not.
@@ -276,8 +277,7 @@ class _Work:
             results.append(WindowResult(window, outcome.losses, outcome.kept, corrected))
             if outcome.stopped:
                 break
-        prediction = self._finished(crop(prediction, full), full, full_hole, here)
-        return Fill(prediction, tuple(results), outcome.stopped, {"features": 1.0})
+        return Fill(crop(prediction, full), tuple(results), outcome.stopped, {"features": 1.0})
 
     def _refine_window(
         self, plan: Plan, image: Tensor, hole: Tensor, guide: Tensor, on_step: OnStep | None, steps: int
@@ -312,9 +312,6 @@ class _Work:
             prediction, loss, taken = follow_guide(prediction, outcome.loss, target, objective, settings)
             corrected = float(loss.mean()) if taken.any() else None
         return replace(outcome, prediction=crop(prediction, image)), corrected
-
-    def _finished(self, prediction: Tensor, image: Tensor, hole: Tensor, here: Progress) -> Tensor:
-        return finished(prediction, image, hole, self.settings, last=here.scale == here.scales)
 
     def _windows(self, hole: Tensor, plan: Plan) -> tuple[Window, ...]:
         return scale_windows(hole, self.model.spec, self.settings.windows, plan.context)
