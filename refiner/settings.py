@@ -14,7 +14,7 @@ from refiner.errors import SettingsError
 Keep = Literal["best", "last"]
 GuideRegion = Literal["eroded", "soft"]
 Windows = Literal["auto", "split", "off"]
-MatchColor = Literal["off", "mean", "smooth"]
+MatchColor = Literal["auto", "off", "mean", "smooth"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
@@ -103,8 +103,8 @@ class Settings:
         grain: give a network's fill the grain that flat areas of the photo have, at the full size, as far as the fill's
             own finest detail falls short of it; not where `refine` is off.
         match_color: remove the color offset of a network's fill, measured on the ring of known pixels around each hole:
-            `mean`, one for each hole; `smooth`, varying along the rim, in a space of even perception. True is read as
-            `mean`, False as `off`.
+            `mean`, one for each hole; `smooth`, varying along the rim, in a space of even perception; `auto`, smooth
+            unless `refine` is off. True is read as `mean`, False as `off`.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -117,15 +117,17 @@ class Settings:
     max_scales: int | None = None
     steps: Annotated[
         int | tuple[int, ...],
-        Flag("Predictions at each refined scale, or by scale, the smallest first, as 12,8,4 [preset: 15].", "N[,N...]"),
-    ] = 15
+        Flag(
+            "Predictions at each refined scale, or by scale, the smallest first, as 12,8,4 [preset: 4,4,2].", "N[,N...]"
+        ),
+    ] = (4, 4, 2)
     min_gain: float | None = None
     lr: Annotated[float | None, Flag("Learning rate of the features [preset: the model's own].", "X")] = None
     guide_region: GuideRegion = "eroded"
     erosion: int = 15
     guide_weight: float = 1.0
     texture_weight: float = 0.0
-    back_projection: int = 0
+    back_projection: int = 1
     pixel_budget: int | None = None
     keep: Keep = "best"
     windows: Annotated[Windows, Flag("Refine around the holes alone, or the whole photo [preset: auto].")] = "auto"
@@ -138,12 +140,12 @@ class Settings:
     ] = None
     lr_scale: Mapping[str, float] | None = None
     balance: float = 0.5
-    blend_rim: bool = False
-    grain: bool = False
+    blend_rim: bool = True
+    grain: bool = True
     match_color: Annotated[
         MatchColor,
         Flag("Remove the fill's color offset against its surroundings [alone: mean].", unrefined=True, alone="mean"),
-    ] = "off"
+    ] = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.match_color, bool):  # as it was before

@@ -30,8 +30,11 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
     Returns:
         (N,3,H,W).
     """
-    if settings.match_color != "off" and last:
-        prediction = match_color(prediction, image, hole, smooth=settings.match_color == "smooth")
+    color = settings.match_color
+    if color == "auto":
+        color = "smooth" if settings.refine else "off"
+    if color != "off" and last:
+        prediction = match_color(prediction, image, hole, smooth=color == "smooth")
     if not settings.refine:
         return prediction  # the network's own result, to compare with
     if settings.blend_rim:

@@ -15,6 +15,7 @@ def test_presets() -> None:
     assert load_preset("reference") == Settings(
         refine=True, guide="model", detail="features", min_side=512, max_scales=3, steps=15, lr=0.002,
         pixel_budget=1_800_000, keep="last", windows="off", precision="float32",
+        back_projection=0, blend_rim=False, grain=False, match_color="off",
     )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("balance: -0.1", "balance: expected"),
         ("guide_region: hard", "guide_region: expected eroded or soft"),
         ("blend_rim: 1", "blend_rim: expected true or false"),
-        ("match_color: lab", "match_color: expected off or mean or smooth, got 'lab'"),
+        ("match_color: lab", "match_color: expected auto or off or mean or smooth, got 'lab'"),
         ("grain: fine", "grain: expected true or false"),
         ("min_side: 8", "min_side: expected a whole number from 16 or null"),
         ("max_scales: 0", "max_scales: expected"),

@@ -488,7 +488,7 @@ def test_settings_with_a_flag_are_options_of_every_command_that_refines() -> Non
     flagged = [name for name, hint in get_type_hints(Settings, include_extras=True).items() if "Flag(" in str(hint)]
     assert {"steps", "memory", "match_color"} <= set(flagged)
     alone = next(option for option in app.commands["inpaint"].params if option.name == "match_color")
-    assert alone.type.choices == ("off", "mean", "smooth")
+    assert alone.type.choices == ("auto", "off", "mean", "smooth")
     assert alone.flag_value == "mean"
     for command in ("inpaint", "batch"):
         options = {parameter.name for parameter in app.commands[command].params}

@@ -87,7 +87,7 @@ def test_the_setting_lowers_the_rim_of_a_networks_fill(scales) -> None:
     y, x = torch.meshgrid(torch.linspace(0.4, 0.6, 67), torch.linspace(0.45, 0.55, 90), indexing="ij")
     image, mask = torch.stack([x, y, (x + y) / 2])[None], torch.zeros(1, 1, 67, 90)
     mask[..., 20:50, 25:60] = 1
-    settings = Settings(detail="features", steps=3, max_scales=scales)
+    settings = Settings(detail="features", steps=3, max_scales=scales, back_projection=0, match_color="off")
     fills = [refine(Tinted(), image, mask, replace(settings, blend_rim=on)) for on in (False, True)]
     known = (mask == 0).expand_as(image)
     levels = build_pyramid(image, mask > 0, len(fills[0].scales))
