@@ -72,6 +72,8 @@ def test_photos_are_refined_by_name(installed, name, photo_files, tmp_path) -> N
         "features",
         "--min-side",
         "48",
+        "--steps",
+        "15",
         "--device",
         "cpu",
         "--report",

@@ -97,7 +97,8 @@ def _leveled(pieces: Tensor) -> Tensor:
 def _laid(pieces: Tensor, part: Part, noise: torch.Generator) -> Tensor:
     """Grain over the box of a hole's part, (1,3,h,w)."""
     height, width = part.mask.shape[-2:]
-    white = torch.randn(1, 3, height + _PIECE - 1, width + _PIECE - 1, generator=noise).to(pieces)
+    white = torch.randn(1, 3, height + _PIECE - 1, width + _PIECE - 1, generator=noise, dtype=torch.float32)
+    white = white.to(pieces)
     return functional.conv2d(white, _kernel(pieces.cpu()).to(white))  # not every device has this algebra
 
 

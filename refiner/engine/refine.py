@@ -31,6 +31,7 @@ from refiner.engine.windows import scale_windows, shares, whole
 from refiner.errors import InputError, ModelError, RefinerWarning
 from refiner.exemplar import level_count
 from refiner.frozen import FrozenGradients
+from refiner.memory import make_room
 from refiner.models.features import balanced
 from refiner.models.inpainter import Inpainter, encode, predict
 from refiner.models.placement import placed_on
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _IMAGE_DIMS = 4  # N, C, H, W
 _GUIDE_ENLARGED = 1.25  # by how much a guide may be enlarged to the smallest scale
 _ASPECT = 0.02
+_PICTURES = 8  # that back-projection has at once
 
 
 def refine(
@@ -309,6 +311,7 @@ class _Work:
         del features
         prediction, corrected = outcome.prediction, None
         if settings.back_projection:
+            make_room(_PICTURES * prediction.nbytes)
             prediction, loss, taken = follow_guide(prediction, outcome.loss, target, objective, settings)
             corrected = float(loss.mean()) if taken.any() else None
         return replace(outcome, prediction=crop(prediction, image)), corrected

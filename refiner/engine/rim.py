@@ -46,7 +46,7 @@ def blend_rim(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
             own[top : top + height, left : left + width] = part.mask[0, 0]
             offset = _smooth(_small(photo - fill), ~other)
             edge = own & (neighbor_sum((~other).to(fill))[0] > 0)
-            reach = min(max(_SHARE * float(own.sum() / edge.sum().clamp(min=1)), _REACH[0]), _REACH[1])
+            reach = min(max(_SHARE * int(own.sum()) / max(int(edge.sum()), 1), _REACH[0]), _REACH[1])
             correction = _spread(offset, ~other[0], own, reach)
             part.around(blended[index : index + 1], _MARGIN)[0].add_(correction)
     return blended

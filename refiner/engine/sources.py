@@ -217,7 +217,7 @@ class Sources:
 
 
 def _share(part: Tensor, hole: Tensor) -> float:
-    return round(float(part.sum() / hole.sum().clamp(min=1)), 4)
+    return round(int(part.sum()) / max(int(hole.sum()), 1), 4)
 
 
 def _resized(mask: Tensor, hole: Tensor) -> Tensor:

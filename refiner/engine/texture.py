@@ -72,7 +72,7 @@ def texture_term(image: Tensor, hole: Tensor, size: tuple[int, int]) -> TextureT
     noise = torch.Generator().manual_seed(0)
     line = image.shape[-1]
     places, of_ring = (_drawn(mask, count, line, noise) for mask in (inside, ring))
-    filters = torch.randn(3 * _SIDE * _SIDE, _FILTERS, generator=noise)
+    filters = torch.randn(3 * _SIDE * _SIDE, _FILTERS, generator=noise, dtype=torch.float32)
     filters = (filters / filters.norm(dim=0)).to(image)
     pixels = torch.arange(_SIDE)[:, None] * line + torch.arange(_SIDE)
     offsets = (torch.arange(3)[:, None, None] * image.shape[-2] * line + pixels).flatten()

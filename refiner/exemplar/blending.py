@@ -61,7 +61,7 @@ def seam_correction(
     calm = _calm(copies, hole)
     for part, (rows, columns) in _parts(hole):
         edge = part & (neighbor_sum(part[None].float())[0] < 4)  # noqa: PLR2004  neighbors of a pixel inside
-        half_width = float(part.sum() / edge.sum().clamp(min=1))
+        half_width = int(part.sum()) / max(int(edge.sum()), 1)
         small, large = _jumps(palette, shifts, copies, part, (rows, columns), calm)
         start = far[:, rows, columns]
         solved = solve(part, small, start, steps=steps, screening=max(_REACH * half_width, 1.0) ** -2)

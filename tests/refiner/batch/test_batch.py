@@ -191,7 +191,7 @@ def test_results_of_other_settings_are_not_gone_on_from(photos, undisturbed, tmp
     out = tmp_path / "out"
     shutil.copytree(undisturbed[0], out)
     other = batch(photos, out, *QUICK, "--match-color", "--resume")
-    assert "was made with match_color off, not mean" in other.output
+    assert "was made with match_color auto, not mean" in other.output
     assert told(out) == told(undisturbed[0])
     assert batch(photos, out, *QUICK, "--memory", "3GB", "--resume", "--dry-run").exit_code == 0
     (out / "report.jsonl").unlink()
