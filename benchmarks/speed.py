@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _METHODS = ("frozen", "frozen in strips", "autograd", "checkpoint", "memsave_torch")
 _STRIP_HEIGHT = 256
+# The colors of random weights are noise, and matching them to the photo would lead away from the guide.
+_UNFINISHED: dict[str, Any] = {"match_color": "off", "blend_rim": False, "grain": False}
 
 
 @dataclass(frozen=True)
@@ -173,18 +175,21 @@ class Bench:
             guide="model",
             min_side=512,
             steps=self.steps,
+            back_projection=0,
             keep="last",
             windows=windows,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
             memory=self.memory,
+            **_UNFINISHED,
         )
         return self._refined("refinement", "refiner, whole" if windows == "off" else "refiner, windows", height, width,
                              settings)  # fmt: skip
 
     def default(self, height: int, width: int, precision: str) -> Row:
-        """Features refined from end to end by the default preset."""
+        """Features refined from end to end by the default preset, up to what is done to a fill once it is there."""
         settings = Settings(
             detail="features", guide="model", min_side=512, precision=precision, memory=self.memory,  # type: ignore[arg-type]
+            **_UNFINISHED,
         )  # fmt: skip
         return self._refined("default", "refiner, default preset", height, width, settings)
 
