@@ -14,6 +14,7 @@ from refiner.exemplar.blending import copy_pixels, harmonic_fill, seam_correctio
 from refiner.exemplar.energy import Guide
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.shift_map import choose_shifts, double_shifts, mend_shifts
+from refiner.memory import freed_memory_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,7 +123,8 @@ class Exemplar:
         image, hole = self._levels[index].image[0], self._levels[index].hole[0, 0]
         if not hole.any():
             return self._levels[index].image.to(self._like)
-        shifts, corrections = self.shifts(index), self._correction(index)
+        with freed_memory_kept(0):  # solvers make and free large tensors again and again
+            shifts, corrections = self.shifts(index), self._correction(index)
         if shifts is None or corrections is None:
             return harmonic_fill(image, hole)[None].to(self._like)
         far, near = corrections
