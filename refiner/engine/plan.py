@@ -31,7 +31,9 @@ _T = TypeVar("_T")
 _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
 _OVERHEAD = 1.2  # what libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3
 _IMAGE_BYTES = 80  # for each pixel of the photo: its pyramid, composites and masks, in float32
-_COPY_BYTES = 260  # for each pixel of the photo where it is filled by copying; 183 and 259 measured at 4K, more for large holes
+_COPY_BYTES = (
+    260  # for each pixel of the photo where it is filled by copying; 183 and 259 measured at 4K, more for large holes
+)
 _STRIPS = (None, 1024, 512, 256, 128)
 _CONTEXTS = (1.0, 0.5, 0.25)  # of the setting
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_APART = 0.25  # of the photo's width: nearer, a piece and its mirror image are seen together, as a blot's two halves
+
 
 class Palette:
     """The pixels that may be copied at one level.
@@ -48,7 +50,11 @@ class Palette:
         y, x = (places + shifts).unbind(dim=1)
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        return at, inside & self.source.flatten()[at]
+        may = inside & self.source.flatten()[at]
+        if self.half is not None:
+            away = torch.stack([y - places[:, 0], self.photo_columns(x) - places[:, 1]]).abs().amax(dim=0)
+            may &= ~self.mirrored(x) | (away >= _APART * self.half)
+        return at, may
 
     def mirrored(self, columns: Tensor) -> Tensor:
         """Which of the palette's columns are of the mirror image; bool."""
