@@ -179,6 +179,12 @@ class Settings:
             known = get_args(choices)
             _require(name, getattr(self, name), getattr(self, name) in known, " or ".join(known))
 
+    def color_match(self) -> MatchColor:
+        """`match_color` in force: what `auto` stands for, or what was asked for."""
+        if self.match_color != "auto":
+            return self.match_color
+        return "smooth" if self.refine else "off"
+
     def steps_at(self, scale: int) -> int:
         """Predictions at a refined scale, of which the smallest is 0."""
         return self.steps if isinstance(self.steps, int) else self.steps[min(scale, len(self.steps) - 1)]

@@ -137,8 +137,7 @@ def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
         "lr": settings.lr or model.spec.learning_rate,
         "lr_scale": settings.lr_scale if settings.lr_scale is not None else dict(model.spec.lr_scale),
     }
-    if settings.match_color == "auto":
-        found["match_color"] = "smooth" if way in _FILLED else "off"
+    found["match_color"] = replace(settings, refine=way in _FILLED and settings.refine).color_match()
     return {name: value for name, value in found.items() if way in _FILLED or name in _USED[way]}
 
 

@@ -30,9 +30,7 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
     Returns:
         (N,3,H,W).
     """
-    color = settings.match_color
-    if color == "auto":
-        color = "smooth" if settings.refine else "off"
+    color = settings.color_match()
     if color != "off" and last:
         prediction = match_color(prediction, image, hole, smooth=color == "smooth")
     if not settings.refine:
