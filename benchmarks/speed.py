@@ -157,7 +157,7 @@ class Bench:
 
             def run() -> None:
                 optimize_features(
-                    lambda features: predict(self.model, features, image), features, objective,
+                    lambda features: predict(self.model, features, image), lambda: features, objective,
                     steps=self.steps, lr=0.002, keep="best", conv_dtype=conv_dtype,
                 )  # fmt: skip
 

@@ -70,7 +70,9 @@ class FusedGenerator(nn.Module):
         local, glob = features
         for block in self.blocks[self.split_block :]:
             local, glob = block(local, glob)
-        return self._in_strips(self._tail, torch.cat([local, glob], dim=1), _TAIL_HALO, Fraction(self.fine))
+        joined = torch.cat([local, glob], dim=1)
+        del local, glob
+        return self._in_strips(self._tail, joined, _TAIL_HALO, Fraction(self.fine))
 
     def _front(self, x: Tensor) -> Tensor:
         x = functional.relu(self.stem(_reflect(_channels_last(x), 3)), inplace=True)

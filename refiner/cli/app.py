@@ -12,6 +12,7 @@ from refiner.cli.inpaint import inpaint
 from refiner.cli.masks import masks
 from refiner.cli.web import web
 from refiner.cli.weights import weights
+from refiner.memory import large_pages
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,4 +31,5 @@ app.add_command(weights)
 
 def main() -> None:
     """Run the command line and exit."""
+    large_pages()
     app.main()

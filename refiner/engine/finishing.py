@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from refiner.engine.color_match import match_color
 from refiner.engine.grain import add_grain
 from refiner.engine.rim import blend_rim
+from refiner.memory import trim
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,10 +34,13 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
     color = settings.color_match()
     if color != "off" and last:
         prediction = match_color(prediction, image, hole, smooth=color == "smooth")
+        trim()  # each of the three takes and frees several times the picture, in blocks that do not fit the next one's
     if not settings.refine:
         return prediction  # the network's own result, to compare with
     if settings.blend_rim:
         prediction = blend_rim(prediction, image, hole)
+        trim()
     if settings.grain and last:
         prediction = add_grain(prediction.clamp(0, 1), image, hole)
+        trim()
     return prediction

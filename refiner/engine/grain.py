@@ -25,6 +25,8 @@ _SPREAD = 1.5  # the pieces that count are at most so much stronger or weaker th
 _LEAST, _MOST = 0.75 / 255, 6 / 255  # standard deviation; below it is rounding, above it texture
 _NEAR = 17  # pixels, over which a fill's own detail is averaged
 _BLACK, _WHITE = 0.01, 0.99  # beyond, grain is clipped
+_FINE = 5  # pixels, the side of the blur that the finest detail is what it takes away
+_ROWS = 256  # that are computed at once
 
 
 def add_grain(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
@@ -99,7 +101,9 @@ def _laid(pieces: Tensor, part: Part, noise: torch.Generator) -> Tensor:
     height, width = part.mask.shape[-2:]
     white = torch.randn(1, 3, height + _PIECE - 1, width + _PIECE - 1, generator=noise, dtype=torch.float32)
     white = white.to(pieces)
-    return functional.conv2d(white, _kernel(pieces.cpu()).to(white))  # not every device has this algebra
+    kernel = _kernel(pieces.cpu()).to(white)  # not every device has this algebra
+    laid = [functional.conv2d(white[..., rows.start : rows.stop + _PIECE - 1, :], kernel) for rows in _bands(height)]
+    return torch.cat(laid, dim=2)
 
 
 def _kernel(pieces: Tensor) -> Tensor:
@@ -116,9 +120,9 @@ def _kernel(pieces: Tensor) -> Tensor:
 
 def _lacking(fill: Tensor, grain: Tensor, mask: Tensor) -> Tensor:
     """What share of the grain's strength the fill's finest detail lacks, pixel by pixel; (1,1,h,w)."""
-    wanted = _fine(grain).square().mean()
+    wanted = _power(grain).mean()
     inside = mask.to(fill)
-    own = _averaged(inside * _fine(fill).square().mean(dim=1, keepdim=True)) / _averaged(inside).clamp(min=1e-6)
+    own = _averaged(inside * _power(fill)) / _averaged(inside).clamp(min=1e-6)
     return (1 - own / wanted.clamp(min=1e-12)).clamp(min=0).sqrt()
 
 
@@ -127,6 +131,23 @@ def _averaged(x: Tensor) -> Tensor:
     return functional.avg_pool2d(rows, (1, _NEAR), 1, (0, _NEAR // 2))
 
 
+def _power(x: Tensor) -> Tensor:
+    """Of the finest detail, pixel by pixel, the mean of the channels; (1,1,h,w)."""
+    height, parts = x.shape[-2], []
+    for rows in _bands(height):
+        above, below = max(rows.start - _FINE // 2, 0), min(rows.stop + _FINE // 2, height)
+        # A picture's edge is mirrored; a band of few rows could not be.
+        seen = x if below - above < _FINE else x[..., above:below, :]
+        shift = 0 if seen is x else above
+        parts.append(_fine(seen).square().mean(dim=1, keepdim=True)[..., rows.start - shift : rows.stop - shift, :])
+    return torch.cat(parts, dim=2)
+
+
+def _bands(height: int) -> list[slice]:
+    """Rows, some at a time: a CPU lays three channels out as sixteen to convolve them."""
+    return [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]
+
+
 def _fine(x: Tensor) -> Tensor:
-    fine: Tensor = x - gaussian_blur2d(x, (5, 5), (1.0, 1.0), border_type="reflect")
+    fine: Tensor = x - gaussian_blur2d(x, (_FINE, _FINE), (1.0, 1.0), border_type="reflect")
     return fine

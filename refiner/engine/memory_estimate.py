@@ -73,22 +73,21 @@ def estimate_peak(
     try:
         with strip_height(strip_rows), alive, torch.no_grad(), alive.following(meta_model):
             with FrozenGradients(conv_dtype):
-                features = encode(meta_model, image, hole)
+                start = [encode(meta_model, image, hole)]
                 if settings is None:
-                    predict(meta_model, features, image)
+                    predict(meta_model, start.pop(), image)
                     return alive.peak
             target = Target(image, hole, guide, (height, width))
             loss = objective(target, settings)
             found = descend(
                 alive.at_home(lambda features: predict(meta_model, features, image)),
-                features,
+                start.pop,
                 alive.at_home(loss),
                 steps=_STEPS,
                 lr=1.0,
                 keep=settings.keep,
                 conv_dtype=conv_dtype,
             )
-            del features
             if settings.back_projection:
                 follow_guide(found.prediction, found.loss, target, loss, settings)
     except ModelError:  # any network may need data, and fail in any way without

@@ -67,7 +67,7 @@ class Outcome:
 
 def optimize_features(
     rear: Callable[[Features], Tensor],
-    features: Features,
+    start: Callable[[], Features],
     objective: Loss,
     *,
     steps: int,
@@ -82,7 +82,8 @@ def optimize_features(
 
     Args:
         rear: features to prediction (N,3,H,W).
-        features: nested tensors; their floating-point leaves are optimized together, on copies.
+        start: gives the features to begin with, nested tensors; their floating-point leaves are optimized together, on
+            copies, so that what it gave is freed where nobody else keeps it.
         objective: prediction to the loss of each image, (N,).
         steps: predictions to make; Adam updates the features between them.
         min_gain: make fewer where the guide's term of the objective, or all of it where it has none, has fallen by less
@@ -98,7 +99,7 @@ def optimize_features(
         InputError: a name in `lr_scale` is not a feature's.
     """
     run = descend(
-        rear, features, objective,
+        rear, start, objective,
         steps=steps, lr=lr, keep=keep, min_gain=min_gain, on_step=on_step, conv_dtype=conv_dtype, lr_scale=lr_scale,
     )  # fmt: skip
     return Outcome(run.prediction, run.loss, tuple(torch.stack(run.losses).tolist()), int(run.kept), run.stopped)
@@ -106,7 +107,7 @@ def optimize_features(
 
 def descend(
     rear: Callable[[Features], Tensor],
-    features: Features,
+    start: Callable[[], Features],
     objective: Loss,
     *,
     steps: int,
@@ -118,9 +119,12 @@ def descend(
     lr_scale: Mapping[str, float] | None = None,
 ) -> Trajectory:
     """`optimize_features`, its numbers left on the device; without `on_step` it also runs on the `meta` device."""
+    features = start()
+    factors = lr_factors(features, lr_scale or {})
     leaves, structure = tree_flatten(features)
+    del features
     leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    groups = _parameter_groups(leaves, lr_factors(features, lr_scale or {}), lr)
+    groups = _parameter_groups(leaves, factors, lr)
     if not groups:
         raise ModelError("model: front gave no floating-point tensor to optimize; expected features, not all frozen.")
     tuned = [leaf for group in groups for leaf in group["params"]]
@@ -248,4 +252,7 @@ def _update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
         if gradient is not None and gradient.stride() != leaf.stride():
             # PyTorch's fused Adam takes for granted that both lie alike in memory, and is silently wrong where not.
             leaf.grad = torch.empty_like(leaf).copy_(gradient)
+    del gradient, gradients
     adam.step()
+    for leaf in tuned:
+        leaf.grad = None  # the next prediction is made without it

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
-_OVERHEAD = 1.2  # what libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3
+_OVERHEAD = 1.25  # what libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.4
 _IMAGE_BYTES = 80  # for each pixel of the photo: its pyramid, composites and masks, in float32
 _COPY_BYTES = (
     260  # for each pixel of the photo where it is filled by copying; 183 and 259 measured at 4K, more for large holes
 )
 _STRIPS = (None, 1024, 512, 256, 128)
+_ON_CPU = 256  # and lower alone: on a CPU they take half of the memory and no more time, since less is moved to and fro
 _CONTEXTS = (1.0, 0.5, 0.25)  # of the setting
 
 
@@ -196,12 +197,19 @@ def _plans(
     smallest = whole(holes[0])
     for context, scales, largest in _cuts(holes, model, settings):
         tallest = max(smallest.size[0], largest.size[0] if largest is not None else 0)
-        for rows in _STRIPS if model.spec.strips else _STRIPS[:1]:
-            if rows is None or rows < tallest:
-                peak = need.of(smallest, largest, rows)
-                windows = scales[-1]
-                areas = tuple(sum(window.area for window in each) for each in scales)
-                yield Plan(windows, size_of(image), context, rows, conv_dtype, peak, budget, areas=areas)
+        for rows in _strip_heights(tallest, image.device) if model.spec.strips else (None,):
+            peak = need.of(smallest, largest, rows)
+            windows = scales[-1]
+            areas = tuple(sum(window.area for window in each) for each in scales)
+            yield Plan(windows, size_of(image), context, rows, conv_dtype, peak, budget, areas=areas)
+
+
+def _strip_heights(tallest: int, device: torch.device) -> list[int | None]:
+    """Heights of strips to try, the first best, for windows of so many rows; None for no strips."""
+    lower = [rows for rows in _STRIPS if rows is None or rows < tallest]
+    if device.type == "cpu" and tallest > _ON_CPU:
+        return [rows for rows in lower if rows is not None and rows <= _ON_CPU]
+    return lower
 
 
 def _cuts(

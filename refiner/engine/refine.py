@@ -292,13 +292,13 @@ class _Work:
         model, settings = self.model, self.settings
         padded, padded_hole = self._padded(image, hole, "reflect")
         with FrozenGradients(plan.conv_dtype):
-            features = encode(model, padded, padded_hole)
+            start = [encode(model, padded, padded_hole)]
         target = Target(padded, padded_hole, guide, size_of(image))
         objective = self.objective(target, settings)
         lr_scale = settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale
         outcome = optimize_features(
             rear=lambda features: predict(model, features, padded),
-            features=features,
+            start=start.pop,
             objective=objective,
             steps=steps,
             lr=settings.lr or model.spec.learning_rate,
@@ -306,9 +306,8 @@ class _Work:
             min_gain=settings.min_gain,
             on_step=on_step,
             conv_dtype=plan.conv_dtype,
-            lr_scale=balanced(features, lr_scale, settings.balance, model.spec.local_global),
+            lr_scale=balanced(start[0], lr_scale, settings.balance, model.spec.local_global),
         )
-        del features
         prediction, corrected = outcome.prediction, None
         if settings.back_projection:
             make_room(_PICTURES * prediction.nbytes)

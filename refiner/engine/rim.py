@@ -47,8 +47,8 @@ def blend_rim(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
             offset = _smooth(_small(photo - fill), ~other)
             edge = own & (neighbor_sum((~other).to(fill))[0] > 0)
             reach = min(max(_SHARE * int(own.sum()) / max(int(edge.sum()), 1), _REACH[0]), _REACH[1])
-            correction = _spread(offset, ~other[0], own, reach)
-            part.around(blended[index : index + 1], _MARGIN)[0].add_(correction)
+            for color, target in zip(offset, part.around(blended[index : index + 1], _MARGIN)[0], strict=True):
+                target.add_(_spread(color[None], ~other[0], own, reach)[0])  # one at a time: a third of the memory
     return blended
 
 
@@ -67,7 +67,7 @@ def _small(difference: Tensor) -> Tensor:
 
 
 def _spread(offset: Tensor, known: Tensor, hole: Tensor, reach: float) -> Tensor:
-    """The screened-harmonic extension of offsets into a hole, from that at half the size on; (3,h,w), 0 outside it."""
+    """The screened-harmonic extension of offsets (C,h,w) into a hole, from that at half the size on; 0 outside it."""
     start = None
     if reach > 2:  # noqa: PLR2004  at less there is nothing that a few steps do not reach
         share = functional.avg_pool2d(known[None].to(offset), 2, ceil_mode=True)

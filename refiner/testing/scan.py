@@ -94,7 +94,7 @@ def _try_cut(subject: Subject, steps: int) -> Cut:
     start = time.perf_counter()
     outcome = optimize_features(
         model.rear,
-        features,
+        lambda: features,
         objective,
         steps=steps,
         lr=model.spec.learning_rate,

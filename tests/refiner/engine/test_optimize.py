@@ -10,7 +10,7 @@ from refiner.engine.optimize import descend, optimize_features
 
 def run(features, objective, *, rear=lambda f: f, steps=5, lr=0.1, keep="last", on_step=None, min_gain=None):
     return optimize_features(
-        rear, features, objective, steps=steps, lr=lr, keep=keep, on_step=on_step, min_gain=min_gain
+        rear, lambda: features, objective, steps=steps, lr=lr, keep=keep, on_step=on_step, min_gain=min_gain
     )
 
 
@@ -148,7 +148,9 @@ def test_nothing_waits_for_the_device_unless_asked(start, monkeypatch) -> None:
 
     def reads(**options) -> int:
         with Reads() as counted:
-            descend(lambda f: f, start, squared(torch.zeros_like(start)), steps=7, lr=0.1, keep="best", **options)
+            descend(
+                lambda f: f, lambda: start, squared(torch.zeros_like(start)), steps=7, lr=0.1, keep="best", **options
+            )
         return counted.count
 
     assert reads() == 0

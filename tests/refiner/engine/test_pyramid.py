@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from refiner.engine import padding, pyramid
+from refiner.frozen import FrozenGradients
 
 
 @pytest.mark.parametrize(
@@ -136,3 +139,16 @@ def test_holes_of_even_sides_are_halved_as_by_blur_and_resize(height, width, sha
     shrunk = functional.interpolate(mask, size=(height, width), mode="bilinear") >= 1 - 1e-8
     assert torch.equal(pyramid.halve_hole(hole), grown)
     assert torch.equal(pyramid.halve_hole_inward(hole), shrunk)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (64, 98), (10, 202)])
+@pytest.mark.parametrize("saving", [False, True])
+def test_pictures_of_even_sides_are_halved_as_by_blur_and_resize(height, width, saving) -> None:
+    image = torch.rand(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    with FrozenGradients() if saving else nullcontext():
+        halved = pyramid.halve_image(image)
+    expected = pyramid._resize(pyramid._blur(image), (height // 2, width // 2))
+    torch.testing.assert_close(halved, expected, rtol=0, atol=1e-14)
+    weights = torch.rand_like(halved)
+    given, wanted = (torch.autograd.grad((x * weights).sum(), image)[0] for x in (halved, expected))
+    torch.testing.assert_close(given, wanted, rtol=0, atol=1e-14)
