@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
-_OVERHEAD = 1.25  # what libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.4
+# What libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3, and up to 1.5
+# where convolutions in bfloat16 add up in float32.
+_OVERHEAD, _OVERHEAD_OF_BFLOAT16 = 1.25, 1.35
 _IMAGE_BYTES = 80  # for each pixel of the photo: its pyramid, composites and masks, in float32
 _COPY_BYTES = (
     260  # for each pixel of the photo where it is filled by copying; 183 and 259 measured at 4K, more for large holes
@@ -251,7 +253,8 @@ class _Need:
         if len(known) < len(peaks):
             return None
         batch, _, height, width = self._image.shape
-        return int(_OVERHEAD * max(known)) + _IMAGE_BYTES * batch * height * width
+        overhead = _OVERHEAD if self._conv_dtype is None else _OVERHEAD_OF_BFLOAT16
+        return int(overhead * max(known)) + _IMAGE_BYTES * batch * height * width
 
     def _peak(self, window: Window, settings: Settings | None, rows: int | None) -> int | None:
         if self._empty is None:
