@@ -31,6 +31,7 @@ _BUSY_WEIGHT = 0.1  # of how busy the photo is at the rim
 _BUSY_AREA = 3.0  # sigma in pixels of what is local
 _BUSY_LEAST = 0.01  # contrast of noise
 _LEAST_WEIGHT = 1e-3  # of known pixels that a blurred value can rest on
+_GAP = 8  # part of the width that nobody has beside photo and mirror image: a piece across would be reflected at the edge
 _GUIDE_WEIGHT = 4.0  # of a fill that is to be followed
 
 
@@ -95,6 +96,7 @@ class Exemplar:
         image, hole = self._levels[start].image[0], self._levels[start].hole[0, 0]
         widths = [level.hole.shape[3] for level in self._levels[start:]]
         half = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
+        half += half // _GAP
         palette = Palette(image, hole, self._sources[start], half)
         chosen = choose_shifts(palette, hole, _guide(palette, image, hole, guide), seed, self._on_step)
         self._shifts = [None] * start + [chosen]
