@@ -31,7 +31,7 @@ _BUSY_WEIGHT = 0.1  # of how busy the photo is at the rim
 _BUSY_AREA = 3.0  # sigma in pixels of what is local
 _BUSY_LEAST = 0.01  # contrast of noise
 _LEAST_WEIGHT = 1e-3  # of known pixels that a blurred value can rest on
-_GAP = 8  # part of the width that nobody has beside photo and mirror image: a piece across would be reflected at the edge
+_GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
 _GUIDE_WEIGHT = 4.0  # of a fill that is to be followed
 
 

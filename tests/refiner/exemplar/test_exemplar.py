@@ -75,6 +75,23 @@ def test_a_palette_tells_where_its_columns_come_from() -> None:
     assert not near.any()  # a piece and its mirror image side by side are seen
 
 
+def test_no_piece_is_reflected_at_the_photos_edge() -> None:
+    """The hole would be filled best by the strip at the right edge and, in one piece with it, its mirror image."""
+    coarse = torch.rand(1, 3, 22, 30, generator=torch.Generator().manual_seed(3))
+    smooth = functional.interpolate(coarse, size=(132, 180), mode="bicubic").clamp(0, 1)
+    start, edge = smooth[..., :120], smooth[..., 120:]
+    image = torch.cat([start, edge, edge.flip(3), start.flip(2), edge], dim=3)
+    hole = hole_of(132, image.shape[3], (40, 165, 80, 195))
+    exemplar = Exemplar([Level(torch.where(hole, 0, image), hole)])
+    shifts = exemplar.shifts(0)
+    assert shifts is not None
+    width = image.shape[3]
+    within = torch.arange(width) + shifts[1] < width
+    same = (shifts[:, :, 1:] == shifts[:, :, :-1]).all(dim=0) & hole[0, 0, :, 1:] & hole[0, 0, :, :-1]
+    assert same.any()
+    assert not (same & (within[:, 1:] != within[:, :-1])).any()
+
+
 def test_large_pictures_are_continued_through_all_levels() -> None:
     image = functional.interpolate(texture(260, 300, period=20), scale_factor=2, mode="bilinear").clamp(0, 1)
     hole = hole_of(520, 600, (200, 220, 300, 340))
