@@ -58,7 +58,7 @@ def planned(model, scene, **settings) -> planning.Plan:
 
 def test_plans_shrink_with_the_budget(small, scene) -> None:
     roomy = planned(small, scene, windows="off")
-    assert roomy.strip_height == 256, "a CPU's memory is spared where that costs no time"
+    assert roomy.strip_height == 256, "a CPU's memory is spared where that costs little time"
     assert roomy.windows[0].size == (640, 960)
     needs = [roomy.bytes]
     tight = planned(small, scene, windows="off", memory=str(roomy.bytes - 1))
