@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,15 +67,6 @@ def give_back_freed_memory() -> bool:
         Whether the C library has this switch.
     """
     return _allocator.give_back()
-
-
-def large_pages() -> None:
-    """Have PyTorch ask Linux for pages of 2 MB, which it clears and maps several times faster, from this process on.
-
-    PyTorch looks once, when it allocates for the first time, so a program calls this as it starts. What a user set is
-    left as it is.
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 @contextmanager

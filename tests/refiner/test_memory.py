@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -125,23 +124,3 @@ def test_freed_memory_is_kept_up_to_a_limit_and_given_back_at_the_end() -> None:
     assert found["made room"] < 20e6
     assert found["after"] < 20e6
     assert found["again"] > 5 * found["kept"], "as it was before"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its pages")
-def test_large_pages_are_asked_for_unless_a_user_says_otherwise() -> None:
-    code = (
-        "import torch\n"
-        "from refiner.memory import large_pages\n"
-        "large_pages()\n"
-        "x = torch.ones(1 << 26)\n"
-        "print(open('/proc/self/smaps').read().count(' hg'))\n"
-    )
-    counts = {
-        wish: int(
-            subprocess.run(
-                [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **wish_env}
-            ).stdout
-        )
-        for wish, wish_env in {"default": {}, "off": {"THP_MEM_ALLOC_ENABLE": "0"}}.items()
-    }
-    assert counts["default"] > counts["off"] == 0

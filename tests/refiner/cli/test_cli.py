@@ -391,6 +391,26 @@ def test_quiet_silences_warnings_and_the_bar_of_a_download(
     assert (shown == "") == quiet, shown
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its pages")
+@pytest.mark.parametrize(("wish", "large"), [(None, True), ("0", False)])
+def test_large_pages_are_asked_for_unless_a_user_says_otherwise(monkeypatch, wish, large) -> None:
+    code = """
+import contextlib
+from refiner import cli
+
+with contextlib.suppress(SystemExit):
+    cli.main()
+import torch
+held = torch.ones(1 << 26)
+print(" hg" in open("/proc/self/smaps").read())
+"""
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", wish)
+    done = subprocess.run([sys.executable, "-c", code, "--version"], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == str(large)
+
+
 # The command line, which says when it begins to import PyTorch.
 READY = """
 import sys
