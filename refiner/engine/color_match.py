@@ -9,11 +9,11 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.engine.padding import bands
 from refiner.exemplar.laplace import neighbor_sum, solve
 
 _RING = 16  # pixels around a hole in which prediction and photo are compared
-_CELL = 8  # pixels, of which each side of a cell of a smooth offset is made
-_ROWS = 32 * _CELL  # that are converted at once
+_CELL = 8  # pixels, of which each side of a cell of a smooth offset is made; bands are whole cells
 _STEPS = 500  # of the solver at most; it ends where it is solved
 
 
@@ -54,8 +54,9 @@ def match_color(prediction: Tensor, image: Tensor, hole: Tensor, *, smooth: bool
 
 def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
     """A prediction (1,3,h,w) less a smooth surface through its differences from the photo on a ring (h,w)."""
+    height = prediction.shape[-2]
     totals, shares = [], []
-    for rows in _strips(prediction):
+    for rows in bands(height):
         difference = (_lab(prediction[:, :, rows]) - _lab(image[:, :, rows])) * ring[rows]
         totals.append(functional.avg_pool2d(difference, _CELL, ceil_mode=True))
         shares.append(functional.avg_pool2d(ring[None, None, rows].to(difference), _CELL, ceil_mode=True))
@@ -68,8 +69,7 @@ def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
     offset = offset + solve(between, neighbor_sum(offset), steps=_STEPS)
     surface = functional.interpolate(offset[None], scale_factor=_CELL, mode="bilinear", align_corners=False)
     matched = [
-        lab_to_rgb(_lab(prediction[:, :, rows]) - surface[:, :, rows, : prediction.shape[-1]])
-        for rows in _strips(prediction)
+        lab_to_rgb(_lab(prediction[:, :, rows]) - surface[:, :, rows, : prediction.shape[-1]]) for rows in bands(height)
     ]
     return torch.cat(matched, dim=2)
 
@@ -77,9 +77,3 @@ def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
 def _lab(picture: Tensor) -> Tensor:
     lab: Tensor = rgb_to_lab(picture.clamp(0, 1))
     return lab
-
-
-def _strips(picture: Tensor) -> list[slice]:
-    """Rows of a picture, a part at a time: conversions take many times what they convert."""
-    height = picture.shape[-2]
-    return [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.engine.judge import Part, parts_of
+from refiner.engine.padding import bands
 
 _PIECE = 16  # pixels, the side of a piece
 _STRIDE = 8  # at least; larger so that there are at most about so many pieces
@@ -26,7 +27,6 @@ _LEAST, _MOST = 0.75 / 255, 6 / 255  # standard deviation; below it is rounding,
 _NEAR = 17  # pixels, over which a fill's own detail is averaged
 _BLACK, _WHITE = 0.01, 0.99  # beyond, grain is clipped
 _FINE = 5  # pixels, the side of the blur that the finest detail is what it takes away
-_ROWS = 256  # that are computed at once
 
 
 def add_grain(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def _laid(pieces: Tensor, part: Part, noise: torch.Generator) -> Tensor:
     white = torch.randn(1, 3, height + _PIECE - 1, width + _PIECE - 1, generator=noise, dtype=torch.float32)
     white = white.to(pieces)
     kernel = _kernel(pieces.cpu()).to(white)  # not every device has this algebra
-    laid = [functional.conv2d(white[..., rows.start : rows.stop + _PIECE - 1, :], kernel) for rows in _bands(height)]
+    laid = [functional.conv2d(white[..., rows.start : rows.stop + _PIECE - 1, :], kernel) for rows in bands(height)]
     return torch.cat(laid, dim=2)
 
 
@@ -134,18 +134,11 @@ def _averaged(x: Tensor) -> Tensor:
 def _power(x: Tensor) -> Tensor:
     """Of the finest detail, pixel by pixel, the mean of the channels; (1,1,h,w)."""
     height, parts = x.shape[-2], []
-    for rows in _bands(height):
-        above, below = max(rows.start - _FINE // 2, 0), min(rows.stop + _FINE // 2, height)
-        # A picture's edge is mirrored; a band of few rows could not be.
-        seen = x if below - above < _FINE else x[..., above:below, :]
-        shift = 0 if seen is x else above
-        parts.append(_fine(seen).square().mean(dim=1, keepdim=True)[..., rows.start - shift : rows.stop - shift, :])
+    for rows in bands(height):
+        above, below = max(rows.start - _FINE, 0), min(rows.stop + _FINE // 2, height)
+        fine = _fine(x[..., above:below, :])
+        parts.append(fine.square().mean(dim=1, keepdim=True)[..., rows.start - above : rows.stop - above, :])
     return torch.cat(parts, dim=2)
-
-
-def _bands(height: int) -> list[slice]:
-    """Rows, some at a time: a CPU lays three channels out as sixteen to convolve them."""
-    return [slice(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]
 
 
 def _fine(x: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Padding = Literal["reflect", "symmetric"]
 
+_BAND = 256
+
 
 def pad(x: Tensor, size: tuple[int, int], mode: Padding = "reflect") -> Tensor:
     """Mirror a picture (..., H, W) beyond its right and bottom edge up to `size`.
@@ -48,3 +50,8 @@ def crop(x: Tensor, like: Tensor) -> Tensor:
 def size_of(image: Tensor) -> tuple[int, int]:
     """Height and width of (..., H, W)."""
     return image.shape[-2], image.shape[-1]
+
+
+def bands(height: int) -> list[slice]:
+    """Rows of a picture, 256 at a time: color spaces and a CPU's convolutions take many times what they work on."""
+    return [slice(top, min(top + _BAND, height)) for top in range(0, height, _BAND)]

@@ -65,6 +65,7 @@ def test_plans_shrink_with_the_budget(small, scene) -> None:
     assert tight.strip_height == 128
     assert tight.bytes < roomy.bytes
     needs.append(tight.bytes)
+    assert needs == sorted(needs, reverse=True)
     windowed = planned(small, scene)
     assert windowed.bytes < min(needs)
     small_window = planned(small, scene, memory=str(windowed.bytes - 1))
