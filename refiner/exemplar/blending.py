@@ -25,6 +25,7 @@ _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
 _SHORT_STEPS = 40
 _BUSIER = 1.25  # by how much copies may be busier than the photo beside them before steps across the rim are lessened
+_HOLD = 2.0  # how firmly steps across the rim are held to what is wanted there: what is left of them shows on its line
 _AREA = 31  # pixels, over which that is compared
 _LEAST_STEP = 1e-6
 _HARMONIC_STEPS = 1000  # at most; it ends where it is solved
@@ -64,11 +65,10 @@ def seam_correction(
         half_width = int(part.sum()) / max(int(edge.sum()), 1)
         small, large = _jumps(palette, shifts, copies, part, (rows, columns), calm)
         start = far[:, rows, columns]
-        solved = solve(part, small, start, steps=steps, screening=max(_REACH * half_width, 1.0) ** -2)
+        for_far, for_near = (max(reach * half_width, 1.0) ** -2 for reach in (_REACH, _SHORT_REACH))
+        solved = solve(part, small, start, steps=steps, screening=for_far, hold=_HOLD)
         far[:, rows, columns] = torch.where(part, solved, start)
-        near[:, rows, columns] += solve(
-            part, large, steps=_SHORT_STEPS, screening=max(_SHORT_REACH * half_width, 1.0) ** -2
-        )
+        near[:, rows, columns] += solve(part, large, steps=_SHORT_STEPS, screening=for_near, hold=_HOLD)
     return torch.where(hole, far, 0), near
 
 
@@ -137,9 +137,10 @@ def _jumps(
         at_rim = part[ends[0]] ^ part[ends[1]]
         wanted *= torch.where(at_rim, torch.minimum(calm[row, column], calm[next_row, next_column]), 1)
         jump = wanted - steps
+        hold = torch.where(at_rim, _HOLD, 1.0)
         for jumps, portion in ((small, jump.clamp(-_MOST, _MOST)), (large, jump - jump.clamp(-_MOST, _MOST))):
             for (row, column), sign in zip(ends, (-1, 1), strict=True):
-                jumps[:, row, column] += torch.where(part[row, column], sign * portion, 0)
+                jumps[:, row, column] += torch.where(part[row, column], sign * hold * portion, 0)
     return small, large
 
 

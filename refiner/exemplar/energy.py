@@ -71,30 +71,41 @@ class Energy:
         """How many nodes there are."""
         return len(self.nodes)
 
-    def single(self, shift: Tensor) -> Tensor:
-        """The cost of one shift (2,) at each node, without seams: (n,)."""
-        at, allowed = self._palette.copied(self.nodes, shift)
-        ring_at, ring_allowed = self._palette.copied(self._ring, shift)
-        error = (self._colors[ring_at] - self._colors[self._ring_at]).square().sum(dim=1)
-        error = torch.where(ring_allowed, error, error.new_tensor(_UNKNOWN))
-        cost = FORBIDDEN * (~allowed).float() + _RIM_WEIGHT * torch.from_numpy(self._rim @ error.numpy())
+    def single(self, shifts: Tensor, which: Tensor | None = None) -> Tensor:
+        """What shifts, (2,) or (k,2), cost without seams at each node, or at those of these indices; (n,) or (k,n)."""
+        nodes, rim, ring = self.nodes, self._rim, torch.arange(len(self._ring))
+        if which is not None:
+            nodes, rim = nodes[which], rim[which.numpy()]
+            counts = torch.zeros(len(self._ring), dtype=torch.bool)
+            counts[torch.from_numpy(rim.indices).long()] = True
+            ring = counts.nonzero()[:, 0]
+        at, allowed = self._palette.copied(nodes, shifts[..., None, :])
+        ring_at, ring_allowed = self._palette.copied(self._ring[ring], shifts[..., None, :])
+        error = (self._colors[ring_at] - self._colors[self._ring_at[ring]]).square().sum(dim=-1)
+        errors = error.new_zeros(*error.shape[:-1], len(self._ring))
+        errors[..., ring] = torch.where(ring_allowed, error, _UNKNOWN)
+        cost = FORBIDDEN * (~allowed).float() + _RIM_WEIGHT * torch.from_numpy(
+            rim @ errors.movedim(-1, 0).numpy()
+        ).movedim(0, -1)
         if self._guide is not None:
             photo, looks, weights = self._guide
-            cost += (weights * (photo[at] - looks).square()).sum(dim=1)
+            if which is not None:
+                looks, weights = looks[which], weights[which]
+            cost += (weights * (photo[at] - looks).square()).sum(dim=-1)
         return cost
 
     def seams(self, edges: tuple[Tensor, Tensor], shifts: tuple[Tensor, Tensor]) -> Tensor:
-        """How far copies differ at both ends of edges (m,), whose ends have these shifts (m,2); (m,)."""
-        costs = torch.zeros(len(edges[0]), dtype=torch.float32)
-        differ = (shifts[0] != shifts[1]).any(dim=1).nonzero()[:, 0]
-        if len(differ):
-            one, other = shifts[0][differ], shifts[1][differ]
-            costs[differ] = _SEAM
-            for end in edges:
-                at = self.nodes[end[differ]]
-                (here, one_known), (there, other_known) = (self._palette.copied(at, shift) for shift in (one, other))
-                difference = (self._look[here] - self._look[there]).square().sum(dim=1)
-                costs[differ] += torch.where(one_known & other_known, difference, _UNKNOWN)
+        """How far copies differ at both ends of edges (m,), whose ends have these shifts (...,m,2); (...,m)."""
+        differ = (shifts[0] != shifts[1]).any(dim=-1)
+        one, other = shifts[0][differ], shifts[1][differ]
+        cost = torch.full((len(one),), _SEAM, dtype=torch.float32)
+        for end in edges:
+            at = self.nodes[end.expand_as(differ)[differ]]
+            (here, one_known), (there, other_known) = (self._palette.copied(at, shift) for shift in (one, other))
+            difference = (self._look[here] - self._look[there]).square().sum(dim=1)
+            cost += torch.where(one_known & other_known, difference, _UNKNOWN)
+        costs = torch.zeros(differ.shape, dtype=torch.float32)
+        costs[differ] = cost
         return costs
 
     def _pairs(self, index: Tensor) -> tuple[Tensor, Tensor]:

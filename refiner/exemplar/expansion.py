@@ -41,24 +41,26 @@ class Labeling:
     costs: Tensor
 
 
-def expand(energy: Energy, labeling: Labeling, shift: Tensor, costs: Tensor, may_move: Tensor) -> float:
+def expand(energy: Energy, labeling: Labeling, shift: Tensor, movers: Tensor, costs: Tensor) -> float:
     """Give a shift to the nodes that are best off with it.
 
     Args:
         energy: what is minimized.
         labeling: of its nodes; changed in place.
         shift: (2,).
-        costs: what it costs at each node; (n,).
-        may_move: which nodes may take it; (n,), bool.
+        movers: which nodes may take it; (k,), indices.
+        costs: what it costs at each of these; (k,).
 
     Returns:
         By how much the energy fell.
     """
     shifts = labeling.shifts
-    free = may_move & (costs < FORBIDDEN) & (shifts != shift).any(dim=1)
-    movers = free.nonzero()[:, 0]
+    may = (costs < FORBIDDEN) & (shifts[movers] != shift).any(dim=1)
+    movers, costs = movers[may], costs[may]
     if not len(movers):
         return 0.0
+    free = torch.zeros(len(energy), dtype=torch.bool)
+    free[movers] = True
     index = torch.full((len(energy),), -1)
     index[movers] = torch.arange(len(movers))
     touched = (free[energy.edges[0]] | free[energy.edges[1]]).nonzero()[:, 0]
@@ -68,7 +70,8 @@ def expand(energy: Energy, labeling: Labeling, shift: Tensor, costs: Tensor, may
     second = energy.seams((one, other), (shifts[one], new))  # the second end moves alone
     first = energy.seams((one, other), (new, shifts[other]))
 
-    difference = costs[movers] - labeling.costs[movers]
+    dearer = costs - labeling.costs[movers]
+    difference = dearer.clone()
     both, only_one, only_other = free[one] & free[other], free[one] & ~free[other], ~free[one] & free[other]
     difference.index_add_(0, index[one[only_one]], (first - stay)[only_one])
     difference.index_add_(0, index[other[only_other]], (second - stay)[only_other])
@@ -82,11 +85,11 @@ def expand(energy: Energy, labeling: Labeling, shift: Tensor, costs: Tensor, may
     moved[movers[moves]] = True
     after = [torch.where(moved[end, None], shift, shifts[end]) for end in (one, other)]
     change = (energy.seams((one, other), (after[0], after[1])) - stay).sum()
-    change += (costs - labeling.costs)[moved].sum()
+    change += dearer[moves].sum()
     if change > -_LEAST_GAIN:
         return 0.0
     shifts[moved] = shift
-    labeling.costs[moved] = costs[moved]
+    labeling.costs[movers[moves]] = costs[moves]
     return -float(change)
 
 

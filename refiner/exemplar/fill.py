@@ -27,12 +27,12 @@ _STEPS = 300  # of blending at the smallest level, fewer in proportion at larger
 _FEWEST_STEPS = 12
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
 _HARMONIC_WEIGHT = 0.1  # of the colors that the rim suggests
-_BUSY_WEIGHT = 0.1  # of how busy the photo is at the rim
+_BUSY_WEIGHT = 0.1  # of how busy the photo is at the rim, where a fill is to be followed too
 _BUSY_AREA = 3.0  # sigma in pixels of what is local
 _BUSY_LEAST = 0.01  # contrast of noise
 _LEAST_WEIGHT = 1e-3  # of known pixels that a blurred value can rest on
 _GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
-_GUIDE_WEIGHT = 4.0  # of a fill that is to be followed
+_GUIDE_WEIGHT = 2.0  # of a fill that is to be followed
 
 
 class Level(NamedTuple):
@@ -168,10 +168,7 @@ def _guide(palette: Palette, image: Tensor, hole: Tensor, fill: Tensor | None) -
     photo = torch.cat([_blurred(image[None], known, _SMOOTHED), _busyness(image, known)], dim=1)[0]
     if fill is None:
         looks = torch.cat([harmonic_fill(image, hole), harmonic_fill(photo[3:], hole)])
-        weights = (
-            torch.tensor([_HARMONIC_WEIGHT] * 3 + [_BUSY_WEIGHT], dtype=torch.float32).view(-1, 1, 1).expand_as(looks)
-        )
-        return Guide(looks, weights, palette.spread(photo))
+        return Guide(looks, _weights(_HARMONIC_WEIGHT, looks), palette.spread(photo))
     fill = torch.where(
         hole,
         functional.interpolate(
@@ -179,11 +176,14 @@ def _guide(palette: Palette, image: Tensor, hole: Tensor, fill: Tensor | None) -
         ),
         image,
     )
-    return Guide(
-        _blurred(fill, torch.ones_like(known), _SMOOTHED)[0],
-        torch.full((3, *hole.shape), _GUIDE_WEIGHT, dtype=torch.float32),
-        palette.spread(photo[:3]),
-    )
+    looks = torch.cat([_blurred(fill, torch.ones_like(known), _SMOOTHED)[0], harmonic_fill(photo[3:], hole)])
+    return Guide(looks, _weights(_GUIDE_WEIGHT, looks), palette.spread(photo))
+
+
+def _weights(of_colors: float, looks: Tensor) -> Tensor:
+    """Of three colors, and of how busy the photo is; like the looks."""
+    weights = torch.tensor([of_colors] * 3 + [_BUSY_WEIGHT], dtype=torch.float32)
+    return weights.view(-1, 1, 1).expand_as(looks)
 
 
 def _busyness(image: Tensor, known: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ from torch import Tensor
 _SOLVED = 1e-12  # squared residual
 
 
-def solve(hole: Tensor, b: Tensor, start: Tensor | None = None, *, steps: int, screening: float = 0.0) -> Tensor:
+def solve(
+    hole: Tensor, b: Tensor, start: Tensor | None = None, *, steps: int, screening: float = 0.0, hold: float = 1.0
+) -> Tensor:
     """Some steps of conjugate gradients, each color by itself.
 
     On the hole's pixels, `degree * x - (sum of the four neighbors' x) + screening * x = b`, where `degree` counts
-    neighbors inside the picture, and x is 0 beside the hole: other values there belong into b. Nothing flows across the
-    picture's edge.
+    neighbors inside the picture, those beside the hole `hold` times, and x is 0 beside the hole: other values there
+    belong into b. Nothing flows across the picture's edge.
 
     Args:
         hole: (H,W), bool.
@@ -21,40 +23,48 @@ def solve(hole: Tensor, b: Tensor, start: Tensor | None = None, *, steps: int, s
         start: x to start from; 0 where None.
         steps: each spreads what is known by a pixel.
         screening: x falls off away from where b is over about `screening ** -0.5` pixels; 0 for not at all.
+        hold: how firmly x is held to what lies beside the hole, in terms of how firmly neighbors are to each other.
 
     Returns:
         x (C,H,W), 0 outside the hole.
     """
     inside = hole[None].to(b)
-    degree = neighbor_sum(torch.ones_like(inside)) + screening
+    degree = inside * (neighbor_sum(torch.ones_like(inside)) + (hold - 1) * neighbor_sum(1 - inside) + screening)
 
     def applied(y: Tensor) -> Tensor:
-        return inside * (degree * y - neighbor_sum(y))
+        return _less_neighbors(degree * y, y).mul_(inside)
 
     x = torch.zeros_like(b) if start is None else inside * start
-    residual = inside * b - applied(x)
-    direction, squared = residual, _dot(residual, residual)
+    residual = inside * b
+    if start is not None:
+        residual -= applied(x)
+    direction, squared = residual.clone(), _dot(residual, residual)
     for _ in range(steps):
         if not (squared > _SOLVED).any():
             break
         forward = applied(direction)
         length = squared / _dot(direction, forward).clamp(min=_SOLVED)
-        x = x + length * direction
-        residual = residual - length * forward
+        x.addcmul_(length, direction)
+        residual.addcmul_(length, forward, value=-1)
         before, squared = squared, _dot(residual, residual)
-        direction = residual + squared / before.clamp(min=_SOLVED) * direction
+        direction.mul_(squared / before.clamp(min=_SOLVED)).add_(residual)
     return x
 
 
 def neighbor_sum(x: Tensor) -> Tensor:
     """Sum of the four neighbors' values, 0 beyond the edge; (...,H,W)."""
-    total = torch.zeros_like(x)
-    total[..., 1:, :] += x[..., :-1, :]
-    total[..., :-1, :] += x[..., 1:, :]
-    total[..., 1:] += x[..., :-1]
-    total[..., :-1] += x[..., 1:]
+    return -_less_neighbors(torch.zeros_like(x), x)
+
+
+def _less_neighbors(total: Tensor, x: Tensor) -> Tensor:
+    """A total less the four neighbors' values, changed in place."""
+    total[..., 1:, :] -= x[..., :-1, :]
+    total[..., :-1, :] -= x[..., 1:, :]
+    total[..., 1:] -= x[..., :-1]
+    total[..., :-1] -= x[..., 1:]
     return total
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=(1, 2), keepdim=True)
+    product: Tensor = torch.linalg.vecdot(a.flatten(1), b.flatten(1))
+    return product[:, None, None]

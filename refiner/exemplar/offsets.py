@@ -5,6 +5,7 @@ Source: He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 201
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -93,13 +94,19 @@ def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, neare
     """
     others = patches[among]
     squares = others.square().sum(dim=1)
-    rows, columns = at.to(patches).T.contiguous()
-    other_rows, other_columns = rows[among], columns[among]
+    numbers = torch.full((int(at[:, 0].max()) + 1, int(at[:, 1].max()) + 1), -1)  # of those to choose from
+    numbers[at[among, 0], at[among, 1]] = torch.arange(len(among))
+    line = torch.arange(-math.ceil(nearest), math.ceil(nearest) + 1)
+    disc = torch.cartesian_prod(line, line)
+    disc = disc[disc.square().sum(dim=1) < nearest**2]
     here, there = [], []
     for chunk in torch.split(asked, _CHUNK):
         distance = torch.addmm(squares[None], patches[chunk], others.T, alpha=-2)
-        away = (rows[chunk, None] - other_rows).square_() + (columns[chunk, None] - other_columns).square_()
-        distance[away < nearest**2] = torch.inf
+        y, x = (at[chunk, None] + disc).unbind(dim=2)
+        inside = (y >= 0) & (y < numbers.shape[0]) & (x >= 0) & (x < numbers.shape[1])
+        which = torch.arange(len(chunk))[:, None].expand_as(y)[inside]
+        near = numbers[y[inside], x[inside]]
+        distance[which[near >= 0], near[near >= 0]] = torch.inf
         least, index = distance.min(dim=1)
         has = least < torch.inf
         here.append(chunk[has])

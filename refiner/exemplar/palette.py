@@ -40,14 +40,14 @@ class Palette:
         return torch.cat([x, gap, gap, x.flip(-1)], dim=-1)
 
     def copied(self, places: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
-        """What places of the photo (n,2) copy at a shift (2,), or at one each (n,2).
+        """What places of the photo (n,2) copy at a shift (2,), at one each (n,2), or at several (...,n,2).
 
         Returns:
-            Indices into the palette's pixels, rows one after the other, and whether they may be copied; (n,) each. An
-            index is of the nearest pixel where it would lie outside.
+            Indices into the palette's pixels, rows one after the other, and whether they may be copied; (...,n) each.
+            An index is of the nearest pixel where it would lie outside.
         """
         height, width = self.source.shape
-        y, x = (places + shifts).unbind(dim=1)
+        y, x = (places + shifts).unbind(dim=-1)
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
         may = inside & self.source.flatten()[at]

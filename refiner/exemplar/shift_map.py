@@ -29,6 +29,7 @@ _SWEEPS = 2
 _LEAST_GAIN = 1e-4  # of a sweep
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
 _RIM = 3
+_NUDGES = torch.tensor([0, -1, 1])  # pixels that a piece may move by, each way
 _STRAY = 10.0  # cost of a shift that no offset offers
 _SPREADS = 8  # times that a shift is taken from a neighbor
 
@@ -54,19 +55,19 @@ def choose_shifts(
     energy = Energy(palette, hole, hole, guide)
     labeling = Labeling(nearest_source(palette, energy.nodes), torch.full((len(energy),), _STRAY, dtype=torch.float32))
     if len(offsets):
-        costs = torch.stack([energy.single(offset) for offset in offsets], dim=1)
-        least, best = costs.min(dim=1)
+        costs = torch.stack([energy.single(offset) for offset in offsets])
+        least, best = costs.min(dim=0)
         possible = least < FORBIDDEN
         labeling.shifts[possible] = offsets[best[possible]]
         labeling.costs[possible] = least[possible]
-    anywhere = torch.ones(len(energy), dtype=torch.bool)
+    anywhere = torch.arange(len(energy))
     for sweep in range(_SWEEPS):
         gain = 0.0
         order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed + sweep)).tolist()
         for step, k in enumerate(order, start=1):
             if on_step(sweep * len(order) + step, _SWEEPS * len(order)):
                 return _map_of(labeling.shifts, hole)
-            gain += expand(energy, labeling, offsets[k], costs[:, k], anywhere)
+            gain += expand(energy, labeling, offsets[k], anywhere, costs[k])
         if gain < _LEAST_GAIN:
             break
     return _map_of(labeling.shifts, hole)
@@ -116,11 +117,11 @@ def mend_shifts(shifts: Tensor, hole: Tensor, palette: Palette, on_step: Callabl
         on_step()
         members = piece_of == k
         better, its_costs = _nudged(energy, labeling, piece, members)
-        labeling.costs[members] = its_costs[members]
+        labeling.costs[members] = its_costs
         if not torch.equal(better, piece):
             whole_piece = (shifts == piece[:, None, None]).all(dim=0) & hole
             if _astray(torch.where(whole_piece, better[:, None, None], shifts), whole_piece, palette).any():
-                labeling.costs[members] = energy.single(piece)[members]
+                labeling.costs[members] = energy.single(piece, members.nonzero()[:, 0])
                 continue
             labeling.shifts[members] = better
             mended[:, whole_piece] = better[:, None]
@@ -131,7 +132,8 @@ def mend_shifts(shifts: Tensor, hole: Tensor, palette: Palette, on_step: Callabl
         members = (labeling.shifts == piece).all(dim=1)
         if members.any() and not members.all():
             nearby = _near(energy.nodes, members, hole.shape)
-            expand(energy, labeling, piece, energy.single(piece), nearby & movable & ~members)
+            movers = (nearby & movable & ~members).nonzero()[:, 0]
+            expand(energy, labeling, piece, movers, energy.single(piece, movers))
     mended[:, nodes] = labeling.shifts.T
     return mended
 
@@ -145,23 +147,21 @@ def nearest_source(palette: Palette, places: Tensor) -> Tensor:
 
 
 def _nudged(energy: Energy, labeling: Labeling, piece: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-    """The shift within a pixel of a piece's that fits its surroundings best, and what it costs at each node."""
+    """The shift within a pixel of a piece's that fits its surroundings best, and what it costs at each member."""
     one, other = energy.edges
     across = (members[one] != members[other]).nonzero()[:, 0]
     edges = one[across], other[across]
     shifts = labeling.shifts[edges[0]], labeling.shifts[edges[1]]
     first = members[edges[0], None]
-    best: tuple[float, Tensor, Tensor] | None = None
-    for dy in (0, -1, 1):
-        for dx in (0, -1, 1):
-            shift = piece + torch.tensor([dy, dx])
-            costs = energy.single(shift)
-            ends = torch.where(first, shift, shifts[0]), torch.where(first, shifts[1], shift)
-            total = float(costs[members].sum() + energy.seams(edges, ends).sum())
-            if best is None or total < best[0] - _LEAST_GAIN:
-                best = total, shift, costs
-    assert best is not None  # noqa: S101  nine were tried
-    return best[1], best[2]
+    own = members.nonzero()[:, 0]
+    nudged = piece + torch.cartesian_prod(_NUDGES, _NUDGES)
+    costs = energy.single(nudged, own)
+    each = nudged[:, None]
+    ends = torch.where(first, each, shifts[0]), torch.where(first, shifts[1], each)
+    total = costs.sum(dim=1) + energy.seams(edges, ends).sum(dim=1)
+    total[0] -= _LEAST_GAIN  # the piece as it is
+    best = total.argmin()
+    return nudged[best], costs[best]
 
 
 def _near(nodes: Tensor, members: Tensor, size: torch.Size) -> Tensor:
