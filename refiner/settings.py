@@ -19,6 +19,7 @@ Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 RENAMED = {"leaf_rates": "lr_scale"}  # in files written before
 _MAX_EROSION = 255  # its cost grows with the square
 _STEPS = "a whole number from 1, or several in a list, the smallest scale first"
+_MAX_SEED = 2**32 - 1
 _MAX_NUMBER = 1e6  # beyond it, float32 has no use for a rate, a weight or a share
 
 
@@ -105,6 +106,8 @@ class Settings:
         match_color: remove the color offset of a network's fill, measured on the ring of known pixels around each hole:
             `mean`, one for each hole; `smooth`, varying along the rim, in a space of even perception; `auto`, smooth
             unless `refine` is off. True is read as `mean`, False as `off`.
+        seed: of what is drawn at random, in copies, grain and the texture term: the same number gives the same result,
+            another one another.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -146,6 +149,7 @@ class Settings:
         MatchColor,
         Flag("Remove the fill's color offset against its surroundings [alone: mean].", unrefined=True, alone="mean"),
     ] = "auto"
+    seed: Annotated[int, Flag("Another number gives another fill by copies [preset: 0].", "N")] = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.match_color, bool):  # as it was before
@@ -170,6 +174,8 @@ class Settings:
         share = _is_zero(self.balance) or (_is_positive(self.balance) and self.balance <= 1)
         _require("balance", self.balance, share, "a number from 0 to 1")
         _require("back_projection", self.back_projection, _is_int(self.back_projection, 0), "a whole number from 0")
+        seed = _is_int(self.seed, 0) and self.seed <= _MAX_SEED
+        _require("seed", self.seed, seed, f"a whole number from 0 to {_MAX_SEED}")
         _require("context", self.context, _is_positive(self.context), "a number above 0, up to 1e6")
         _require("memory", self.memory, _is_bytes(self.memory), "a size such as 6GB or null")
         factors = self.lr_scale

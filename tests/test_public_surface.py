@@ -38,7 +38,7 @@ SURFACE = {
         "Settings": (
             "fields: refine guide detail min_side max_scales steps min_gain lr guide_region erosion guide_weight "
             "texture_weight back_projection pixel_budget keep windows context precision memory lr_scale balance "
-            "blend_rim grain match_color"
+            "blend_rim grain match_color seed"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",

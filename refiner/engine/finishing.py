@@ -41,6 +41,6 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
         prediction = blend_rim(prediction, image, hole)
         trim()
     if settings.grain and last:
-        prediction = add_grain(prediction.clamp(0, 1), image, hole)
+        prediction = add_grain(prediction.clamp(0, 1), image, hole, settings.seed)
         trim()
     return prediction

@@ -29,20 +29,21 @@ _BLACK, _WHITE = 0.01, 0.99  # beyond, grain is clipped
 _FINE = 5  # pixels, the side of the blur that the finest detail is what it takes away
 
 
-def add_grain(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
+def add_grain(prediction: Tensor, image: Tensor, hole: Tensor, seed: int = 0) -> Tensor:
     """Give a prediction the grain that the photo has.
 
     Args:
         prediction: (N,3,H,W) in [0,1], of the whole picture.
         image: (N,3,H,W) in [0,1], the photo.
         hole: (N,1,H,W), bool.
+        seed: of the grain.
 
     Returns:
         (N,3,H,W) in [0,1], the same each time; outside the hole, and where the photo has no grain, as it was.
     """
     grainy = prediction.clone()
     for index in range(len(hole)):
-        noise = torch.Generator().manual_seed(0)
+        noise = torch.Generator().manual_seed(seed)
         pieces = _flat_pieces(image[index], hole[index])
         if pieces is None:
             continue

@@ -68,6 +68,7 @@ def paper_objective(target: Target, settings: Settings) -> Objective:
         guide_mask = soft_region(hole, settings.erosion // 2)
     else:
         guide_mask = erode(halve_hole_inward(hole), settings.erosion)
+    texture = texture_term(target.image, target.hole, target.size, settings.seed) if settings.texture_weight else None
     return Objective(
         image=target.image,
         known=~target.hole,
@@ -75,7 +76,7 @@ def paper_objective(target: Target, settings: Settings) -> Objective:
         guide_mask=guide_mask,
         size=target.size,
         guide_weight=settings.guide_weight,
-        texture=texture_term(target.image, target.hole, target.size) if settings.texture_weight else None,
+        texture=texture,
         texture_weight=settings.texture_weight,
     )
 

@@ -207,6 +207,7 @@ def _sources(
         guide=settings.guide if settings.refine else "model",
         given=given,
         avoid=avoid,
+        seed=settings.seed,
         on_step=reporter.step,
     )
     return sources, levels[first:]

@@ -51,6 +51,7 @@ class Sources:
         guide: who fills the smallest; `auto` for whatever `detail` calls for.
         given: a fill (N,3,h,w) that takes the smallest scale's place.
         avoid: what must not be copied, (N,1,H,W), bool.
+        seed: of copies.
         on_step: called while the exemplar is made, with a step's number and how many there are.
     """
 
@@ -63,6 +64,7 @@ class Sources:
         guide: GuideSource,
         given: Tensor | None,
         avoid: Tensor | None,
+        seed: int,
         on_step: Callable[[int, int], object],
     ) -> None:
         self._levels, self._first = levels, first
@@ -70,7 +72,7 @@ class Sources:
         if guide == "auto" and detail != "auto":
             guide = "exemplar" if detail == "exemplar" else "model"
         self._guide = guide
-        self._on_step = on_step
+        self._seed, self._on_step = seed, on_step
         self._stopped = False
         self._copied: list[Exemplar] | None = None  # by the rim alone
         self._following: list[Exemplar] | None = None  # after the smallest scale's fill
@@ -186,6 +188,7 @@ class Sources:
                 [Level(level[i : i + 1], hole[i : i + 1]) for level, hole in self._levels],
                 avoid=None if self._avoid is None else self._avoid[i : i + 1],
                 guide=None if follow is None else follow[i : i + 1],
+                seed=self._seed,
                 on_step=self._step,
             )
             for i in range(len(self._levels[0][0]))

@@ -50,13 +50,14 @@ class TextureTerm:
         return torch.where(self.there, (found - self.wanted).abs().mean(dim=(1, 2)), 0)
 
 
-def texture_term(image: Tensor, hole: Tensor, size: tuple[int, int]) -> TextureTerm:
+def texture_term(image: Tensor, hole: Tensor, size: tuple[int, int], seed: int = 0) -> TextureTerm:
     """Make the term of a window; on the `meta` device too.
 
     Args:
         image: padded, (N,3,H,W).
         hole: padded, (N,1,H,W), bool.
         size: h, w, the size before padding.
+        seed: of places and filters.
     """
     height, width = size
     hole = hole[..., :height, :width].float()
@@ -69,7 +70,7 @@ def texture_term(image: Tensor, hole: Tensor, size: tuple[int, int]) -> TextureT
     inside, known = hole[..., middle[0], middle[1]] > 0, touched[..., :rows, :columns] == 0
     ring = known & (near[..., middle[0], middle[1]] > 0)
     count = min(max(height * width // _SHARE, 1), _MOST)
-    noise = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(seed)
     line = image.shape[-1]
     places, of_ring = (_drawn(mask, count, line, noise) for mask in (inside, ring))
     filters = torch.randn(3 * _SIDE * _SIDE, _FILTERS, generator=noise, dtype=torch.float32)

@@ -125,7 +125,7 @@ const en = {
   ],
   settings: {
     refine: "Refine", steps: "Steps", lr: "Learning rate", min_side: "Smallest side", windows: "Windows",
-    precision: "Precision", match_color: "Match color", guide: "Guide", detail: "Detail",
+    precision: "Precision", match_color: "Match color", guide: "Guide", detail: "Detail", seed: "Seed",
   },
 };
 
@@ -254,7 +254,7 @@ const zh = {
   ],
   settings: {
     refine: "细化", steps: "步数", lr: "学习率", min_side: "最小边", windows: "窗口",
-    precision: "精度", match_color: "匹配颜色", guide: "引导", detail: "细节",
+    precision: "精度", match_color: "匹配颜色", guide: "引导", detail: "细节", seed: "种子",
   },
 };
 

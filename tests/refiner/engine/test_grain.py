@@ -84,6 +84,8 @@ def test_the_same_each_time_and_pictures_of_a_batch_apart(parts) -> None:
     alone = [add_grain(smooth, photos[i : i + 1], mask) for i, mask in enumerate((hole, other))]
     torch.testing.assert_close(together, torch.cat(alone))
     assert 0 <= together.min() <= together.max() <= 1
+    other_seed = add_grain(smooth, photos[:1], hole, seed=1)
+    assert (other_seed - alone[0]).std() > 0.5 * (alone[0] - smooth).std()
 
 
 def test_small_pictures_and_holes_that_leave_little_stay(parts) -> None:
@@ -122,6 +124,8 @@ def test_the_setting_is_for_the_full_size_alone(scales) -> None:
     assert 0.006 < added.std() < 0.014
     if scales is None:
         assert torch.equal(off.scales[0].composite, on.scales[0].composite)
+    reseeded = refine(Smooth(), image, mask, Settings(seed=1, **options)).image
+    assert not torch.equal(reseeded, on.image)
     alone = [refine(Smooth(), image, mask, Settings(refine=False, grain=grain)).image for grain in (False, True)]
     assert torch.equal(*alone)  # the network's own result
 

@@ -109,6 +109,17 @@ def test_copying_alone_runs_no_network() -> None:
     assert str(result.plan).startswith("copies within the photo, 200x160, without a network; about ")
 
 
+def test_the_seed_is_of_copies() -> None:
+    image = torch.rand(1, 3, 90, 100, generator=torch.Generator().manual_seed(3))
+    mask = torch.zeros(1, 1, 90, 100)
+    mask[..., 30:60, 30:70] = 1
+    first, again, other = (
+        refine(Toy(), image, mask, Settings(detail="exemplar", seed=seed)).image for seed in (0, 0, 4294967295)
+    )
+    assert torch.equal(first, again)
+    assert (first - other).abs()[..., 35:55, 35:65].mean() > 0.05
+
+
 def test_a_models_wish_is_followed_and_settings_go_over_it() -> None:
     image, mask = scene()
     model = Toy()

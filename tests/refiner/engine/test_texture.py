@@ -97,6 +97,8 @@ def test_off_it_is_the_papers_loss_and_on_it_adds(parts) -> None:
     off, on = (paper_objective(target, Settings(texture_weight=weight)) for weight in (0, 0.5))
     assert off.texture is None
     torch.testing.assert_close(on(smooth), off(smooth) + 0.5 * texture_term(image, hole, (120, 128))(smooth))
+    reseeded = paper_objective(target, Settings(texture_weight=0.5, seed=1))
+    assert reseeded(smooth) != on(smooth)
 
 
 def test_it_runs_on_shapes_alone(tiny) -> None:
