@@ -5,6 +5,7 @@ Copies need none of it: they have the photo's colors and grain, and are joined i
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from refiner.engine.color_match import match_color
@@ -13,6 +14,8 @@ from refiner.engine.rim import blend_rim
 from refiner.memory import trim
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from refiner.settings import Settings
@@ -32,15 +35,14 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
         (N,3,H,W).
     """
     color = settings.color_match()
+    changes: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = []
     if color != "off" and last:
-        prediction = match_color(prediction, image, hole, smooth=color == "smooth")
-        trim()  # each of the three takes and frees several times the picture, in blocks that do not fit the next one's
-    if not settings.refine:
-        return prediction  # the network's own result, to compare with
-    if settings.blend_rim:
-        prediction = blend_rim(prediction, image, hole)
-        trim()
-    if settings.grain and last:
-        prediction = add_grain(prediction.clamp(0, 1), image, hole, settings.seed)
-        trim()
+        changes.append(partial(match_color, smooth=color == "smooth"))
+    if settings.refine and settings.blend_rim:  # unrefined, it is the network's own result, to compare with
+        changes.append(blend_rim)
+    if settings.refine and settings.grain and last:
+        changes.append(partial(add_grain, seed=settings.seed))
+    for change in changes:
+        prediction = change(prediction, image, hole)
+        trim()  # each takes and frees several times the picture, in blocks that do not fit the next one's
     return prediction

@@ -33,7 +33,7 @@ def add_grain(prediction: Tensor, image: Tensor, hole: Tensor, seed: int = 0) ->
     """Give a prediction the grain that the photo has.
 
     Args:
-        prediction: (N,3,H,W) in [0,1], of the whole picture.
+        prediction: (N,3,H,W), of the whole picture; it is clamped to [0,1].
         image: (N,3,H,W) in [0,1], the photo.
         hole: (N,1,H,W), bool.
         seed: of the grain.
@@ -41,7 +41,7 @@ def add_grain(prediction: Tensor, image: Tensor, hole: Tensor, seed: int = 0) ->
     Returns:
         (N,3,H,W) in [0,1], the same each time; outside the hole, and where the photo has no grain, as it was.
     """
-    grainy = prediction.clone()
+    grainy = prediction.clamp(0, 1)
     for index in range(len(hole)):
         noise = torch.Generator().manual_seed(seed)
         pieces = _flat_pieces(image[index], hole[index])

@@ -81,7 +81,7 @@ def estimate_peak(
             loss = objective(target, settings)
             found = descend(
                 alive.at_home(lambda features: predict(meta_model, features, image)),
-                start.pop,
+                start.pop,  # handed over, as the work itself does
                 alive.at_home(loss),
                 steps=_STEPS,
                 lr=1.0,

@@ -299,7 +299,7 @@ class _Work:
         lr_scale = settings.lr_scale if settings.lr_scale is not None else model.spec.lr_scale
         outcome = optimize_features(
             rear=lambda features: predict(model, features, padded),
-            start=start.pop,
+            start=start.pop,  # handed over: Adam soon has other features, and these are freed
             objective=objective,
             steps=steps,
             lr=settings.lr or model.spec.learning_rate,

@@ -19,11 +19,11 @@ from refiner.memory import freed_memory_kept
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_SMALLEST = 135  # short side in pixels that the smallest level aims at
-_MOST_NODES = 8000  # pixels of the hole there; a larger hole is labeled one level further down
+_SMALLEST = 200  # short side in pixels that the smallest level aims at
+_MOST_NODES = 36_000  # pixels of the hole there; a larger hole is labeled one level further down
 _LEAST_SIDE = 48
 _MENDED = 1500  # short side in pixels up to which pieces are mended; above, edges are off by a pixel or two
-_STEPS = 300  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
+_STEPS = 200  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
 _FEWEST_STEPS = 12
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
 _HARMONIC_WEIGHT = 0.1  # of the colors that the rim suggests

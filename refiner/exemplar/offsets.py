@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PATCH = 8  # pixels
 _DIMENSIONS = 24  # of a patch's principal components that are compared
 _SAMPLE = 4000  # patches that the components are found from
-_QUERIES = 6000  # patches that look for another like them
+_QUERIES = 3000  # patches that look for another like them
 _CHUNK = 512  # of them at once: bounds memory
 _NEAREST = 15  # the photo's longer side over this is the shortest offset; nearer, a smooth picture is like itself
 _PEAK = 9  # pixels between peaks of the histogram

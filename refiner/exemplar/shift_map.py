@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 _OFFSETS = 60
 _MIRRORED_OFFSETS = 30
-_SWEEPS = 2
-_LEAST_GAIN = 1e-4  # of a sweep
+_LEAST_GAIN = 1e-4  # of a nudge
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
 _RIM = 3
 _NUDGES = torch.tensor([0, -1, 1])  # pixels that a piece may move by, each way
 _STRAY = 10.0  # cost of a shift that no offset offers
 _SPREADS = 8  # times that a shift is taken from a neighbor
+_AROUND = ((-1, 0), (0, -1), (1, 0), (0, 1))
 
 
 def choose_shifts(
@@ -61,15 +61,11 @@ def choose_shifts(
         labeling.shifts[possible] = offsets[best[possible]]
         labeling.costs[possible] = least[possible]
     anywhere = torch.arange(len(energy))
-    for sweep in range(_SWEEPS):
-        gain = 0.0
-        order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed + sweep)).tolist()
-        for step, k in enumerate(order, start=1):
-            if on_step(sweep * len(order) + step, _SWEEPS * len(order)):
-                return _map_of(labeling.shifts, hole)
-            gain += expand(energy, labeling, offsets[k], anywhere, costs[k])
-        if gain < _LEAST_GAIN:
+    order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed)).tolist()
+    for step, k in enumerate(order, start=1):  # once round: a second one brought 0.5 % of L1 for a fifth of the time
+        if on_step(step, len(order)):
             break
+        expand(energy, labeling, offsets[k], anywhere, costs[k])
     return _map_of(labeling.shifts, hole)
 
 
@@ -82,15 +78,17 @@ def double_shifts(shifts: Tensor, hole: Tensor, palette: Palette) -> Tensor:
         palette: what may be copied there.
     """
     doubled = functional.interpolate(shifts[None].double() * 2, size=hole.shape, mode="nearest")[0].long()
+    astray = _astray(doubled, hole, palette).nonzero()
     for spread in range(_SPREADS):
-        astray = _astray(doubled, hole, palette)
-        if not astray.any():
+        if not len(astray):
             break
-        neighbor = torch.roll(doubled, 1 if spread % 4 < 2 else -1, 1 + spread % 2)  # noqa: PLR2004  above, left, below, right
-        doubled = torch.where(astray, neighbor, doubled)
-    astray = _astray(doubled, hole, palette)
-    if astray.any():
-        doubled[:, astray] = nearest_source(palette, astray.nonzero()).T
+        step = torch.tensor(_AROUND[spread % len(_AROUND)])
+        y, x = torch.minimum((astray + step).clamp(min=0), torch.tensor(hole.shape) - 1).T
+        doubled[:, astray[:, 0], astray[:, 1]] = doubled[:, y, x]
+        _, allowed = palette.copied(astray, doubled[:, astray[:, 0], astray[:, 1]].T)
+        astray = astray[~allowed]
+    if len(astray):
+        doubled[:, astray[:, 0], astray[:, 1]] = nearest_source(palette, astray).T
     return torch.where(hole, doubled, 0)
 
 
