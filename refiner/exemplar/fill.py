@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _SMALLEST = 200  # short side in pixels that the smallest level aims at
-_MOST_NODES = 36_000  # pixels of the hole there; a larger hole is labeled one level further down
+_MOST_NODES = 20_000  # pixels of the hole there; a larger hole is labeled one level further down
 _LEAST_SIDE = 48
 _MENDED = 1500  # short side in pixels up to which pieces are mended; above, edges are off by a pixel or two
 _STEPS = 200  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
