@@ -29,7 +29,7 @@ def solve(
         x (C,H,W), 0 outside the hole.
     """
     inside = hole[None].to(b)
-    degree = inside * (neighbor_sum(torch.ones_like(inside)) + (hold - 1) * neighbor_sum(1 - inside) + screening)
+    degree = neighbor_sum(torch.ones_like(inside)) + (hold - 1) * neighbor_sum(1 - inside) + screening
 
     def applied(y: Tensor) -> Tensor:
         return _less_neighbors(degree * y, y).mul_(inside)
