@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refiner.errors import InputError, Option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+
+_PART = ".part"
+
+
+def remove_unfinished(target: Path) -> None:
+    """Remove what processes that were killed left of a file they were writing; none may be at work on it now."""
+    for part in target.parent.glob(f"{glob.escape(_part_of(target))}*{_PART}"):
+        part.unlink(missing_ok=True)
 
 
 def write_atomic(files: Mapping[Path, bytes]) -> None:
     """Write files whole or not at all: each goes to a temporary file beside its target, then all are renamed.
 
-    A folder that is missing in a folder that exists is made, and removed again where nothing came to lie in it.
+    A target's folder is made where it alone is missing, and removed again where nothing was written to it.
 
     Raises:
         InputError: a folder cannot be made or written to; then no file was written.
@@ -30,14 +41,13 @@ def write_atomic(files: Mapping[Path, bytes]) -> None:
                 path.parent.mkdir()
                 made.append(path.parent)
         for path, data in files.items():
-            handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.parent)
-            staged[path] = Path(name)
-            with os.fdopen(handle, "wb") as file:
+            # Not by `tempfile`, whose files are private: the system gives this one the permissions of any new file.
+            temporary = path.parent / f"{_part_of(path)}{secrets.token_hex(4)}{_PART}"
+            with temporary.open("xb") as file:
+                staged[path] = temporary
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            # mkstemp keeps the file private; a picture gets the permissions any new file would have.
-            staged[path].chmod(0o666 & ~_umask())
         for path, temporary in staged.items():
             temporary.replace(path)
     except OSError as error:
@@ -50,11 +60,15 @@ def write_atomic(files: Mapping[Path, bytes]) -> None:
                 folder.rmdir()
 
 
+def _part_of(target: Path) -> str:
+    return f".{target.name[:80]}."
+
+
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
+    """Make a folder, and those above it, unless they exist.
 
     Raises:
-        InputError: it cannot be made, or is a file.
+        InputError: the folder cannot be made, or is a file.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -79,9 +93,3 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             pass
     except OSError as error:
         raise InputError(f"{path}: its folder cannot be written to ({error.strerror}).") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,4 +1,4 @@
-"""Masks drawn by hand: strokes, outlined areas and stamps, one after the other, as (H,W) that is true in the hole."""
+"""Masks drawn by hand: strokes, outlined areas and stamps make an array (H,W) that is true in the hole."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Stroke:
     """A round brush drawn along points.
 
     Attributes:
-        points: its way; a single one is a dot.
+        points: where the brush goes; a single point is a dot.
         size: the brush's diameter in pixels.
-        erase: take away in place of adding.
+        erase: take away from the hole in place of adding to it.
     """
 
     points: Points
@@ -34,11 +34,11 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Area:
-    """What an outline surrounds.
+    """The inside of an outline.
 
     Attributes:
-        points: the corners.
-        erase: take away in place of adding.
+        points: the outline's corners.
+        erase: take away from the hole in place of adding to it.
     """
 
     points: Points
@@ -51,7 +51,7 @@ class Stamp:
 
     Attributes:
         mask: (H,W), true in the hole.
-        erase: take away in place of adding.
+        erase: take it away from the hole in place of adding it.
     """
 
     mask: Mask
@@ -62,10 +62,10 @@ Mark: TypeAlias = Stroke | Area | Stamp
 
 
 def drawn(marks: Iterable[Mark], size: tuple[int, int]) -> Mask:
-    """Draw marks in their order.
+    """Draw marks, one after the other, as a mask (H,W).
 
     Args:
-        marks: to draw; what lies beyond the picture is left out.
+        marks: what to draw; parts of it beyond the picture are left out.
         size: the picture's height and width.
     """
     height, width = size
@@ -82,14 +82,14 @@ def drawn(marks: Iterable[Mark], size: tuple[int, int]) -> Mask:
 
 
 def mask_file(mask: Mask) -> bytes:
-    """A mask as the bytes of a one-channel PNG: white in the hole."""
+    """Make the bytes of a one-channel PNG of a mask, white in the hole."""
     buffer = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
 def box_of(mask: Mask, margin: int = 0) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom of what is true, with a margin inside the picture; None where nothing is."""
+    """Left, top, right and bottom of the hole with a margin, cut to the picture; None for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return None
@@ -119,5 +119,5 @@ def _brush(canvas: Image.Image, stroke: Stroke, value: int) -> None:
 
 
 def _centered(points: Points) -> list[tuple[float, float]]:
-    """Pillow counts from the center of the first pixel, points from the picture's corner."""
+    """Points as Pillow counts them: from the center of the first pixel, not from the picture's corner."""
     return [(x - 0.5, y - 0.5) for x, y in points]

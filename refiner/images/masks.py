@@ -10,9 +10,8 @@ from PIL import Image
 from scipy import ndimage
 
 from refiner.errors import InputError, Message, Option, SettingsError
-from refiner.images.cmyk import cmyk_to_rgb
 from refiner.images.orientation import is_sideways, turned
-from refiner.images.planes import to_8_bits
+from refiner.images.planes import cmyk_to_rgb, to_8_bits
 from refiner.images.reading import Source, read_stored
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _WHITE = 255
 _SAME_ASPECT = 0.01  # relative difference of aspects that rounding a size to pixels may make
 _INVERTED = 0.5  # share of white above which a mask with a white border looks inverted
-_LEAST_WEIGHT = np.float32(1e-3)  # of the fill at the hole's rim, so that all of the hole has some
+_LEAST_WEIGHT = np.float32(1e-3)  # the fill's least share, so that every pixel of the hole has some
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class MaskOptions:
     Attributes:
         threshold: values above it, of 0 to 255, are hole.
         invert: black is hole instead.
-        dilate: pixels the hole grows by on all sides, round.
+        dilate: pixels by which the hole grows, in a circle around each of its pixels.
         feather: pixels from the hole's rim inwards over which the fill blends into the photo.
-        resize: scale a mask of the photo's aspect to its size.
-        from_alpha: the hole is what is transparent in the photo; the result has no alpha then.
+        resize: scale a mask of the photo's aspect to the photo's size.
+        from_alpha: the hole is where the photo is transparent; the result then has no alpha.
 
     Raises:
         SettingsError: a value is out of range.
@@ -66,7 +65,7 @@ class Hole:
 
     Attributes:
         mask: (H,W), true in the hole. It may be empty.
-        weight: (H,W) in (0,1] in the hole, how much of the fill to take; None for all of it.
+        weight: (H,W), the share of the fill in each pixel of the hole, in (0,1]; None for all of it.
         warning: what looks wrong with the mask, or None.
     """
 
@@ -81,8 +80,8 @@ class _Brightness:
 
     Attributes:
         values: (H,W), upright, at the photo's size.
-        opaque: (H,W), where it is not fully transparent; None for everywhere.
-        name: to call the mask by in messages.
+        opaque: (H,W), true where the mask is not fully transparent; None for everywhere.
+        name: what messages call the mask.
     """
 
     values: Pixels
@@ -95,8 +94,8 @@ def read_mask(source: Source | None, picture: Picture, options: MaskOptions | No
 
     Args:
         source: a file, a PIL image, or an array (H,W) or (H,W,3) of 8 bits or bools; gray, color (a pixel's highest
-            value counts) or 1-bit. What is fully transparent in it is not hole. It may be drawn on the upright photo
-            or on the pixels as stored: its size says which. None where the photo's alpha is the mask.
+            value counts) or 1-bit. Where it is fully transparent, there is no hole. It may be drawn on the upright
+            photo or on the pixels as stored: its size says which. None where the photo's alpha is the mask.
         picture: the photo it belongs to.
         options: how to read it.
 
@@ -121,7 +120,7 @@ def read_mask(source: Source | None, picture: Picture, options: MaskOptions | No
 
 
 def _of_alpha(picture: Picture) -> _Brightness:
-    """What is transparent in the photo, as white."""
+    """The photo's alpha as a mask: transparent is white."""
     if picture.alpha is None:
         raise InputError(f"{picture.name}: has no transparency to take the hole from; give a mask.")
     return _Brightness((_WHITE - to_8_bits(picture.alpha)).astype(np.uint8), None, picture.name)
@@ -136,7 +135,7 @@ def _of_mask(source: Source | None, picture: Picture, options: MaskOptions) -> _
     turn, height, width = stored.turn, *picture.size
     as_stored = stored.planes.color.shape[:2] == (width, height) and height != width
     if turn is None and is_sideways(picture.turned) and as_stored:
-        turn = picture.turned  # drawn on the photo's pixels as they are stored
+        turn = picture.turned  # the mask was drawn on the photo's pixels as stored
     color, alpha, _ = turned(stored.planes, turn)
     values = _at_size_of(picture, _highest(color), stored.name, resize=options.resize)
     if alpha is None:
@@ -145,14 +144,14 @@ def _of_mask(source: Source | None, picture: Picture, options: MaskOptions) -> _
 
 
 def _highest(color: Values) -> Pixels:
-    """A pixel's highest value of gray, red, green and blue."""
+    """The highest of each pixel's values, in 8 bits."""
     if color.shape[2] == 4:  # noqa: PLR2004  CMYK
         color = cmyk_to_rgb(color, None)
     return _to_8_bits(color.max(axis=2))
 
 
 def _to_8_bits(values: Values) -> Pixels:
-    """In 8 bits, where any value above 0 stays above 0: labels in a mask count, however small."""
+    """Values in 8 bits, rounded up, so that even the smallest label in a 16-bit mask stays above 0."""
     return values if values.dtype == np.uint8 else np.ceil(values / 257).astype(np.uint8)
 
 
@@ -172,15 +171,15 @@ def _at_size_of(picture: Picture, values: Pixels, name: str, *, resize: bool) ->
 def _dilated(hole: Mask, distance: int) -> Mask:
     if not distance or not hole.any():
         return hole
-    near = _around(hole, distance + 1)  # beyond it nothing changes, and distances cost by the pixel
+    near = _around(hole, distance + 1)  # nothing changes beyond it, and distances take time by the pixel
     grown: Mask = hole.copy()
     grown[near] = ndimage.distance_transform_edt(~hole[near]) <= distance
     return grown
 
 
 def _feathered(hole: Mask, width: int) -> NDArray[np.float32]:
-    """How much of the fill to take: some at the hole's rim, all of it from `width` pixels inwards."""
-    # Half a pixel less, since the rim runs between pixels.
+    """The fill's share of each pixel: small at the hole's rim, 1 from `width` pixels inwards."""
+    # Half a pixel less, since the rim runs between pixels while distances are from center to center.
     near = _around(hole, 1)
     inwards = ndimage.distance_transform_edt(hole[near]) - 0.5
     weight = np.zeros(hole.shape, dtype=np.float32)
@@ -189,7 +188,7 @@ def _feathered(hole: Mask, width: int) -> NDArray[np.float32]:
 
 
 def _around(hole: Mask, margin: int) -> tuple[slice, slice]:
-    """Rows and columns of what is true, with a margin."""
+    """The rows and columns of the hole's bounding box, with a margin."""
     rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
     return (
         slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + 1 + margin),
@@ -214,7 +213,7 @@ def _warning_of_feather(weight: NDArray[np.float32], width: int, name: str) -> M
 
 
 def _covers_all(name: str, picture: Picture, options: MaskOptions, *, grown: bool) -> InputError:
-    """The error where nothing of the photo is left."""
+    """The error where the hole covers all of the photo."""
     if grown:
         return InputError(
             f"{name}: grown by {options.dilate} pixels, its hole covers all of {picture.name}; dilate less."

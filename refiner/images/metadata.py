@@ -1,4 +1,4 @@
-"""Metadata that goes with a picture from its file to the result."""
+"""Metadata that a result keeps from its photo's file."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import ExifTags, Image
 
-from refiner.images.damage import DAMAGE
+from refiner.images.codecs.pillow import DAMAGE
 from refiner.images.orientation import ORIENTATION
 from refiner.images.xmp import safe_xmp
 
 if TYPE_CHECKING:
-    from refiner.images.formats import Format
+    from refiner.images.codecs.format import Format
 
 _CARRIED = ("icc_profile", "dpi")
-XMP_CUT = "xmp_cut"  # key of a note that XMP data was not kept whole
-_XMP_TAG = 700  # of TIFF
+XMP_CUT = "xmp_cut"  # key among the metadata: true where XMP data was not kept whole
+_XMP_TAG = 700  # TIFF's tag for XMP data
 # Tags that describe how a TIFF file is stored, not the picture: they would be wrong in another file.
 _STRUCTURE = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
@@ -25,10 +25,10 @@ _STRUCTURE = frozenset(
 
 
 def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
-    """EXIF and XMP data, color profile, resolution, compression, by the names that Pillow's `save` takes.
+    """Read EXIF and XMP data, color profile, resolution and compression, by the names that Pillow's `save` takes.
 
     Args:
-        image: as opened.
+        image: an opened image.
         kind: the format of its file.
     """
     metadata = {key: image.info[key] for key in _CARRIED if image.info.get(key)}
@@ -46,19 +46,19 @@ def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
 
 
 def _xmp_packet(image: Image.Image) -> bytes:
-    """The XMP data of an opened file, which Pillow has in different places."""
+    """The XMP data of an opened file; where Pillow keeps it depends on the format."""
     try:
         tags = getattr(image, "tag_v2", {})
         found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or tags.get(_XMP_TAG) or b""
     except DAMAGE:
         return b""
-    if isinstance(found, tuple):  # a TIFF's bytes as numbers, from some writers
+    if isinstance(found, tuple):  # some TIFFs store the bytes as a list of numbers
         return bytes(value for value in found if isinstance(value, int))
     return found.encode() if isinstance(found, str) else bytes(found)
 
 
 def _portable_exif(image: Image.Image) -> bytes:
-    """EXIF data for the result: upright, without what describes the source file, and without its thumbnail.
+    """EXIF data for the result: it says upright, and has no thumbnail and nothing about the source file's structure.
 
     The thumbnail is a small copy of the photo that would still show what was removed.
     """

@@ -1,8 +1,7 @@
-"""Opening image files and PIL images: which format they are in, and why one cannot be opened, in one line."""
+"""Opening image files and PIL images: the format they are in, and in one line why one cannot be opened."""
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +11,24 @@ from PIL import Image, UnidentifiedImageError
 
 from refiner.errors import InputError
 from refiner.images import formats
-from refiner.images.damage import DAMAGE, damaged
+from refiner.images.codecs.pillow import DAMAGE, damaged, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from refiner.images.formats import Format
+    from refiner.images.codecs.format import Format
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An image whose size and metadata are known, and whose pixels may be still to decode.
+    """An image whose size and metadata are known; its pixels may not be decoded yet.
 
     Attributes:
         image: as Pillow holds it.
-        format: of its file.
-        name: to call it by in messages.
-        role: what it is for, in messages.
-        file: that its pixels are still to be decoded from; None where they are decoded, or came from no file.
+        format: the format of its file.
+        name: what messages call it.
+        role: what it is for, in messages: `image` or `mask`.
+        file: where its pixels are still to be decoded from; None where they are decoded, or came from no file.
     """
 
     image: Image.Image
@@ -43,7 +42,8 @@ class Opened:
 def opened(source: str | Path | Image.Image, role: str) -> Iterator[Opened]:
     """Open an image for as long as the context lasts; one that came as a PIL image is left open.
 
-    Pillow's warnings are silenced meanwhile: about sizes that are large but allowed, and about odd metadata.
+    Pillow's warnings about odd metadata reach the caller. Silencing them here would change the warning filters of the
+    whole process, which other threads rely on.
 
     Args:
         source: a file or a PIL image.
@@ -52,15 +52,13 @@ def opened(source: str | Path | Image.Image, role: str) -> Iterator[Opened]:
     Raises:
         InputError: the file is missing, damaged, moving or not an image.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if isinstance(source, Image.Image):
-            yield Opened(source, formats.by_name(source.format), role, role, _undecoded_file(source))
-            return
-        path = Path(source)
-        image, kind = _open(path, role)
-        with image:
-            yield Opened(image, kind, str(path), role, path)
+    if isinstance(source, Image.Image):
+        yield Opened(source, formats.by_name(source.format), role, role, _undecoded_file(source))
+        return
+    path = Path(source)
+    image, kind = _open(path, role)
+    with image:
+        yield Opened(image, kind, str(path), role, path)
 
 
 def decoded(source: Opened) -> Image.Image:
@@ -79,12 +77,13 @@ def decoded(source: Opened) -> Image.Image:
 
 
 def _undecoded_file(image: Image.Image) -> Path | None:
-    """The file that a PIL image is still to be decoded from; None where it is decoded, or has none."""
+    """The file that a PIL image is still to be decoded from; None where it is decoded, or came from no file."""
     name = getattr(image, "filename", None)
     return Path(name) if name and getattr(image, "tile", None) and Path(name).is_file() else None
 
 
 def _open(path: Path, role: str) -> tuple[Image.Image, Format]:
+    """A file's image and its format, or why it cannot be opened."""
     formats.load_plugins()
     try:
         image, kind, frames = _open_unchecked(path)
@@ -113,7 +112,7 @@ def _open(path: Path, role: str) -> tuple[Image.Image, Format]:
 def _open_unchecked(path: Path) -> tuple[Image.Image, Format, int]:
     """A file's image, its format, and how many frames it has."""
     kind = formats.by_signature(path)
-    image = Image.open(path) if kind is None else kind.open(path)
+    image = open_file(path) if kind is None else kind.open(path)
     try:
         return image, kind or formats.by_name(image.format), getattr(image, "n_frames", 1)
     except BaseException:
@@ -122,6 +121,7 @@ def _open_unchecked(path: Path) -> tuple[Image.Image, Format, int]:
 
 
 def _missing_plugin(path: Path) -> str:
+    """What to install for a file whose name asks for a format that nothing here reads; empty for other files."""
     kind = formats.by_suffix(path.suffix)
     if kind is None or kind.extra is None or kind.load():
         return ""

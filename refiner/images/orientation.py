@@ -1,11 +1,11 @@
-"""Which way up: EXIF's orientation tag and the turns it stands for."""
+"""Turning pictures upright: EXIF's orientation tag and the turns it stands for."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from refiner.images.damage import DAMAGE
+from refiner.images.codecs.pillow import DAMAGE
 from refiner.images.planes import Planes, Values
 
 Turn = Image.Transpose
@@ -33,7 +33,7 @@ _STEPS = {
 
 
 def orientation(image: Image.Image) -> Turn | None:
-    """The turn that makes an image upright, by its EXIF data; None where there is none to make, or none readable."""
+    """The turn that makes an image upright, by its EXIF data; None where it is upright or the data cannot be read."""
     try:
         return _TURNS.get(image.getexif().get(ORIENTATION, 1))
     except DAMAGE:  # malformed EXIF
@@ -46,7 +46,7 @@ def is_sideways(turn: Turn | None) -> bool:
 
 
 def turned(planes: Planes, turn: Turn | None) -> Planes:
-    """The planes after a turn."""
+    """Turn planes; without a turn they are given back as they are."""
     if turn is None:
         return planes
     alpha = None if planes.alpha is None else _turned(planes.alpha, turn)

@@ -1,4 +1,4 @@
-"""Which photos of a folder go with which masks."""
+"""Finding the picture files of a folder, and which photos go with which masks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
 from refiner.errors import InputError, Option
-from refiner.images.folders import image_files
+from refiner.images import formats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MASK_NAME = re.compile(r"(?P<name>.+)_mask(?P<number>\d*)$")
 
@@ -26,7 +26,7 @@ class Pair:
     Attributes:
         image: the photo.
         mask: its mask; None where the hole is in the photo's alpha.
-        output: the result's path within the output folder, without suffix, with `/` between folders.
+        output: the result's path within the output folder, with `/` between folders and without suffix.
     """
 
     image: Path
@@ -36,10 +36,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What a folder gives.
+    """What was found in a folder.
 
     Attributes:
-        pairs: in order of their outputs' names.
+        pairs: in the order of their outputs' names.
         left_out: files that are not used, and why.
     """
 
@@ -52,12 +52,39 @@ class _Holes:
     """Where the photos' holes are.
 
     Attributes:
-        of: a photo's masks, by its folder within the source and its name without suffix; none for a photo without.
-        masks: files that are masks, and so no photos.
+        of: gives a photo's masks, by its folder within the source and its name without suffix.
+        masks: files among the photos that are masks.
     """
 
     of: Callable[[str, str], Sequence[_Numbered]]
     masks: frozenset[Path] = frozenset()
+
+
+def image_files(
+    folder: Path, *, recursive: bool = False, exclude: Path | None = None
+) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Find the files in a folder that are named as pictures.
+
+    Args:
+        folder: to search; hidden files are passed over.
+        recursive: search the folders below it too.
+        exclude: a folder below it that is not searched.
+
+    Returns:
+        The files in order, and what is named as a picture but is no file, with the reason.
+    """
+    suffixes = formats.suffixes()
+    files: list[Path] = []
+    left_out: list[tuple[Path, str]] = []
+    below = exclude is not None and folder in exclude.parents  # a folder within the excluded one is searched
+    for path in _entries(folder, recursive=recursive):
+        if path.suffix.lower() not in suffixes or (below and exclude in path.parents):
+            continue
+        if path.is_file():
+            files.append(path)
+        else:
+            left_out.append((path, "is a folder" if path.is_dir() else "is not a file"))
+    return sorted(files), left_out
 
 
 def find_pairs(
@@ -80,13 +107,13 @@ def find_pairs(
         source: folder of photos.
         masks: folder of masks: `NAME.png`, or named as above, in folders as those of `source`.
         mask: one mask for all photos.
-        from_alpha: the holes are in the photos' alpha.
+        from_alpha: take the holes from the photos' alpha.
         glob: pattern that a photo's file name must fit.
         recursive: search folders below `source` too.
-        exclude: folder that is left out of the search, such as that of the results.
+        exclude: folder that is not searched, such as that of the results.
 
     Raises:
-        InputError: a folder is not there, or no pair is found.
+        InputError: a folder or the mask is missing, or no pair is found.
     """
     _check_arguments(source, masks, mask, glob)
     files, left_out = image_files(source, recursive=recursive, exclude=exclude)
@@ -106,6 +133,11 @@ def find_pairs(
     return Pairing(tuple(pairs), tuple(sorted(left_out)))
 
 
+def _entries(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    yield from (path for path in found if not path.name.startswith("."))
+
+
 def _check_arguments(source: Path, masks: Path | None, mask: Path | None, glob: str) -> None:
     for folder in (source, masks):
         if folder is not None and not folder.is_dir():
@@ -117,14 +149,14 @@ def _check_arguments(source: Path, masks: Path | None, mask: Path | None, glob: 
 
 
 def _beside(source: Path, files: Iterable[Path]) -> _Holes:
-    """Holes in masks that lie among the photos."""
+    """The holes are in masks that lie among the photos."""
     masks = [path for path in files if MASK_NAME.fullmatch(path.stem)]
     by_photo = _by_photo(source, masks)
     return _Holes(lambda folder, stem: by_photo.get((folder, stem), []), frozenset(masks))
 
 
 def _in_folder(folder: Path, files: Iterable[Path]) -> _Holes:
-    """Holes in masks that have a folder of their own, where they may be named as their photos."""
+    """The holes are in masks with a folder of their own, where a mask may have its photo's very name."""
     by_photo = _by_photo(folder, files)
     return _Holes(lambda folder, stem: by_photo.get((folder, stem), []))
 
@@ -138,7 +170,7 @@ def _in_alpha() -> _Holes:
 
 
 def _by_photo(folder: Path, masks: Iterable[Path]) -> dict[tuple[str, str], list[_Numbered]]:
-    """Masks with their numbers, by folder and name of their photo."""
+    """Masks and their numbers, by the folder and name of their photo."""
     by_photo: dict[tuple[str, str], list[_Numbered]] = {}
     for path in masks:
         match = MASK_NAME.fullmatch(path.stem)
@@ -148,7 +180,7 @@ def _by_photo(folder: Path, masks: Iterable[Path]) -> dict[tuple[str, str], list
 
 
 def _paired(source: Path, files: Sequence[Path], holes: _Holes, glob: str) -> tuple[list[Pair], list[tuple[Path, str]]]:
-    """The pairs, and the files left out, with the reason; masks of photos are neither."""
+    """The pairs, and the files left out with the reason; masks that were paired are not among those."""
     pairs: list[Pair] = []
     left_out: list[tuple[Path, str]] = []
     photos = {(path.parent, path.stem) for path in files}
@@ -170,7 +202,7 @@ def _paired(source: Path, files: Sequence[Path], holes: _Holes, glob: str) -> tu
 
 
 def _folder_in(root: Path, path: Path) -> str:
-    """The folder of a file, from a root folder on."""
+    """The path from a root folder to the folder of a file; `.` for the root itself."""
     return path.parent.relative_to(root).as_posix()
 
 
@@ -180,7 +212,7 @@ def _output(folder: str, stem: str, number: str) -> str:
 
 
 def _nothing_to_do(source: Path, left_out: Iterable[tuple[Path, str]]) -> InputError:
-    """The error where no pair was found, with the reason that most files have."""
+    """The error where no pair was found; it names the reason why most files were left out."""
     reasons = Counter(reason for _, reason in left_out).most_common(1)
     why = f"its images: {reasons[0][0]}" if reasons else "there are no images"
     hint = (Option("masks"), " or ", Option("mask"), ".")

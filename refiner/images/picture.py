@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from refiner.images.cmyk import cmyk_to_rgb, rgb_to_cmyk
-from refiner.images.planes import DEEP, to_8_bits
+from refiner.images.planes import DEEP, cmyk_to_rgb, rgb_to_cmyk, to_8_bits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,16 +26,16 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow weighs
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo, upright, with all that its result must keep.
+    """An upright photo, with all that its result must keep.
 
     Attributes:
         color: (H,W,1) gray, (H,W,3) RGB or (H,W,4) CMYK, 8 or 16 bits a channel.
         alpha: (H,W) of the same depth, or None.
-        name: to call it by in messages.
-        format: of the file it came in, by its name in `refiner.images.formats`; None for none.
+        name: what messages call it.
+        format: the name of its file's format, as in `refiner.images.formats`; None where it came from no file.
         metadata: EXIF data, color profile, resolution and so on, by the names that Pillow's `save` takes.
-        turned: how it was turned to be upright; None where it was.
-        stored_depth: bits a channel in the file, where they could not all be read; else None.
+        turned: the turn that made it upright; None where it was stored upright.
+        stored_depth: bits a channel in the file where not all of them could be read; else None.
     """
 
     color: Values
@@ -59,11 +58,11 @@ class Picture:
 
     @property
     def mode(self) -> str:
-        """L, RGB or CMYK, with an A at the end where there is alpha."""
+        """L, RGB or CMYK; with alpha LA, RGBA or CMYKA."""
         return _MODES[self.color.shape[2]] + ("" if self.alpha is None else "A")
 
     def rgb(self) -> torch.Tensor:
-        """RGB in [0,1] for a network: (1,3,H,W), float32. Gray is repeated, alpha left out."""
+        """The color as a network takes it: (1,3,H,W) in [0,1], float32. Gray is repeated, alpha left out."""
         values = self.color
         if self.mode.startswith("CMYK"):
             values = cmyk_to_rgb(values, self.metadata.get("icc_profile"))
@@ -71,13 +70,13 @@ class Picture:
         return scaled.permute(2, 0, 1).expand(3, -1, -1)[None].contiguous()
 
     def filled(self, rgb: torch.Tensor, hole: Mask, weight: NDArray[np.float32] | None = None) -> Picture:
-        """The picture with its hole filled, in its own mode and depth; every other pixel and all alpha stay the same.
+        """Fill the hole of the picture, in its own mode and depth; every other pixel and all alpha stay the same.
 
         Args:
-            rgb: (1,3,H,W) in [0,1]. Where it is smaller than the picture, the photo was shrunk: then all of it is
+            rgb: (1,3,H,W) in [0,1]. If it is smaller than the picture, the photo was shrunk: then all of `rgb` is
                 taken, and alpha is shrunk to fit.
             hole: (H,W), true where to take pixels from `rgb`.
-            weight: (H,W), how much of them to take in the hole, the rest being the picture's; None for all.
+            weight: (H,W), the share of `rgb` in each pixel of the hole, the rest being the picture's; None for all.
         """
         fill = self._in_own_mode(rgb)
         if fill.shape != self.color.shape:
@@ -89,7 +88,7 @@ class Picture:
         return replace(self, color=np.where(hole[..., None], fill, self.color))
 
     def to_pil(self) -> PilImage:
-        """An 8-bit PIL image of mode L, LA, RGB, RGBA or CMYK, with its metadata in `info`."""
+        """Make an 8-bit PIL image of mode L, LA, RGB, RGBA or CMYK, with the metadata in `info`."""
         planes = [to_8_bits(self.color)]
         if self.alpha is not None and not self.mode.startswith("CMYK"):
             planes.append(to_8_bits(self.alpha)[..., None])
@@ -100,13 +99,13 @@ class Picture:
         return image
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Color and alpha as (H,W) for gray alone, else (H,W,C)."""
+        """Color and alpha as one array: (H,W) for gray without alpha, else (H,W,C)."""
         planes = self.color if self.alpha is None else np.concatenate([self.color, self.alpha[..., None]], axis=2)
         array = planes[..., 0] if planes.shape[2] == 1 else planes
         return np.array(array, dtype=dtype, copy=copy)
 
     def _in_own_mode(self, rgb: torch.Tensor) -> Values:
-        """RGB (1,3,H,W) in [0,1] in this picture's mode and depth, rounded."""
+        """RGB (1,3,H,W) in [0,1], converted to this picture's mode and rounded to its depth."""
         values: NDArray[np.float32] = rgb[0].detach().clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
         if self.color.shape[2] == 1:
             values = (values @ np.asarray(_LUMA, dtype=np.float32))[..., None]
@@ -125,6 +124,6 @@ class Picture:
 
 
 def from_rgb(rgb: torch.Tensor) -> Picture:
-    """(1,3,H,W) in [0,1] to an 8-bit picture, rounded."""
+    """Make an 8-bit picture of RGB (1,3,H,W) in [0,1], rounded."""
     nothing = np.zeros((*rgb.shape[2:], 3), dtype=np.uint8)
     return Picture(nothing).filled(rgb, np.ones(rgb.shape[2:], dtype=bool))

@@ -1,16 +1,15 @@
-"""A picture's values as arrays: color and alpha, of 8 or 16 bits; from PIL images and arrays of any kind."""
+"""A picture's values as arrays: color and alpha, of 8 or 16 bits. Made from PIL images and arrays, and converted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import io
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 from refiner.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[Any]  # of 8 or 16 bits
@@ -18,8 +17,8 @@ Mask = NDArray[np.bool_]
 
 DEEP = 16  # bits
 _16_BITS = 65535
-_DIRECT = ("L", "LA", "RGB", "RGBA", "CMYK")
-_CONVERTED = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}  # to the mode that holds the same colors
+_DIRECT = ("L", "LA", "RGB", "RGBA", "CMYK")  # PIL modes whose values are taken as they are
+_CONVERTED = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}  # PIL modes, and those that hold the same colors
 _RGBA = 4
 
 
@@ -29,7 +28,7 @@ class Planes(NamedTuple):
     Attributes:
         color: (H,W,1) gray, (H,W,3) RGB or (H,W,4) CMYK, 8 or 16 bits a channel.
         alpha: (H,W) of the same depth, or None.
-        upright: whether they are turned already as the file's EXIF data says.
+        upright: whether the decoder has turned them already, as the file's EXIF data says.
     """
 
     color: Values
@@ -38,10 +37,10 @@ class Planes(NamedTuple):
 
 
 def from_pil(image: Image.Image, name: str) -> Planes:
-    """A PIL image's values; palettes, single bits and other color spaces become gray or RGB.
+    """Take a PIL image's values; palettes, single bits and other color spaces become gray or RGB.
 
     Raises:
-        InputError: the mode has no such values.
+        InputError: the image's mode cannot be converted.
     """
     deep = _wide_gray(image, name)
     if deep is not None:
@@ -62,7 +61,7 @@ def from_pil(image: Image.Image, name: str) -> Planes:
 
 
 def _wide_gray(image: Image.Image, name: str) -> NDArray[np.uint16] | None:
-    """16-bit gray (H,W), which Pillow holds as I;16 or as I; None for other modes."""
+    """16-bit gray (H,W), which Pillow holds in mode I;16 or I; None for other modes."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode not in ("I", "F"):
@@ -76,10 +75,10 @@ def _wide_gray(image: Image.Image, name: str) -> NDArray[np.uint16] | None:
 
 
 def from_array(array: NDArray[Any], name: str) -> Planes:
-    """A copy of an array (H,W), (H,W,3) or (H,W,4) of 8- or 16-bit values; four channels are RGBA.
+    """Copy an array (H,W), (H,W,3) or (H,W,4) of 8- or 16-bit values; four channels are RGBA.
 
     Raises:
-        InputError: it has another shape or type.
+        InputError: the array has another shape or type.
     """
     channels = array.shape[2] if array.ndim == 3 else 1  # noqa: PLR2004  H, W, C
     if (
@@ -99,7 +98,37 @@ def from_array(array: NDArray[Any], name: str) -> Planes:
 
 
 def to_8_bits(values: Values) -> Pixels:
-    """8-bit values as they are, 16-bit ones rounded to 8."""
+    """Round 16-bit values to 8 bits; 8-bit values are given back as they are."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     return np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 255
+
+
+def cmyk_to_rgb(values: Values, profile: bytes | None) -> Pixels:
+    """Convert 8-bit CMYK (H,W,4), 255 being full ink, to sRGB (H,W,3).
+
+    Args:
+        values: to convert.
+        profile: the picture's ICC profile; without one, or with one that does not work, the plain formula is used.
+    """
+    return _converted(values, "CMYK", "RGB", profile)
+
+
+def rgb_to_cmyk(values: Values, profile: bytes | None) -> Pixels:
+    """Convert 8-bit sRGB (H,W,3) to CMYK (H,W,4); see `cmyk_to_rgb`."""
+    return _converted(values, "RGB", "CMYK", profile)
+
+
+def _converted(values: Values, before: str, after: str, profile: bytes | None) -> Pixels:
+    image = Image.frombytes(before, (values.shape[1], values.shape[0]), np.ascontiguousarray(values).tobytes())
+    if profile:
+        try:
+            inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            screen = ImageCms.createProfile("sRGB")
+            first, second = (inks, screen) if before == "CMYK" else (screen, inks)
+            converted = ImageCms.profileToProfile(image, first, second, outputMode=after)
+            if converted is not None:
+                return np.asarray(converted)
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # the profile is damaged, or for other inks; the result keeps it all the same
+    return np.asarray(image.convert(after))

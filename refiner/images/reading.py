@@ -1,4 +1,4 @@
-"""Image files, PIL images and arrays to pictures."""
+"""Reading pictures from image files, PIL images and arrays."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Source: TypeAlias = "str | Path | Image.Image | NDArray[Any]"
 
 @dataclass(frozen=True)
 class Stored:
-    """An image's values as they are stored.
+    """An image's values as they are stored, not yet turned upright.
 
     Attributes:
         planes: the values.
-        turn: that is still to be made to have them upright; None for none.
-        name: to call the image by in messages.
+        turn: the turn that makes them upright; None where they are.
+        name: what messages call the image.
     """
 
     planes: Planes
@@ -69,12 +69,12 @@ def read_stored(source: Source, role: str) -> Stored:
 
 
 def read_rgb(path: Path, *, enough: int | None = None) -> Image.Image:
-    """Read a photo for what needs no more than 8-bit RGB: upright, without alpha.
+    """Read a photo as 8-bit RGB, upright and without alpha.
 
     Args:
         path: the file.
-        enough: short side in pixels that is enough. A JPEG is then decoded at a fraction of its size, which is faster;
-            most other formats come whole.
+        enough: the short side in pixels that is enough. A JPEG is then decoded at a fraction of its size, which is
+            faster; most other formats come whole.
 
     Raises:
         InputError: see `read_picture`.
@@ -86,8 +86,8 @@ def read_rgb(path: Path, *, enough: int | None = None) -> Image.Image:
     return Picture(turned(stored.planes, stored.turn).color).to_pil().convert("RGB")
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Height and width of a file's picture as stored, from its header alone; (0, 0) where it cannot be read."""
+def read_size(path: Path) -> tuple[int, int]:
+    """Read height and width as stored, from a file's header alone; gives (0, 0) where it cannot be read."""
     try:
         with opened(path, "image") as image:
             return image.image.height, image.image.width
@@ -96,7 +96,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def _picture(source: Opened) -> Picture:
-    # In this order: reading EXIF data may decode the file, which forgets its depth; decoding may drop the turn.
+    # The order matters: reading EXIF data may decode the file, which loses its depth; decoding may drop the turn.
     depth, full = source.format.depth(source.image), _in_full(source)
     turn = orientation(source.image)
     metadata = read_metadata(source.image, source.format)
@@ -107,16 +107,16 @@ def _picture(source: Opened) -> Picture:
 
 
 def _stored(source: Opened, full: Planes | None) -> Stored:
-    """The values in full where Pillow would cut them, else as Pillow decodes them."""
+    """The values as `_in_full` gave them; where it gave none, as Pillow decodes them."""
     if full is None:
         image = decoded(source)
-        # Some formats Pillow turns upright itself, and then drops the tag.
+        # The turn is read after decoding, in which Pillow turns some formats upright and drops the tag.
         return Stored(from_pil(image, source.name), orientation(image), source.name)
     return Stored(full, None if full.upright else orientation(source.image), source.name)
 
 
 def _in_full(source: Opened) -> Planes | None:
-    """The values of a file that Pillow would cut to fewer bits; None where it would not."""
+    """The values of a file that Pillow would cut to fewer bits; None where it cuts nothing."""
     if source.file is None or source.format.decode is None:
         return None
     return source.format.decode(source.image, source.file)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageCms
 
-from refiner.images.cmyk import cmyk_to_rgb
-from refiner.images.pillow import DEFAULT_QUALITY
-from refiner.images.planes import to_8_bits
+from refiner.images.codecs.pillow import DEFAULT_QUALITY
+from refiner.images.planes import cmyk_to_rgb, to_8_bits
 
 if TYPE_CHECKING:
     from refiner.images.picture import Picture
@@ -19,16 +18,16 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-_CHECKER = 16  # side in pixels of the squares that stand behind what is transparent
+_CHECKER = 16  # side in pixels of the squares behind transparent parts
 _LIGHT, _DARK = 255, 216
 
 
 def part_for_screen(picture: Picture, box: Box) -> Pixels:
-    """A part of a picture as (h,w,3) sRGB; what is transparent lies on a checkerboard.
+    """A part of a picture as (h,w,3) sRGB, its transparent parts on a checkerboard.
 
     Args:
-        picture: any.
-        box: within it.
+        picture: of any mode and depth.
+        box: the part, within the picture.
     """
     left, top, right, bottom = box
     profile = picture.metadata.get("icc_profile")
@@ -43,7 +42,7 @@ def part_for_screen(picture: Picture, box: Box) -> Pixels:
 
 
 def values_for_screen(values: np.ndarray, profile: bytes | None) -> Pixels:
-    """Values (h,w,1), (h,w,3) or (h,w,4) CMYK of 8 or 16 bits as (h,w,3) sRGB, by their ICC profile where it works."""
+    """Gray (h,w,1), RGB (h,w,3) or CMYK (h,w,4) of 8 or 16 bits as (h,w,3) sRGB, by the ICC profile where it works."""
     if values.shape[2] == 4:  # noqa: PLR2004  CMYK
         return cmyk_to_rgb(to_8_bits(values), profile)
     pixels = np.ascontiguousarray(to_8_bits(values))
@@ -56,7 +55,7 @@ def values_for_screen(values: np.ndarray, profile: bytes | None) -> Pixels:
 
 
 def resized(pixels: Pixels, side: int) -> Pixels:
-    """(h,w,3) with a longer side of `side` at most."""
+    """Shrink (h,w,3) to a longer side of at most `side`; smaller ones are given back as they are."""
     height, width = pixels.shape[:2]
     if max(height, width) <= side:
         return pixels
@@ -66,14 +65,19 @@ def resized(pixels: Pixels, side: int) -> Pixels:
 
 
 def as_jpeg(pixels: Pixels, quality: int = DEFAULT_QUALITY) -> bytes:
-    """(h,w,3) as a JPEG without subsampling of color."""
+    """Make the bytes of a JPEG of (h,w,3), without subsampling of color."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 
 def as_png(pixels: Pixels, opaque: Mask | Pixels | None = None) -> bytes:
-    """(h,w) or (h,w,3) as a PNG, with an alpha where one is given: (h,w), of 8 bits or true for opaque."""
+    """Make the bytes of a PNG.
+
+    Args:
+        pixels: (h,w) or (h,w,3).
+        opaque: its alpha (h,w), of 8 bits or true for opaque; None for none.
+    """
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if opaque is not None:
         alpha = opaque.astype(np.uint8) * 255 if opaque.dtype == np.bool_ else opaque
@@ -84,12 +88,12 @@ def as_png(pixels: Pixels, opaque: Mask | Pixels | None = None) -> bytes:
 
 
 def part_of_mask(mask: Mask, box: tuple[float, float, float, float], size: tuple[int, int]) -> Pixels:
-    """How much of each pixel of a smaller picture a mask covers, 0 to 255.
+    """Shrink a part of a mask: how much of each pixel of the smaller picture it covers, 0 to 255.
 
     Args:
         mask: (H,W).
-        box: left, top, right and bottom of the part of it, which may reach beyond it.
-        size: height and width that the part is scaled to.
+        box: left, top, right and bottom of the part to take; it may reach beyond the mask on the right and below.
+        size: height and width to scale the part to.
     """
     left, top = int(box[0]), int(box[1])
     right, bottom = min(int(np.ceil(box[2])), mask.shape[1]), min(int(np.ceil(box[3])), mask.shape[0])
@@ -100,7 +104,7 @@ def part_of_mask(mask: Mask, box: tuple[float, float, float, float], size: tuple
 
 @lru_cache(maxsize=16)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What turns values of a profile into sRGB; None for a damaged profile, or one for other colors."""
+    """The transform from a profile to sRGB; None for a damaged profile, or one for another mode."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

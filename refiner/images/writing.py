@@ -1,7 +1,7 @@
-"""Pictures to image files: without loss where the format can, with the metadata it can hold.
+"""Writing pictures to image files: without loss where the format allows it, with the metadata it can hold.
 
-What a format cannot hold is listed by `losses_in` before any work is done, and refused only where it would be lost
-altogether, as alpha would be in a JPEG.
+`losses_in` lists what a format cannot keep exactly, before any work is done. `check_fits` refuses what it cannot keep
+at all, such as alpha in a JPEG.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 from refiner.errors import InputError, Option
 from refiner.files import write_atomic
 from refiner.images import formats
-from refiner.images.cmyk import cmyk_to_rgb
 from refiner.images.metadata import XMP_CUT
 from refiner.images.picture import Picture
-from refiner.images.planes import DEEP
+from refiner.images.planes import DEEP, cmyk_to_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from refiner.images.formats import Format
+    from refiner.images.codecs.format import Format
 
 _METADATA = {"icc_profile": "color profile", "exif": "EXIF data", "xmp": "XMP data", "dpi": "resolution"}
 _USE_FALLBACK = f"use a name that ends in {formats.FALLBACK.suffix}"
@@ -31,13 +30,13 @@ def format_of(path: Path) -> str:
     """The name of the format that a file name asks for.
 
     Raises:
-        InputError: it is none that can be written here.
+        InputError: no format of that name can be written here.
     """
     return formats.to_write(path).name
 
 
 def default_suffix(photo: Path) -> str:
-    """What the name of a result ends in where none was given: as the photo's where that can be written, else `.png`."""
+    """The ending of a result's name where none was given: the photo's where that can be written, else `.png`."""
     try:
         formats.to_write(photo)
     except InputError:
@@ -51,13 +50,13 @@ def takes_quality(path: Path) -> bool:
 
 
 def check_fits(path: Path, mode: str, size: tuple[int, int], metadata: Mapping[str, Any] | None = None) -> None:
-    """Refuse ahead of the work what the format that a file name asks for cannot hold.
+    """Refuse a picture that the format of a file cannot hold, before any work is done.
 
     Args:
-        path: the file to be written.
+        path: the file to be written; its name asks for the format.
         mode: the picture's mode.
         size: its height and width.
-        metadata: that goes with it.
+        metadata: what goes with it.
 
     Raises:
         InputError: the format has no alpha, or is limited to smaller sides or less metadata.
@@ -74,7 +73,7 @@ def check_fits(path: Path, mode: str, size: tuple[int, int], metadata: Mapping[s
 
 
 def losses_in(picture: Picture, path: Path, quality: int | None = None) -> list[str]:
-    """What a photo loses in the format that a file name asks for, a line each; nothing where it stays exact."""
+    """What a photo loses in the format that a file name asks for, one line for each loss; none where it stays exact."""
     kind = formats.to_write(path)
     deep = formats.listed(other.suffix for other in formats.writable() if other.is_deep)
     lines = []
@@ -107,7 +106,7 @@ def losses_in(picture: Picture, path: Path, quality: int | None = None) -> list[
 
 
 def save(picture: Picture, path: str | Path, *, quality: int | None = None) -> None:
-    """Write a file in the format that its name asks for, metadata included; whole or not at all.
+    """Write a file, whole or not at all, in the format that its name asks for, with metadata.
 
     Args:
         picture: what to write.
@@ -115,23 +114,23 @@ def save(picture: Picture, path: str | Path, *, quality: int | None = None) -> N
         quality: see `encode`.
 
     Raises:
-        InputError: the format is not known or cannot hold the picture, or the file cannot be written.
+        InputError: the format is unknown or cannot hold the picture, or the file cannot be written.
     """
     path = Path(path)
     write_atomic({path: encode(picture, path, quality=quality)})
 
 
 def encode(picture: Picture, path: Path, *, quality: int | None = None) -> bytes:
-    """The bytes of an image file in the format that the name asks for.
+    """Make the bytes of an image file, in the format that its name asks for.
 
-    PNG, TIFF, WebP, BMP and PPM are written without loss. A JPEG that was a JPEG is compressed with the quantization
-    tables and the chroma subsampling it came with, another one at quality 95 without subsampling; AVIF and HEIF at
+    Without a quality, PNG, TIFF, WebP, BMP and PPM are written without loss. A JPEG from a JPEG gets the quantization
+    tables and the chroma subsampling of its source, any other JPEG quality 95 without subsampling, and AVIF and HEIF
     quality 95.
 
     Args:
         picture: what to write.
         path: names the format.
-        quality: 1 to 100 in place of that; WebP then loses too.
+        quality: 1 to 100, for JPEG, WebP, AVIF and HEIF, all of which then lose.
 
     Raises:
         InputError: the format cannot hold the picture, or has no quality.
@@ -152,19 +151,19 @@ def encode(picture: Picture, path: Path, *, quality: int | None = None) -> bytes
 
 
 def _fitted(picture: Picture, kind: Format) -> tuple[Picture, dict[str, Any]]:
-    """The picture in a mode of the format, and what it can hold of the metadata."""
+    """The picture in a mode that the format holds, and the metadata it can hold."""
     metadata = _metadata_for(picture, kind)
     if _loses_gray_profile(picture, kind):
         metadata.pop("icc_profile", None)
     if picture.mode.startswith("CMYK") and not kind.has_cmyk:
         rgb = cmyk_to_rgb(picture.color, picture.metadata.get("icc_profile"))
-        metadata.pop("icc_profile", None)  # which is for inks
+        metadata.pop("icc_profile", None)  # it describes inks
         return Picture(rgb, picture.alpha), metadata
     return picture, metadata
 
 
 def _metadata_for(picture: Picture, kind: Format) -> dict[str, Any]:
-    """What a format can hold of a picture's metadata."""
+    """The part of a picture's metadata that a format can hold."""
     metadata = {key: picture.metadata[key] for key in kind.metadata if key in picture.metadata}
     if len(metadata.get("xmp", b"")) > kind.max_xmp:
         del metadata["xmp"]
@@ -172,6 +171,6 @@ def _metadata_for(picture: Picture, kind: Format) -> dict[str, Any]:
 
 
 def _loses_gray_profile(picture: Picture, kind: Format) -> bool:
-    """Whether gray becomes RGB in the format, which the picture's profile does not describe."""
+    """Whether the format turns gray into RGB, which the picture's profile of gray does not describe."""
     gray = picture.mode.startswith("L") and "icc_profile" in picture.metadata
     return gray and not kind.holds(picture.mode, picture.depth)

@@ -21,6 +21,32 @@ def test_written_whole_with_the_usual_permissions(tmp_path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0])
+def test_permissions_follow_the_process_which_is_left_alone(tmp_path, monkeypatch, mask) -> None:
+    """To ask for the file mode creation mask is to change it for a moment, in which other threads make files too."""
+
+    def refuse(_: int) -> None:
+        raise AssertionError
+
+    before = os.umask(mask)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", refuse)
+            write_atomic({tmp_path / "out.png": b"new"})
+        (tmp_path / "plain").write_bytes(b"")
+    finally:
+        os.umask(before)
+    found, expected = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("out.png", "plain"))
+    assert found == expected
+
+
+def test_names_as_long_as_the_system_takes(tmp_path) -> None:
+    for letter in ("n", "\u5199"):  # of one byte and of three
+        path = tmp_path / (letter * (250 // len(letter.encode())) + ".png")
+        write_atomic({path: b"new"})
+        assert path.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_nothing_is_left_when_writing_fails(tmp_path, monkeypatch, failure) -> None:
     path = tmp_path / "out.png"

@@ -10,7 +10,7 @@ from picture_files import noise
 from PIL import Image
 
 import refiner
-from refiner.images.avif import depth
+from refiner.images.codecs.avif import depth
 from refiner.images.picture import Picture
 from refiner.images.reading import read_picture
 from refiner.images.writing import encode, losses_in

@@ -14,12 +14,11 @@ from PIL import Image
 
 from refiner import InputError
 from refiner.images import formats
-from refiner.images.folders import image_files
-from refiner.images.formats import Format
+from refiner.images.codecs.format import Format
 from refiner.images.masks import read_mask
-from refiner.images.pairs import find_pairs
+from refiner.images.pairs import find_pairs, image_files
 from refiner.images.picture import Picture
-from refiner.images.reading import read_picture, size_of
+from refiner.images.reading import read_picture, read_size
 from refiner.images.writing import default_suffix, encode, format_of, losses_in, save, takes_quality
 
 
@@ -137,7 +136,7 @@ def test_a_record_is_all_that_a_format_takes(tmp_path, toy_format) -> None:
     again = read_picture(path)
     assert np.array_equal(again.color, picture.color)
     assert again.format == format_of(path) == "TOY"
-    assert size_of(path) == (20, 30)
+    assert read_size(path) == (20, 30)
     assert default_suffix(path) == ".toy"
     assert losses_in(picture, path) == []
     assert "TOY holds 8 bits" in losses_in(Picture(noise(4, 4, 3, depth=16)), path)[0]

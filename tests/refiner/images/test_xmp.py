@@ -27,6 +27,10 @@ SAFE = """
  <dc:rights><rdf:Alt><rdf:li xml:lang="x-default">CC BY \u00e9</rdf:li></rdf:Alt></dc:rights>
  <dc:description><rdf:Alt><rdf:li xml:lang="x-default">An otter &lt; a lake</rdf:li></rdf:Alt></dc:description>
 </rdf:Description>"""
+LICENSE = """
+<rdf:Description rdf:about="" xmlns:cc="http://creativecommons.org/ns#">
+ <cc:license>CC BY</cc:license>
+</rdf:Description>"""
 UNSAFE = """
 <rdf:Description rdf:about="uuid:1" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"
  xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:CropLeft="0.25" crs:HasCrop="True"
@@ -52,6 +56,25 @@ def test_safe_properties_are_kept_and_nothing_else() -> None:
     assert b'xmp:Rating="4"' in kept.packet
     assert not any(words in kept.packet for words in LEFT_OUT)
     assert safe_xmp(kept.packet) == (kept.packet, False), "it is a packet itself, with nothing more to leave out"
+
+
+def test_the_prefixes_of_the_process_are_left_alone() -> None:
+    """ElementTree has one table of them, and gives a prefix to whoever registers it last."""
+    ET.register_namespace("cc", "urn:of-somebody-else")
+    try:
+        kept = safe_xmp(packet(SAFE, LICENSE))
+        assert ET.tostring(ET.Element("{urn:of-somebody-else}a")).startswith(b"<cc:a ")
+    finally:
+        del ET._namespace_map["urn:of-somebody-else"]
+    assert b"<cc:license>" in kept.packet
+
+
+def test_other_namespaces_inside_what_is_kept_are_declared() -> None:
+    inner = "<x:a xmlns:x='urn:x' x:b='1' c='2'><y:a xmlns:y='urn:y'/></x:a>"
+    kept = safe_xmp(packet(SAFE.replace("Ada Nilsson", f"Ada Nilsson{inner}")))
+    root = ET.fromstring(kept.packet.decode())  # noqa: S314  our own
+    (found,) = root.iter("{urn:x}a")
+    assert (found.attrib, found[0].tag) == ({"{urn:x}b": "1", "c": "2"}, "{urn:y}a")
 
 
 def test_nothing_is_told_where_all_is_kept() -> None:

@@ -1,10 +1,10 @@
-"""WebP: without loss, unless a quality is given."""
+"""WebP: written without loss, unless a quality is given."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from refiner.images.pillow import file_of
+from refiner.images.codecs.pillow import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 
 def write(picture: Picture, metadata: Mapping[str, Any], quality: int | None) -> bytes:
-    """The colors of fully transparent pixels are kept too where no quality is given."""
+    """Write without loss, the colors of fully transparent pixels included; with a quality, lossy."""
     options = {"lossless": True, "exact": True} if quality is None else {"quality": quality}
     return file_of(picture.to_pil(), "WEBP", metadata, **options)

@@ -1,4 +1,4 @@
-"""PNG, 16-bit color included, which Pillow does not write."""
+"""PNG: Pillow writes 8 bits and 16-bit gray, this module 16-bit color too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from refiner.images.pillow import file_of
+from refiner.images.codecs.pillow import file_of
 from refiner.images.planes import DEEP
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from refiner.images.picture import Picture
 
-_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels
+_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's numbers for gray, gray with alpha, RGB and RGBA, by channels
 _UP = 2  # the filter that stores each row as its difference from the one above, which compresses well
 
 
 def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -> bytes:
-    """Without loss."""
+    """Write without loss."""
     if picture.depth < DEEP:
         return file_of(picture.to_pil(), "PNG", _as_chunks(metadata))
     if picture.mode == "L":
@@ -33,7 +33,7 @@ def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -
 
 
 def _as_chunks(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as Pillow takes it for a PNG, where XMP is a text by a certain name."""
+    """Metadata as Pillow's PNG writer takes it: XMP data is a text chunk with a fixed name."""
     chunks = dict(metadata)
     if "xmp" in chunks:
         chunks["pnginfo"] = PngInfo()
@@ -42,7 +42,7 @@ def _as_chunks(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deep_color(picture: Picture, metadata: Mapping[str, Any]) -> bytes:
-    """16-bit color, or 16-bit gray with alpha; the metadata's chunks are those that Pillow makes."""
+    """Write 16-bit color, or 16-bit gray with alpha; chunks with metadata come from a tiny PNG that Pillow writes."""
     planes = np.asarray(picture)
     height, width, channels = planes.shape
     header = struct.pack(">IIBBBBB", width, height, DEEP, _COLOR_TYPES[channels], 0, 0, 0)
@@ -63,7 +63,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _ancillary(png: bytes) -> list[bytes]:
-    """The chunks of a PNG other than its header, pixels and end."""
+    """The chunks of a PNG that hold metadata: all but its header, pixels and end."""
     chunks, offset = [], 8
     while offset < len(png):
         (length,) = struct.unpack(">I", png[offset : offset + 4])

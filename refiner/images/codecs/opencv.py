@@ -1,4 +1,4 @@
-"""16-bit color, which Pillow reduces to 8 bits without a word. OpenCV reads it in full."""
+"""16-bit color: Pillow reduces it to 8 bits without a word, OpenCV reads all of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refiner.errors import InputError
-from refiner.images.damage import damaged
+from refiner.images.codecs.pillow import damaged, depth_by_tiles, tiles_of
 from refiner.images.planes import Planes
 
 if TYPE_CHECKING:
@@ -17,29 +17,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def tiles_of(image: Image.Image) -> str:
-    """Pillow's plan of how to decode an opened file, as text; empty where it has been decoded."""
-    return str(getattr(image, "tile", None) or "")
-
-
-def depth_by_tiles(image: Image.Image) -> int:
-    """Bits a channel in an opened file, by Pillow's plan of how to decode it: 16 or 8."""
-    return 16 if ";16" in tiles_of(image) else 8
-
-
 def decode(image: Image.Image, path: Path) -> Planes | None:
-    """16-bit color of an opened file; None where Pillow loses nothing.
+    """Read the 16-bit color of an opened file; gives None where Pillow loses nothing.
 
     Raises:
         InputError: the file is damaged, or OpenCV is missing.
     """
     if image.mode.startswith("I") or depth_by_tiles(image) == 8:  # noqa: PLR2004  bits
         return None
-    return decode_with_opencv(path, (image.height, image.width), gray="LA;16" in tiles_of(image))
+    return read_16_bits(path, (image.height, image.width), gray="LA;16" in tiles_of(image))
 
 
-def decode_with_opencv(path: Path, size: tuple[int, int], *, gray: bool = False) -> Planes:
-    """16-bit color of a file.
+def read_16_bits(path: Path, size: tuple[int, int], *, gray: bool = False) -> Planes:
+    """Read a file of 16 bits a channel.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""JPEG: a result is compressed as its photo was."""
+"""JPEG: a result is compressed the way its photo was."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.JpegImagePlugin import get_sampling
 
-from refiner.images.pillow import DEFAULT_QUALITY, file_of
+from refiner.images.codecs.pillow import DEFAULT_QUALITY, file_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,13 +33,13 @@ def compression(image: Image.Image) -> dict[str, Any]:
 
 
 def write(picture: Picture, metadata: Mapping[str, Any], quality: int | None) -> bytes:
-    """With the tables that the photo came with, where it was a JPEG; else at a quality, without subsampling."""
+    """Write with the photo's own quantization tables where it was a JPEG, else at a quality without subsampling."""
     if quality is None and "qtables" in picture.metadata:
         options = {key: picture.metadata[key] for key in ("qtables", "subsampling")}
     else:
         options = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
     metadata = dict(metadata)
-    if "xmp" in metadata:  # as a segment of our own, which versions of Pillow before 11 do not write
+    if "xmp" in metadata:  # as a segment made here: before version 11 Pillow wrote none
         packet = _XMP + metadata.pop("xmp")
         metadata["extra"] = b"\xff\xe1" + (len(packet) + 2).to_bytes(2, "big") + packet
     return file_of(picture.to_pil(), "JPEG", metadata, **options)

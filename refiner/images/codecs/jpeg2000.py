@@ -1,4 +1,4 @@
-"""JPEG 2000, which is read only."""
+"""JPEG 2000: read, not written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-_HEAD = 1 << 16  # bytes, among which the codestream begins
-_START = b"\xff\x4f\xff\x51"  # the codestream's marker and that of its first segment
-_DEPTH = 42  # bytes from there to the first component's depth
+_HEAD = 1 << 16  # bytes within which the codestream begins
+_START = b"\xff\x4f\xff\x51"  # the markers of the codestream and of its first segment
+_DEPTH = 42  # bytes from the start to the first component's depth
 
 
 def depth(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""HEIF, by the plug-in pillow-heif."""
+"""HEIF: read and written by pillow-heif, a plug-in for Pillow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def load_plugin() -> bool:
-    """Have Pillow read and write HEIF; false where pillow-heif is not installed."""
+    """Register HEIF with Pillow, for the whole process; false where pillow-heif is not installed."""
     if "HEIF" in Image.OPEN:
         return True
     if importlib.util.find_spec("pillow_heif") is None:

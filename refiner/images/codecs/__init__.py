@@ -1,0 +1,1 @@
+"""File formats: a module for each that needs code of its own, and the table with a record for every one."""
