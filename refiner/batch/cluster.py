@@ -1,4 +1,4 @@
-"""The work of `refiner.batch` on a Ray cluster: actors that load the model once and take photo after photo."""
+"""A batch on a Ray cluster: each worker is an actor, which loads the model once and fills photo after photo."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from refiner.batch.worker import Phrase, Worker
 from refiner.devices import pick_devices
 from refiner.errors import InputError, ModelError, Option, first_line
+from refiner.memory import manage_allocator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from refiner.images.pairs import Pair
 
 
-_RETRIES = 3  # of a worker that died, and of its photo
-_START_SECONDS = 600
+_RETRIES = 3  # how often a worker that died is started again, and its photo tried again
+_START_SECONDS = 600  # that workers may take to load their models
 
 
 class _Actor:
-    """A `Worker` in a process of its own; the device is picked where it runs."""
+    """A `Worker` in a process of its own, which picks a device of the machine it runs on."""
 
     def __init__(self, work: Work, device: str, share: float, phrase: Phrase) -> None:
+        manage_allocator()
         self._worker = Worker(work, pick_devices(device), share=share, phrase=phrase)
 
     def ready(self) -> bool:
@@ -47,21 +49,21 @@ def ray_workers(
     workers: int | None = None,
     gpus_per_worker: float = 0,
 ) -> Iterator[Fill]:
-    """Workers of a Ray cluster; a context in which photos can be filled.
+    """Start workers on a Ray cluster; the context gives what fills photos with them.
 
-    Where a worker dies, Ray starts it again and gives it its photo again, a few times. This package must be there on
-    every machine of the cluster, and the paths of photos, masks and results too.
+    Where a worker dies, Ray starts it again with its photo, a few times. On every machine of the cluster this package
+    must be installed, and photos, masks and results must have the same paths.
 
     Args:
         work: what to do, with absolute paths.
-        device: of each worker, as `pick_devices` takes it.
-        phrase: how messages are put into the report.
-        address: of a running cluster, `auto` for the one this machine belongs to; None starts one here.
-        workers: actors; by default as many as GPUs allow, or one for each machine where `gpus_per_worker` is 0.
-        gpus_per_worker: GPUs that each takes; a fraction shares one.
+        device: where each worker computes, as `pick_devices` takes it.
+        phrase: turns messages into text.
+        address: of a running cluster, `auto` for the one that this machine belongs to; None starts one on this machine.
+        workers: how many; by default as many as there are GPUs for, or one on each machine where they take no GPUs.
+        gpus_per_worker: how many GPUs each worker takes; with a fraction, several share one.
 
     Raises:
-        InputError: Ray is not installed, the cluster cannot be reached or has not enough GPUs.
+        InputError: Ray is not installed, or the cluster cannot be reached or has too few GPUs.
         ModelError: the workers cannot load the model.
     """
     if importlib.util.find_spec("ray") is None:
@@ -69,7 +71,7 @@ def ray_workers(
     import ray  # noqa: PLC0415  an extra, and slow to import
 
     try:
-        # A cluster that runs already has its dashboard or has none.
+        # Of a cluster that is running, the dashboard is not ours to decide.
         dashboard: Any = {} if address else {"include_dashboard": False}
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **dashboard)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -77,19 +79,19 @@ def ray_workers(
     try:
         listed: Any = ray.nodes  # has no types
         nodes = [node["Resources"] for node in listed() if node["Alive"]]
-        count, cpus = shares(nodes, workers, gpus_per_worker)
+        count, cpus = workers_and_cpus(nodes, workers, gpus_per_worker)
         kind = ray.remote(num_cpus=cpus, num_gpus=gpus_per_worker, max_restarts=_RETRIES, max_task_retries=_RETRIES)(
             _Actor
         )
         share = min(gpus_per_worker or 1 / math.ceil(count / len(nodes)), 1)
         actors = _started([kind.remote(work, device, share, phrase) for _ in range(count)])
-        yield lambda pairs: _share_out(actors, pairs, work)
+        yield lambda pairs: _filled(actors, pairs, work)
     finally:
         ray.shutdown()
 
 
 def _started(actors: list[Any]) -> list[Any]:
-    """Wait for actors to have their models."""
+    """The same actors, once all have loaded their models."""
     import ray  # noqa: PLC0415  as above
 
     waiting = [actor.ready.remote() for actor in actors]
@@ -108,20 +110,24 @@ def _started(actors: list[Any]) -> list[Any]:
     return actors
 
 
-def shares(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: float) -> tuple[int, int]:
-    """How many workers there are to be, and how many CPUs each takes so that all of them find a place.
+def workers_and_cpus(
+    nodes: Sequence[Mapping[str, float]], workers: int | None, gpus_per_worker: float
+) -> tuple[int, int]:
+    """How many workers to start, and the most CPUs that each can have so that the machines hold all of them.
 
     Args:
-        nodes: resources of each machine, `CPU` and `GPU`.
-        workers: how many; None for as many as GPUs allow, or one for each machine where they take none.
-        gpus: that each takes.
+        nodes: each machine's `CPU` and `GPU`, as numbers.
+        workers: how many were asked for, see `ray_workers`. Where there are fewer CPUs, there is one for each CPU.
+        gpus_per_worker: how many GPUs each takes.
 
     Raises:
-        InputError: there are not enough GPUs.
+        InputError: there are too few GPUs.
     """
-    by_gpu = sum(int(node.get("GPU", 0) / gpus + 1e-9) for node in nodes) if gpus else 0
-    if gpus and (by_gpu == 0 or (workers or 0) > by_gpu):
-        raise InputError(Option("gpus_per_worker", f"{gpus:g}"), f": the cluster has GPUs for {by_gpu} workers.")
+    by_gpu = sum(int(node.get("GPU", 0) / gpus_per_worker + 1e-9) for node in nodes) if gpus_per_worker else 0
+    if gpus_per_worker and (by_gpu == 0 or (workers or 0) > by_gpu):
+        raise InputError(
+            Option("gpus_per_worker", f"{gpus_per_worker:g}"), f": the cluster has GPUs for {by_gpu} workers."
+        )
     count = workers or by_gpu or len(nodes)
     most = max(int(node.get("CPU", 0)) for node in nodes)
     for cpus in range(most, 1, -1):
@@ -130,20 +136,20 @@ def shares(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: floa
     return min(count, max(sum(int(node.get("CPU", 0)) for node in nodes), 1)), 1
 
 
-def _share_out(actors: list[Any], pairs: Sequence[Pair], work: Work) -> Iterator[dict[str, Any]]:
-    """Give each actor a photo, and the next one when it is done."""
+def _filled(actors: list[Any], pairs: Sequence[Pair], work: Work) -> Iterator[dict[str, Any]]:
+    """Give each actor a photo, and the next one as soon as that is done; yields the lines of the report."""
     import ray  # noqa: PLC0415  as above
 
     waiting = list(reversed(pairs))
     running: dict[Any, tuple[Any, Pair]] = {}
 
-    def give(actor: Any) -> None:
+    def give_next(actor: Any) -> None:
         if waiting:
             pair = waiting.pop()
             running[actor.fill.remote(pair)] = actor, pair
 
     for actor in actors:
-        give(actor)
+        give_next(actor)
     while running:
         (done,), _ = ray.wait(list(running), num_returns=1)
         actor, pair = running.pop(done)
@@ -152,8 +158,8 @@ def _share_out(actors: list[Any], pairs: Sequence[Pair], work: Work) -> Iterator
         except ray.exceptions.RayError as error:
             yield _failed(work, pair, f"its worker died ({_last_line(error)}).")
             if isinstance(error, ray.exceptions.RayActorError):
-                continue  # it died on this photo each time, and stays dead: others can take the rest
-        give(actor)
+                continue  # it died at every try and is not started again; the other actors take what is left
+        give_next(actor)
     for pair in waiting:
         yield _failed(work, pair, "no worker is left.")
 
@@ -163,6 +169,6 @@ def _failed(work: Work, pair: Pair, error: str) -> dict[str, Any]:
 
 
 def _last_line(error: BaseException) -> str:
-    """The last line of what a worker raised, which names it."""
+    """The line of a worker's error that says what went wrong: the last one, below Ray's traceback."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1].strip().rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What is done to every photo of a batch, and where its results go."""
+"""What is done to every photo of a batch, and where the results go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from refiner.errors import InputError
 from refiner.images.masks import MaskOptions
-from refiner.images.writing import default_suffix
+from refiner.images.writing import default_suffix, takes_quality
 from refiner.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """What to do to every photo, in plain values that travel to other machines.
+    """What to do to every photo, in plain values that can be sent to other machines.
+
+    Whatever decides a result also belongs into `refiner.batch.origin`, or `--resume` would mix different results.
 
     Attributes:
         out: folder for the results.
-        model: name, path or `module:attribute`.
+        model: name, absolute path or `module:attribute`.
         weights: file in place of a named model's own.
         settings: of the refinement.
         mask_options: how masks are read.
-        quality: of results in formats that have one.
+        quality: 1 to 100, for results in a format that has it.
         suffix: of all results, such as `.png`; each photo's own where None.
     """
 
@@ -40,24 +42,31 @@ class Work:
     suffix: str | None = None
 
     def target(self, pair: Pair) -> Path:
-        """The file that a pair's result goes to."""
+        """The file for a pair's result."""
         return self.out / f"{pair.output}{self.suffix or default_suffix(pair.image)}"
 
     def name(self, pair: Pair) -> str:
-        """The result's path within `out`, by which the report knows it."""
+        """The result's path within `out`, which names it in the report."""
         return str(self.target(pair).relative_to(self.out))
 
+    def quality_of(self, target: Path) -> int | None:
+        """The quality that a result is written with; None where its format has none, or none was given."""
+        return self.quality if takes_quality(target) else None  # a folder may hold both kinds
+
     def row(self, pair: Pair, **outcome: Any) -> dict[str, Any]:
-        """A pair's line of the report."""
+        """A pair's line of the report: its files, and what came of them."""
         mask = None if pair.mask is None else str(pair.mask)
         return {"image": str(pair.image), "mask": mask, "output": self.name(pair), **outcome}
 
 
 def check_targets(work: Work, pairs: Iterable[Pair]) -> tuple[list[Pair], list[tuple[Path, str]]]:
-    """The pairs to do, and the photos left out because another one's result would have the same name.
+    """Find results that would get in each other's way.
+
+    Returns:
+        The pairs to fill; and the photos left out because another photo's result has the same name, with that reason.
 
     Raises:
-        InputError: results would be written over the photos or masks themselves.
+        InputError: a result would replace one of the photos or masks.
     """
     taken: dict[str, Pair] = {}
     left_out: list[tuple[Path, str]] = []

@@ -1,4 +1,4 @@
-"""`refiner batch`: a folder of photos."""
+"""`refiner batch`: fill the photos of a folder."""
 
 from __future__ import annotations
 
@@ -67,8 +67,6 @@ def batch(
     selection.check(options)
     cluster.check()
     restart.check()
-    if choices.guide_file is not None:
-        raise InputError(f"--guide: expected auto, model or exemplar for a folder of photos, got {choices.guide_file}.")
     if choices.idle():
         raise InputError(f"{', '.join(choices.idle())}: without effect together with --no-refine.")
     # Absolute, since a cluster's workers have other folders.
@@ -84,6 +82,9 @@ def batch(
         return
     if todo:
         from refiner.cli.console import only_errors  # noqa: PLC0415  imports PyTorch
+        from refiner.memory import manage_allocator  # noqa: PLC0415
+
+        manage_allocator()
 
         with only_errors(quiet=quiet), _workers(cluster)(work, choices.device, phrase=in_words) as fill:
             report.start()
@@ -93,7 +94,11 @@ def batch(
 
 
 def _work(out: Path, choices: Choices, options: MaskOptions, quality: int | None, suffix: str | None) -> Work:
-    """What to do to each photo; checks the format given."""
+    """What to do to each photo.
+
+    Raises:
+        InputError: `--format` or `--quality` cannot be used.
+    """
     from refiner.batch.work import Work  # noqa: PLC0415
     from refiner.images.writing import format_of, takes_quality  # noqa: PLC0415
 
@@ -103,13 +108,17 @@ def _work(out: Path, choices: Choices, options: MaskOptions, quality: int | None
         if quality is not None and not takes_quality(Path(f"x{suffix}")):
             raise InputError(f"--quality: {suffix} has none; leave it out, or use --format jpg.")
     model = choices.model
-    model = str(Path(model).absolute()) if Path(model).exists() else model
+    if Path(model).exists():
+        from refiner.models.registry import model_names  # noqa: PLC0415  imports PyTorch
+
+        if model not in model_names():  # which count before paths, as in `load_model`
+            model = str(Path(model).absolute())
     weights = None if choices.weights is None else choices.weights.absolute()
     return Work(out, model, weights, choices.settings(), options, quality, suffix)
 
 
 def _workers(cluster: Cluster) -> Callable[..., AbstractContextManager[Fill]]:
-    """What starts the workers: this process, or Ray."""
+    """What starts the workers, in this process or on Ray."""
     if not cluster.ray:
         from refiner.batch.worker import local_worker  # noqa: PLC0415
 
@@ -122,7 +131,7 @@ def _workers(cluster: Cluster) -> Callable[..., AbstractContextManager[Fill]]:
 
 
 def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: ReportFile, *, quiet: bool) -> None:
-    """Put each row into the report as it comes, and show how far it is, by the photos' sizes."""
+    """Put each line into the report as it comes, and show progress; a photo counts by its megapixels."""
     from tqdm import tqdm  # noqa: PLC0415
 
     shown = not quiet and sys.stderr.isatty()
@@ -145,15 +154,15 @@ def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: Report
 
 
 def _megapixels(path: Path) -> float:
-    """Size of a photo, from its header alone; 0 where it cannot be read, which is reported in its turn."""
-    from refiner.images.reading import size_of  # noqa: PLC0415
+    """Size of a photo, from its header alone; 0 where it cannot be read, as the work on it will tell."""
+    from refiner.images.reading import read_size  # noqa: PLC0415
 
-    height, width = size_of(path)
+    height, width = read_size(path)
     return height * width / 1e6
 
 
 def _show(work: Work, todo: Sequence[Pair], left_out: Sequence[tuple[Path, str]], skipped: int) -> None:
-    """What would be done."""
+    """Print what would be done."""
     for pair in todo:
         click.echo(f"{pair.image} + {pair.mask or 'its alpha'} -> {work.target(pair)}")
     for path, reason in left_out:
@@ -163,6 +172,7 @@ def _show(work: Work, todo: Sequence[Pair], left_out: Sequence[tuple[Path, str]]
 
 
 def _conclude(rows: list[dict[str, Any]], left_out: Sequence[tuple[Path, str]], skipped: int, *, quiet: bool) -> None:
+    """Print how many photos are done and which failed; where one failed, the exit code says so."""
     failed = [row for row in rows if row["status"] != "ok"]
     if not quiet:
         before = f", {skipped} of them before" if skipped else ""

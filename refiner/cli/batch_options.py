@@ -1,4 +1,4 @@
-"""Options of `refiner batch`, in groups that belong together."""
+"""Options of `refiner batch`, in groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATH = click.Path(path_type=Path)
 
 @dataclass(frozen=True)
 class Selection:
-    """Which photos, and where their masks are; fields as those of `find_pairs`."""
+    """Which photos to fill, and where their masks are; the fields are arguments of `find_pairs`."""
 
     masks: Path | None
     mask: Path | None
@@ -34,27 +34,27 @@ class Selection:
             raise InputError("--masks, --mask and --mask-from-alpha: give one of them.")
 
     def arguments(self) -> dict[str, Any]:
-        """For `find_pairs`, paths absolute."""
+        """The arguments for `find_pairs`, with absolute paths."""
         return {name: value.absolute() if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Restart:
-    """What to do about results that are there."""
+    """What to do about results that are there already."""
 
     dry_run: bool
     resume: bool
     overwrite: bool
 
     def check(self) -> None:
-        """Refuse two ways at once."""
+        """Refuse to go on and to start over at once."""
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite: one goes on, the other starts over; give one of them.")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Whether and how to work on a Ray cluster; fields as those of `ray_workers`."""
+    """Whether to work on a Ray cluster, and how; the other fields are arguments of `ray_workers`."""
 
     ray: bool
     address: str | None
@@ -62,13 +62,13 @@ class Cluster:
     gpus_per_worker: float
 
     def check(self) -> None:
-        """Refuse options that need Ray without it."""
+        """Refuse options of Ray where it is not used."""
         if not self.ray and (self.address is not None or self.workers is not None or self.gpus_per_worker):
             raise InputError("--ray-address, --workers and --gpus-per-worker: without effect without --ray.")
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options on its photos; it is called with them as `selection`, a `Selection`."""
+    """Add the options that choose photos and masks to a command, which gets them as `selection`, a `Selection`."""
 
     @click.option("--masks", type=_PATH, metavar="DIR", help="Masks by the same names in another folder.")
     @click.option("--mask", type=_PATH, metavar="FILE", help="One mask for all photos.")
@@ -84,11 +84,11 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def restart_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options on results that are there; it is called with them as `restart`, a `Restart`."""
+    """Add the options for results that are there already to a command, which gets them as `restart`, a `Restart`."""
 
     @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
-    @click.option("--resume", is_flag=True, help="Skip what is done already.")
-    @click.option("--overwrite", is_flag=True, help="Start over where OUT has a report.")
+    @click.option("--resume", is_flag=True, help="Go on: skip photos that are done and unchanged.")
+    @click.option("--overwrite", is_flag=True, help="Start over, and replace results in OUT.")
     @wraps(command)
     def with_options(*args: Any, dry_run: bool, resume: bool, overwrite: bool, **kwargs: Any) -> Any:
         return command(*args, restart=Restart(dry_run, resume, overwrite), **kwargs)
@@ -97,7 +97,7 @@ def restart_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options on Ray; it is called with them as `cluster`, a `Cluster`."""
+    """Add the options of Ray to a command, which gets them as `cluster`, a `Cluster`."""
 
     @click.option("--ray", "ray", is_flag=True, help="On a Ray cluster, or several processes of this machine.")
     @click.option(

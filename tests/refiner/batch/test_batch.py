@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,14 @@ from click.testing import CliRunner
 from conftest import GOLDEN
 from PIL import Image
 
+from refiner import photo as photo_module
+from refiner.batch.cluster import workers_and_cpus
+from refiner.batch.origin import Origins, difference
 from refiner.batch.work import Work
 from refiner.batch.worker import Worker
 from refiner.cli.app import app
 from refiner.errors import InputError
+from refiner.images.masks import MaskOptions
 from refiner.images.pairs import Pair
 from refiner.settings import Settings
 
@@ -149,14 +155,13 @@ def test_quality_goes_to_the_formats_that_have_it(photos, tmp_path) -> None:
 
 
 def test_cpus_are_shared_so_that_every_worker_finds_a_place() -> None:
-    shares = pytest.importorskip("refiner.batch.cluster").shares
-    assert shares([{"CPU": 8.0}, {"CPU": 8.0}], 3, 0) == (3, 4)
-    assert shares([{"CPU": 4.0}, {"CPU": 16.0}], None, 0) == (2, 8)
-    assert shares([{"CPU": 2.0}], 5, 0) == (2, 1)
-    assert shares([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}], None, 0.6) == (2, 8)
-    assert shares([{"CPU": 8.0, "GPU": 2.0}], None, 0.5) == (4, 2)
+    assert workers_and_cpus([{"CPU": 8.0}, {"CPU": 8.0}], 3, 0) == (3, 4)
+    assert workers_and_cpus([{"CPU": 4.0}, {"CPU": 16.0}], None, 0) == (2, 8)
+    assert workers_and_cpus([{"CPU": 2.0}], 5, 0) == (2, 1)
+    assert workers_and_cpus([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}], None, 0.6) == (2, 8)
+    assert workers_and_cpus([{"CPU": 8.0, "GPU": 2.0}], None, 0.5) == (4, 2)
     with pytest.raises(InputError, match="GPUs for 0 workers"):
-        shares([{"CPU": 8.0}], None, 1)
+        workers_and_cpus([{"CPU": 8.0}], None, 1)
 
 
 def test_dry_run_shows_and_makes_nothing(photos, tmp_path) -> None:
@@ -191,12 +196,175 @@ def test_results_of_other_settings_are_not_gone_on_from(photos, undisturbed, tmp
     out = tmp_path / "out"
     shutil.copytree(undisturbed[0], out)
     other = batch(photos, out, *QUICK, "--match-color", "--resume")
-    assert "was made with match_color auto, not mean" in other.output
+    assert "was made with match_color auto, not on" in other.output
     assert told(out) == told(undisturbed[0])
     assert batch(photos, out, *QUICK, "--memory", "3GB", "--resume", "--dry-run").exit_code == 0
     (out / "report.jsonl").unlink()
     lost = batch(photos, out, *QUICK, "--resume")
     assert "a.png: exists already; no report.jsonl tells of it" in lost.output
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--dilate", "2"], "a.png: was made with dilate 0, not 2;"),
+        (["--feather", "2"], "a.png: was made with feather 0, not 2;"),
+        (["--threshold", "9"], "a.png: was made with threshold 0, not 9;"),
+        (["--invert"], "a.png: was made with invert False, not True;"),
+        (["--resize-mask"], "a.png: was made with resize False, not True;"),
+        (["--mask-from-alpha"], "a.png: was made with from_alpha False, not True;"),
+        (["--quality", "40"], "b.jpg: was made with quality none, not 40;"),
+        (["--format", "png"], "b.jpg: was made with format .jpg, not .png;"),
+        (["--model", "lama-small"], f"a.png: was made with model {GOLDEN}, not lama-small;"),
+        (["--weights", "{other}"], "a.png: was made with weights none, not {other};"),
+        (["--mask", "{other}"], "a.png: was made with mask {mask}, not {other};"),
+    ],
+)
+def test_results_of_other_options_are_not_gone_on_from(photos, undisturbed, tmp_path, options, line) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.png"
+    shutil.copytree(undisturbed[0], out)
+    Image.new("L", (150, 110)).save(other)
+    options = [option.format(other=other) for option in options]
+    result = batch(photos, out, *QUICK, *options, "--resume")
+    wanted = line.format(other=other, mask=photos / "a_mask.png")
+    same = "go on with the same, or add --overwrite in place of --resume."
+    assert result.output == f"Error: {out}{os.sep}{wanted} {same}\n"
+    assert result.exit_code == 2
+    assert files(out) == files(undisturbed[0])
+    assert lines(out) == lines(undisturbed[0])
+
+
+def test_a_quality_counts_only_where_the_format_has_one(photos, undisturbed) -> None:
+    result = batch(photos, undisturbed[0], *QUICK, "--quality", "40", "--glob", "a.*", "--resume", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "0 to make, 1 done before" in result.output
+
+
+def test_a_report_that_does_not_say_all_is_not_gone_on_from(photos, undisturbed, tmp_path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed[0], out)
+    for missing, line in (
+        ("mask_options", "was made with threshold unknown, not 0;"),
+        ("quality", "was made with quality unknown, not none;"),
+        ("weights", "was made with weights unknown, not none;"),
+        ("sha256", "was made with model of SHA-256 unknown, not"),
+    ):
+        rows = [{name: value for name, value in row.items() if name != missing} for row in lines(undisturbed[0])]
+        (out / "report.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        result = batch(photos, out, *QUICK, "--resume")
+        assert result.exit_code == 2
+        assert f"a.png: {line}" in result.output
+        assert result.output.count("\n") == 1
+
+
+WORK = Work(Path("out"), model="lama-small")
+OTHER_WORK = {
+    "model": "big-lama",
+    "weights": Path("weights.pt"),
+    "settings": Settings(seed=1),
+    "mask_options": MaskOptions(dilate=1),
+    "quality": 40,
+    "suffix": ".webp",
+}
+OTHER_MASK = {"threshold": 9, "invert": True, "dilate": 2, "feather": 2, "resize": True, "from_alpha": True}
+
+
+def test_everything_that_decides_a_result_is_compared() -> None:
+    """A field that is added to `Work` or `MaskOptions` has to be named here."""
+    assert {field.name for field in fields(Work)} == {"out", *OTHER_WORK}
+    assert {field.name for field in fields(MaskOptions)} == set(OTHER_MASK)
+    pair = Pair(Path("a.jpg"), Path("a_mask.png"), "a")
+    before = json.loads(json.dumps(Origins(WORK).of(pair)))  # as read from a report
+    assert difference(before, Origins(replace(WORK, out=Path("elsewhere"))).of(pair)) is None
+    for name, value in OTHER_WORK.items():
+        assert difference(before, Origins(replace(WORK, **{name: value})).of(pair)) is not None, name
+    for name, value in OTHER_MASK.items():
+        other = replace(WORK, mask_options=MaskOptions(**{name: value}))
+        assert difference(before, Origins(other).of(pair)) == (name, str(getattr(MaskOptions(), name)), str(value))
+
+
+@pytest.fixture
+def few(photos, tmp_path):
+    """Three of the photos and their masks, in a folder of this test's own, and a function that fills them."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for name in ("a.png", "b.jpg", "e.png"):
+        shutil.copy(photos / name, folder / name)
+        shutil.copy(photos / f"{Path(name).stem}_mask.png", folder)
+
+    def fill(out, *options, source=folder, model=GOLDEN):
+        return batch(source, out, "--model", model, "--no-refine", "--device", "cpu", *options)
+
+    return folder, fill
+
+
+def test_photos_and_masks_that_were_edited_since_are_done_again(few, photos, tmp_path) -> None:
+    folder, fill = few
+    out = tmp_path / "out"
+    assert fill(out).exit_code == 0
+    kept = (out / "e.png").stat().st_mtime_ns
+    with Image.open(folder / "a_mask.png") as mask:
+        mask.transpose(Image.Transpose.ROTATE_180).save(folder / "a_mask.png")
+    with Image.open(folder / "b.jpg") as photo:
+        photo.transpose(Image.Transpose.ROTATE_180).save(folder / "b.jpg")
+    os.utime(folder / "e.png", (0, 0))  # another time alone is no edit
+    assert "2 to make, 1 done before" in fill(out, "--resume", "--dry-run").output
+    again = fill(out, "--resume")
+    assert "3 done, 1 of them before" in again.output
+    assert (out / "e.png").stat().st_mtime_ns == kept
+    fill(tmp_path / "anew")
+    assert files(out) == files(tmp_path / "anew")
+    assert told(out) == told(tmp_path / "anew")
+
+
+def test_photos_count_by_what_is_in_them_and_not_by_where_they_lie(few, tmp_path) -> None:
+    folder, fill = few
+    out = tmp_path / "out"
+    assert fill(out).exit_code == 0
+    moved = folder.rename(tmp_path / "moved")
+    assert "0 to make, 3 done before" in fill(out, "--resume", "--dry-run", source=moved).output
+    shutil.copy(moved / "e.png", moved / "a.png")
+    other = fill(out, "--resume", source=moved)
+    assert f"a.png: was made with image {folder / 'a.png'}, not {moved / 'a.png'};" in other.output
+    assert other.exit_code == 2
+
+
+def test_results_of_weights_that_were_replaced_are_not_gone_on_from(few, tmp_path) -> None:
+    _, fill = few
+    for name, options in (("model", {"model": tmp_path / "net"}), ("weights", {"model": "lama-small"})):
+        weights, out = shutil.copytree(GOLDEN, tmp_path / "net"), tmp_path / name
+        given = [] if name == "model" else ["--weights", weights]
+        assert fill(out, *given, **options).exit_code == 0
+        assert "0 to make, 3 done before" in fill(out, *given, "--resume", "--dry-run", **options).output
+        with (weights / "config.yaml").open("a") as config:
+            config.write("# trained on\n")
+        result = fill(out, *given, "--resume", **options)
+        assert result.exit_code == 2
+        assert f"a.png: was made with {name} of SHA-256 " in result.output
+        shutil.rmtree(weights)
+
+
+def test_a_model_counts_by_name_where_a_folder_is_called_the_same(few, tmp_path, monkeypatch) -> None:
+    _, fill = few
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lama-small").mkdir()
+    result = fill(tmp_path / "out", "--glob", "a.*", model="lama-small")
+    assert result.exit_code == 0, result.output
+    assert lines(tmp_path / "out")[0]["model"] == "lama-small"
+
+
+def test_what_the_engine_warns_of_is_noted_and_the_filters_of_warnings_stay(photos, tmp_path, monkeypatch) -> None:
+    refine, seen = photo_module.refine, []
+
+    def told_of(*args, **options):
+        seen.append(warnings.filters)
+        return replace(refine(*args, **options), warnings=("precision: going on in float32.",))
+
+    monkeypatch.setattr(photo_module, "refine", told_of)
+    work = Work(tmp_path, model=str(GOLDEN), settings=Settings(refine=False))
+    row = Worker(work, (torch.device("cpu"),))(Pair(photos / "a.png", photos / "a_mask.png", "a"))
+    assert row["notes"] == ["precision: going on in float32."]
+    assert seen[0] is warnings.filters
 
 
 def test_dry_run_knows_what_is_there(photos, undisturbed) -> None:
