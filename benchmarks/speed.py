@@ -29,8 +29,8 @@ from refiner.engine.capture import no_recording
 from refiner.engine.optimize import optimize_features
 from refiner.engine.pyramid import build_pyramid, halve_image
 from refiner.frozen import FrozenGradients, saved_bytes, strip_height
-from refiner.memory import Peak, give_back_freed_memory
-from refiner.models.inpainter import encode, predict
+from refiner.memory import Peak, give_back_freed_memory, manage_allocator
+from refiner.models.inpainter import run_front, run_rear
 from refiner.torch_state import own_state
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _METHODS = ("frozen", "frozen in strips", "autograd", "checkpoint", "memsave_torch")
 _STRIP_HEIGHT = 256
-# The colors of random weights are noise, and matching them to the photo would lead away from the guide.
+# The colors of random weights are noise, and matching them to the photo would lead away from the coarser scale.
 _UNFINISHED: dict[str, Any] = {"match_color": "off", "blend_rim": False, "grain": False}
 
 
@@ -149,15 +149,15 @@ class Bench:
         image, mask = self.picture(height, width)
         conv_dtype = torch.bfloat16 if precision == "bfloat16" else None
         hole = mask > 0
-        guide = functional.interpolate(image, scale_factor=0.5, mode="bilinear")
+        coarse = functional.interpolate(image, scale_factor=0.5, mode="bilinear")
         with own_state(self.device), torch.no_grad():
             with FrozenGradients(conv_dtype):
-                features = encode(self.model, image, hole)
-            objective = paper_objective(Target(image, hole, guide, (height, width)), Settings())
+                features = run_front(self.model, image, hole)
+            objective = paper_objective(Target(image, hole, coarse, (height, width)))
 
             def run() -> None:
                 optimize_features(
-                    lambda features: predict(self.model, features, image), lambda: features, objective,
+                    lambda features: run_rear(self.model, features, image), lambda: features, objective,
                     steps=self.steps, lr=0.002, keep="best", conv_dtype=conv_dtype,
                 )  # fmt: skip
 
@@ -172,7 +172,7 @@ class Bench:
         """Features refined from end to end, with as many predictions as asked for."""
         settings = Settings(
             detail="features",
-            guide="model",
+            start="model",
             min_side=512,
             steps=self.steps,
             back_projection=0,
@@ -188,7 +188,7 @@ class Bench:
     def default(self, height: int, width: int, precision: str) -> Row:
         """Features refined from end to end by the default preset, up to what is done to a fill once it is there."""
         settings = Settings(
-            detail="features", guide="model", min_side=512, precision=precision, memory=self.memory,  # type: ignore[arg-type]
+            detail="features", start="model", min_side=512, precision=precision, memory=self.memory,  # type: ignore[arg-type]
             **_UNFINISHED,
         )  # fmt: skip
         return self._refined("default", "refiner, default preset", height, width, settings)
@@ -219,14 +219,14 @@ class Bench:
         height, width = picture.shape[-2], picture.shape[-1]
         if (height, width) not in self.smallest or self.smallest[height, width][1] == 1:
             return None
-        guide, scales = self.smallest[height, width]
+        coarse, scales = self.smallest[height, width]
         image, mask = self.picture(height, width)
         levels = build_pyramid(image, mask > 0, scales)
         for _ in range(scales - 2):
             picture = halve_image(picture)
         level, hole = levels[1]
-        target = Target(level, hole, guide, (level.shape[-2], level.shape[-1]))
-        return float(paper_objective(target, Settings())(picture.to(level)))
+        target = Target(level, hole, coarse, (level.shape[-2], level.shape[-1]))
+        return float(paper_objective(target)(picture.to(level)))
 
     def plain(self, height: int, width: int, precision: str) -> Row:
         """One pass of the network, without refinement."""
@@ -359,6 +359,7 @@ def main(
 ) -> None:
     """Measure seconds and peak memory of LaMa and its refinement."""
     torch.manual_seed(0)
+    manage_allocator()
     if not keep_freed:
         give_back_freed_memory()
     where = pick_device(device)

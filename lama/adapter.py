@@ -16,7 +16,7 @@ from refiner.models.split import SequentialInpainter
 if TYPE_CHECKING:
     from lama.generator import Generator
     from lama.regular import RegularGenerator
-    from refiner.choices import Detail
+    from refiner.detail import Detail
 
 
 class LamaInpainter(nn.Module):
@@ -58,7 +58,6 @@ class LamaInpainter(nn.Module):
             train_size=train_size,
             min_input_side=2 * multiple,  # reflection padding at 1/8 needs two pixels there
             learning_rate=learning_rate,
-            local_global=("0", "1"),  # the order of `front`
             strips=True,
             stages=tuple(self.fused.stages),
             detail=detail,

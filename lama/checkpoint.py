@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from lama.generator import Generator, GeneratorConfig
 from lama.regular import RegularConfig, RegularGenerator
-from refiner.config_files import read_mapping, with_new_names
+from refiner.config_files import read_mapping
 from refiner.errors import ModelError, SettingsError, first_line
 from refiner.files import write_atomic
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?:^|.*\.)(model\.\d+\..+)$")
 _GENERATOR = re.compile(r"(^|\.)generator\.")
-_RENAMED = {"native_side": "train_size"}  # in headers of files written before
 HEADER = "refiner"  # key of `config.yaml` under which a training notes what safetensors have in their header
 # What the decoders raise on damaged or foreign files; a pickle of garbage can end in any of them.
 DAMAGE = (
@@ -82,7 +81,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{file}: not a readable weights file ({first_line(error)}); expected safetensors, "
             "a TorchScript .pt or a pickled checkpoint of tensors."
         ) from error
-    return _generator_tensors(raw), with_new_names(metadata, _RENAMED, str(path))
+    return _generator_tensors(raw), dict(metadata)
 
 
 def _noted(config: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from refiner.models.download import downloaded, md5_of
 from refiner.models.spec import DEFAULT_LEARNING_RATE, DEFAULT_TRAIN_SIZE
 
 if TYPE_CHECKING:
-    from refiner.choices import Detail
+    from refiner.detail import Detail
     from refiner.models.inpainter import Inpainter
 
 

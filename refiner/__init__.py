@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from refiner.engine.objective import Objective, ObjectiveFactory, Target, paper_objective
     from refiner.engine.optimize import StopRefinement
-    from refiner.engine.plan import Plan
+    from refiner.engine.plan import Plan, make_plan
     from refiner.engine.refine import refine
     from refiner.engine.result import Progress, Result, ScaleResult, WindowResult
     from refiner.errors import BudgetError, InputError, ModelError, RefinerError, SettingsError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from refiner.models.spec import ModelSpec
     from refiner.models.split import Encoding, SplitInpainter, split_sequential
     from refiner.photo import PhotoResult, inpaint
+    from refiner.regions import HoleBoxes
     from refiner.settings import Settings, load_preset, preset_names
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "BudgetError",
     "Encoding",
     "Features",
+    "HoleBoxes",
     "Inpainter",
     "InputError",
     "MaskOptions",
@@ -53,6 +55,7 @@ __all__ = [
     "inpaint",
     "load_model",
     "load_preset",
+    "make_plan",
     "model_names",
     "paper_objective",
     "preset_names",
@@ -63,7 +66,7 @@ __all__ = [
 _HOMES = {
     "engine.objective": ("Objective", "ObjectiveFactory", "Target", "paper_objective"),
     "engine.optimize": ("StopRefinement",),
-    "engine.plan": ("Plan",),
+    "engine.plan": ("Plan", "make_plan"),
     "engine.refine": ("refine",),
     "engine.result": ("Progress", "Result", "ScaleResult", "WindowResult"),
     "errors": ("BudgetError", "InputError", "ModelError", "RefinerError", "SettingsError"),
@@ -75,6 +78,7 @@ _HOMES = {
     "models.spec": ("ModelSpec",),
     "models.split": ("Encoding", "SplitInpainter", "split_sequential"),
     "photo": ("PhotoResult", "inpaint"),
+    "regions": ("HoleBoxes",),
     "settings": ("Settings", "load_preset", "preset_names"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -13,11 +12,9 @@ import yaml
 from refiner.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _T = TypeVar("_T")
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 
 def config_folder(*parts: str) -> Path:
@@ -60,22 +57,6 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected lines of `key: value`, got a {type(values).__name__}.")
     return values
-
-
-def with_new_names(values: Mapping[_K, _V], renamed: Mapping[_K, _K], where: str) -> dict[_K, _V]:
-    """Values by their present names, where a file written before has old ones; a warning says so in one line.
-
-    Args:
-        values: as read.
-        renamed: present names by old ones.
-        where: the file's name.
-    """
-    for old, new in renamed.items():
-        if old in values:
-            warnings.warn(
-                f"{where}: {old} is called {new} now; the old name is still read.", FutureWarning, stacklevel=2
-            )
-    return {renamed.get(name, name): value for name, value in values.items()}
 
 
 def build(kind: type[_T], values: Any, where: str) -> _T:

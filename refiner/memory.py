@@ -57,11 +57,20 @@ def free_bytes(device: torch.device) -> int:
     return max(free, 0)
 
 
+def manage_allocator() -> None:
+    """Say that this process is ours, so that the C library may be told what freed memory to keep.
+
+    A program calls this once, at its start. Without it nothing here changes the allocator, which belongs to the host
+    that uses this package as a library.
+    """
+    _allocator.ours = True
+
+
 def give_back_freed_memory() -> bool:
     """Have the C library give freed tensors back to the system at once, for the rest of this process.
 
     glibc keeps freed blocks of up to 32 MB for reuse, and between them about as much again as is in use. A program
-    that must keep to a memory budget calls this once; a library leaves its host's allocator alone.
+    that must keep to a memory budget calls this, after `manage_allocator`.
 
     Returns:
         Whether the C library has this switch.
@@ -77,12 +86,16 @@ def freed_memory_kept(most: int) -> Iterator[None]:
     refinement's time. With all of them kept, as much again lies idle between those in use. So operations call
     `make_room` before they allocate, which gives back what is idle where the process would grow by more than `most`.
 
-    Contexts of several threads add up. Afterwards the thresholds are those that glibc arrives at by itself in a
-    program with large blocks, or that of `give_back_freed_memory`. Without glibc nothing changes.
+    Nothing is changed where the process is not ours, see `manage_allocator`. Contexts of several threads add up.
+    Afterwards the thresholds are those that glibc arrives at by itself in a program with large blocks, or that of
+    `give_back_freed_memory`. Without glibc nothing changes.
 
     Args:
         most: bytes that the process may grow by, before what is idle is given back.
     """
+    if not _allocator.ours:
+        yield
+        return
     _allocator.enter(most)
     try:
         yield
@@ -100,10 +113,12 @@ class _Allocator:
     """glibc's allocator, as far as it can be told what to keep.
 
     Attributes:
+        ours: whether this process is ours, so that anything may be changed.
         ceiling: resident bytes above which nothing idle is kept; None where nobody asked to keep any.
     """
 
     def __init__(self) -> None:
+        self.ours = False
         self.ceiling: int | None = None
         self._lock = threading.Lock()
         self._at_rest = _ADAPTED
@@ -112,6 +127,8 @@ class _Allocator:
 
     def give_back(self) -> bool:
         """Keep nothing large from now on."""
+        if not self.ours:
+            return False
         with self._lock:
             self._at_rest = _SMALL
             return self._set(_MMAP_THRESHOLD, _SMALL)
@@ -128,7 +145,7 @@ class _Allocator:
             if not (self._set(_MMAP_THRESHOLD, _EVERYTHING) or self._set(_MMAP_THRESHOLD, _ADAPTED)):
                 return
             self._set(_TRIM_THRESHOLD, _EVERYTHING)
-            trim()
+            self._trim()
             self._process = psutil.Process()  # this one, which may be a copy that has another number
             self.ceiling = int(self._process.memory_info().rss) + most
 
@@ -144,13 +161,13 @@ class _Allocator:
                 self.ceiling = None
                 self._set(_MMAP_THRESHOLD, self._at_rest)
                 self._set(_TRIM_THRESHOLD, 2 * self._at_rest)
-                trim()
+                self._trim()
 
     def make_room(self, upcoming: int) -> None:
         """See the function."""
         ceiling = self.ceiling
         if ceiling is not None and self._process.memory_info().rss + upcoming > ceiling:
-            trim()
+            self._trim()
 
     @staticmethod
     def _set(parameter: int, value: int) -> bool:
@@ -159,13 +176,22 @@ class _Allocator:
         except (OSError, AttributeError):  # not glibc
             return False
 
+    def trim(self) -> None:
+        """See the function."""
+        if self.ours:
+            self._trim()
+
+    @staticmethod
+    def _trim() -> None:
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        except (OSError, AttributeError):  # not glibc
+            return
+
 
 def trim() -> None:
-    """Give back to the system what the C library keeps of freed memory now."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # not glibc
-        return
+    """Give back to the system what the C library keeps of freed memory now, where this process is ours."""
+    _allocator.trim()
 
 
 _allocator = _Allocator()

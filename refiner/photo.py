@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from refiner.devices import pick_devices
+from refiner.engine.plan import Plan, make_plan
 from refiner.engine.refine import has_aspect, refine
 from refiner.errors import BudgetError, InputError, Option, RefinerWarning
 from refiner.files import write_atomic
@@ -22,6 +23,7 @@ from refiner.images.writing import check_fits, encode, format_of, losses_in
 from refiner.memory import is_out_of_memory
 from refiner.models.placement import spread
 from refiner.models.registry import best_model, load_model
+from refiner.regions import HoleBoxes
 from refiner.settings import Settings, load_preset
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from refiner.engine.plan import Plan
     from refiner.engine.result import Progress, Result, ScaleResult
     from refiner.images.picture import PilImage
     from refiner.models.inpainter import Inpainter
@@ -174,6 +175,23 @@ class Photo:
 
     def _has_format_of(self, path: Path) -> bool:
         return format_of(path) == self.picture.format
+
+    def plan(self, model: Inpainter, settings: Settings, devices: Sequence[torch.device]) -> Plan:
+        """How the hole would be filled, without any of the work.
+
+        Args:
+            model: the inpainter.
+            settings: of the refinement.
+            devices: where to compute.
+
+        Raises:
+            InputError: there is no hole.
+            RefinerError: see `make_plan`.
+        """
+        if not self.hole.mask.any():
+            raise InputError("mask: marks nothing to remove.")
+        guide = False if self.guide is None else (self.guide.shape[-2], self.guide.shape[-1])
+        return make_plan(HoleBoxes.of(self.hole.mask), model, settings, guide=guide, device=devices[0], devices=devices)
 
     def inpaint(
         self,

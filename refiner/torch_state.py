@@ -38,8 +38,14 @@ def own_state(device: torch.device | None = None, *, tf32: bool = False) -> Iter
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Have new tensors of floating point in `dtype`; PyTorch's switch is one for all threads."""
+    """Have new tensors of floating point in `dtype`.
+
+    PyTorch's switch is one for all threads, so it is left alone where it is right already.
+    """
     before = torch.get_default_dtype()
+    if before == dtype:
+        yield
+        return
     torch.set_default_dtype(dtype)
     try:
         yield

@@ -87,6 +87,7 @@ def test_photos_are_refined_by_name(installed, name, photo_files, tmp_path) -> N
 
 JOINT = """
 import sys, torch
+from dataclasses import replace
 import refiner
 from refiner.images.reading import read_picture
 from refiner.images.masks import read_mask
@@ -94,7 +95,8 @@ picture = read_picture(sys.argv[1])
 hole = torch.from_numpy(read_mask(sys.argv[2], picture).mask)[None, None]
 model = refiner.load_model("example-unet")
 for rates in ({}, {"skips": 0}):
-    settings = refiner.Settings(detail="features", min_side=48, lr_scale=rates, precision="float32")
+    model.spec = replace(model.spec, lr_scale=rates)
+    settings = refiner.Settings(detail="features", min_side=48, precision="float32")
     print(refiner.refine(model, picture.rgb(), hole, settings).scales[-1].loss_after)
 """
 

@@ -19,40 +19,44 @@ SURFACE = {
         "BudgetError": "error: RefinerError",
         "Encoding": "fields: planes low high fill",
         "Features": "type",
+        "HoleBoxes": "fields: size pixels cells regions",
         "Inpainter": "protocol: front rear spec",
         "InputError": "error: RefinerError",
         "MaskOptions": "fields: threshold invert dilate feather resize from_alpha",
         "ModelError": "error: RefinerError",
-        "ModelSpec": (
-            "fields: multiple train_size min_input_side learning_rate lr_scale local_global strips stages detail"
-        ),
-        "Objective": "fields: image known guide guide_mask size guide_weight texture texture_weight",
+        "ModelSpec": ("fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail"),
+        "Objective": "fields: image known coarse inside size coarse_weight",
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
         "Picture": "fields: color alpha name format metadata turned stored_depth",
-        "Plan": "fields: windows image_size context strip_height conv_dtype bytes budget network areas",
-        "Progress": "fields: scale scales size step steps loss window windows scale_done seconds_left",
+        "Plan": (
+            "fields: sizes levels start detail scale_windows copy_windows strip_height conv_dtype bytes budget attempt"
+        ),
+        "Progress": "fields: scale scales size step steps loss window windows scale_done seconds_left image images",
         "RefinerError": "error: Exception",
-        "Result": "fields: image scales shrunk_from stopped plan",
+        "Result": "fields: image scales shrunk_from stopped plan warnings",
         "ScaleResult": "fields: size composite windows seconds shares",
         "Settings": (
-            "fields: refine guide detail min_side max_scales steps min_gain lr guide_region erosion guide_weight "
-            "texture_weight back_projection pixel_budget keep windows context precision memory lr_scale balance "
-            "blend_rim grain match_color seed"
+            "fields: refine start detail min_side max_scales steps lr keep back_projection pixel_budget windows "
+            "precision memory match_color blend_rim grain seed"
         ),
         "SettingsError": "error: RefinerError",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
         "StopRefinement": "error: Exception",
-        "Target": "fields: image hole guide size",
-        "WindowResult": "fields: window losses kept corrected",
+        "Target": "fields: image hole coarse size",
+        "WindowResult": "fields: window losses kept corrected image",
         "inpaint": (
             "(image, mask=None, model=None, *, settings='default', mask_options=None, device='auto', progress=None, "
             "on_scale=None, guide=None, avoid=None)"
         ),
         "load_model": "(name, *, weights=None)",
         "load_preset": "(name_or_path)",
+        "make_plan": (
+            "(hole, model, settings, *, guide=False, device=None, dtype=torch.float32, budget=None, devices=(), "
+            "objective=paper_objective, attempt=0)"
+        ),
         "model_names": "()",
-        "paper_objective": "(target, settings)",
+        "paper_objective": "(target, *, erosion=15, coarse_weight=1.0)",
         "preset_names": "()",
         "refine": (
             "(model, image, mask, settings=None, progress=None, on_plan=None, *, on_scale=None, "
@@ -64,9 +68,7 @@ SURFACE = {
         "Encoding": "fields: planes low high fill",
         "Features": "type",
         "Inpainter": "protocol: front rear spec",
-        "ModelSpec": (
-            "fields: multiple train_size min_input_side learning_rate lr_scale local_global strips stages detail"
-        ),
+        "ModelSpec": ("fields: multiple train_size min_input_side learning_rate lr_scale strips stages detail"),
         "SequentialInpainter": "class(network, at, **options): front_half moved_to rear_half whole",
         "SplitInpainter": "class(encoding=None, **spec): front front_half rear rear_half",
         "split_sequential": "(network, at, **options)",

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refiner.errors import InputError
-from refiner.images.folders import image_files
-from refiner.images.pairs import Pair, find_pairs
+from refiner.images.pairs import Pair, find_pairs, image_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from refiner.errors import InputError
-from refiner.images.folders import image_files
+from refiner.images.pairs import image_files
 from refiner.images.reading import read_picture
 
 if TYPE_CHECKING:

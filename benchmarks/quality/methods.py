@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 # Settings that the other ways use too.
 _USED = {"plain": ("precision", "match_color"), "upsampled": ("precision", "match_color", "min_side", "max_scales")}
 _FILLED: dict[str, dict[str, Any]] = {
-    "refined": {"guide": "model", "detail": "features"},
-    "exemplar": {"guide": "exemplar", "detail": "exemplar"},
+    "refined": {"start": "model", "detail": "features"},
+    "exemplar": {"start": "exemplar", "detail": "exemplar"},
     "filled": {},
 }
 _WAYS = ("plain", "upsampled", "refined", "exemplar", "filled")
@@ -135,9 +135,9 @@ def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
     found = asdict(replace(settings, **_FILLED.get(way, {}))) | {
         "min_side": settings.min_side or model.spec.train_size,
         "lr": settings.lr or model.spec.learning_rate,
-        "lr_scale": settings.lr_scale if settings.lr_scale is not None else dict(model.spec.lr_scale),
+        "lr_scale": dict(model.spec.lr_scale),
     }
-    found["match_color"] = replace(settings, refine=way in _FILLED and settings.refine).color_match()
+    found["match_color"] = replace(settings, refine=way in _FILLED and settings.refine).matches_color
     return {name: value for name, value in found.items() if way in _FILLED or name in _USED[way]}
 
 

@@ -169,7 +169,7 @@ class _Work:
         rgb = picture[..., :3].movedim(-1, 0)[None].to(device, torch.float32).clamp(0, 1)
         mask = torch.from_numpy(hole.mask)[None, None].to(device)
         if make_room:
-            host.make_room(round(_ROOM * self._need(rgb, mask)))
+            host.make_room(round(_ROOM * self._need(hole.mask, device)))
         bar = self.bar
         result = refiner.refine(self.network, rgb, mask, self.settings, bar.on_step, bar.on_plan, on_scale=bar.on_scale)
         fill = result.image[0].movedim(0, -1).to(picture.device)
@@ -181,26 +181,11 @@ class _Work:
         done[..., :3] = torch.where(inside[..., None], blended, picture[..., :3])
         return done, weight.cpu(), _said(result)
 
-    def _need(self, rgb: Tensor, mask: Tensor) -> int:
+    def _need(self, hole: np.ndarray, device: torch.device) -> int:
         """Bytes that the work would take if it could have as much as it is allowed; 0 where that is not known."""
-
-        def tell(plan: refiner.Plan) -> None:
-            raise _Planned(plan)
-
         settings = self.settings if self.settings.memory else replace(self.settings, memory=_NO_LIMIT)
-        try:
-            refiner.refine(self.network, rgb, mask, settings, on_plan=tell)
-        except _Planned as planned:
-            return planned.plan.bytes or 0
-        return 0  # there was no hole
-
-
-class _Planned(Exception):  # noqa: N818  it is news, not an error
-    """Ends the work once the plan is known."""
-
-    def __init__(self, plan: refiner.Plan) -> None:
-        super().__init__()
-        self.plan = plan
+        boxes = refiner.HoleBoxes.of(hole)
+        return refiner.make_plan(boxes, self.network, settings, device=device).bytes or 0
 
 
 def _said(result: refiner.Result) -> str:

@@ -22,8 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from refiner.errors import InputError
 from refiner.files import write_atomic
 from refiner.images import formats
-from refiner.images.folders import image_files
-from refiner.images.pairs import MASK_NAME
+from refiner.images.pairs import MASK_NAME, image_files
 from refiner.images.reading import read_rgb
 
 if TYPE_CHECKING:

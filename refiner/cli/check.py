@@ -44,7 +44,7 @@ def check(model: str, *, scanning: bool, device: str) -> None:
 
 
 def _table(cuts: list[Cut]) -> str:
-    """One row a cut; the loss is comparable between them, since picture and guide are the same."""
+    """One row a cut; the loss is comparable between them, since the picture and the coarser scale are the same."""
     head = ("cut before", "depth", "features", "values/px", "saved B/px", "s/update", "loss", "loss after 15")
     rows = [
         (

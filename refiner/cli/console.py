@@ -183,7 +183,7 @@ def closing_line(result: PhotoResult, seconds: float, device: str) -> str:
         )
     refined = sum(scale.refined for scale in refinable)
     changes = ", ".join(_change(scale) for scale in refinable)
-    line = f"Refined {refined} of {len(scales)} scales, the smallest being the guide: {changes}"
+    line = f"Refined {refined} of {len(scales)} scales, the smallest by the model alone: {changes}"
     if set(scales[-1].shares) != {"features"}:
         line += f"; filled {_from_what(scales)}"
     return f"{line}; {took}."

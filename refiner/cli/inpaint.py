@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from refiner.engine.plan import Plan
     from refiner.images.masks import MaskOptions
     from refiner.images.picture import Picture
-    from refiner.photo import PhotoResult
+    from refiner.models.inpainter import Inpainter
+    from refiner.photo import Photo, PhotoResult
 
 _PATH = click.Path(path_type=Path)
 _KEPT = 2  # times what is in use is what the C library may hold where it keeps freed memory
@@ -39,6 +40,9 @@ _KEPT = 2  # times what is in use is what the C library may hold where it keeps 
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @refine_options
 @mask_options
+@click.option(
+    "--guide", type=_PATH, metavar="FILE", help="A fill of the whole photo by any other tool, to bring to full size."
+)
 @click.option("--avoid", type=_PATH, metavar="FILE", help="Mask of what must not be copied into the hole.")
 @click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of results in a lossy format, such as JPEG.")
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
@@ -56,6 +60,7 @@ _KEPT = 2  # times what is in use is what the C library may hold where it keeps 
     show_default=True,
     help="Bars in a terminal, a line for each scale elsewhere; or a line for each step, for programs.",
 )
+@click.option("--dry-run", is_flag=True, help="Only say how the work would be cut, and in how much memory.")
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def inpaint(
     image: Path,
@@ -65,12 +70,14 @@ def inpaint(
     overwrite: bool,
     choices: Choices,
     options: MaskOptions,
+    guide: Path | None,
     avoid: Path | None,
     quality: int | None,
     save_scales: Path | None,
     compare: Path | None,
     report: Path | None,
     progress: str,
+    dry_run: bool,
     quiet: bool,
 ) -> None:
     """Remove what MASK marks white from IMAGE. Prints the path of the result."""
@@ -78,22 +85,27 @@ def inpaint(
     from refiner.cli.console import only_errors  # noqa: PLC0415
     from refiner.cli.targets import Targets, default_output  # noqa: PLC0415
     from refiner.devices import pick_devices  # noqa: PLC0415
+    from refiner.memory import manage_allocator  # noqa: PLC0415
 
+    manage_allocator()
     if (mask is None) != options.from_alpha:
         raise InputError("mask: expected either MASK or --mask-from-alpha.")
-    beside = (("--compare", compare), ("--save-scales", save_scales))
+    beside = (("--guide", guide), ("--avoid", avoid), ("--compare", compare), ("--save-scales", save_scales))
     idle = choices.idle() + [option for option, path in beside if path is not None and not choices.refine]
     if idle:
         raise InputError(f"{', '.join(idle)}: without effect together with --no-refine; leave out one or the other.")
-    for path, role in ((image, "image"), (mask, "mask"), (choices.guide_file, "guide"), (avoid, "avoid")):
+    for path, role in ((image, "image"), (mask, "mask"), (guide, "guide"), (avoid, "avoid")):
         if path is not None and not path.is_file():
             reason = f"is a folder, expected the {role} file" if path.is_dir() else f"no such {role} file"
             raise InputError(f"{path}: {reason}; check the path.")
     targets = Targets(output or default_output(image), compare, report, save_scales, quality)
     targets.check(overwrite=overwrite)
-    job = _Job(image, mask, options, avoid, choices, pick_devices(choices.device), targets)
+    job = _Job(image, mask, options, guide, avoid, choices, pick_devices(choices.device), targets)
     say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
     with only_errors(quiet=quiet):
+        if dry_run:
+            _say_plan(job, say)
+            return
         _run(job, say, quiet=quiet, in_lines=progress == "lines" and not quiet)
 
 
@@ -104,6 +116,7 @@ class _Job:
     image: Path
     mask: Path | None  # None where it is in the photo's alpha
     mask_options: MaskOptions
+    guide: Path | None
     avoid: Path | None
     choices: Choices
     devices: tuple[torch.device, ...]
@@ -115,27 +128,39 @@ class _Job:
         return ",".join(str(device) for device in self.devices)
 
 
+def _opened(job: _Job, say: Callable[[str], object]) -> tuple[Photo, Inpainter]:
+    """The photo and the model; says what is to be known before the work."""
+    from refiner.models.registry import load_model  # noqa: PLC0415
+    from refiner.photo import read_photo  # noqa: PLC0415
+
+    photo = read_photo(job.image, job.mask, job.mask_options).with_hints(job.guide, job.avoid)
+    if photo.hole.warning is not None:
+        say(f"Warning: {in_words(photo.hole.warning)}")
+    job.targets.check_fit(photo)
+    for line in photo.losses_in(job.targets.output, job.targets.quality):
+        say(line)
+    name = job.choices.model
+    model = load_model(name, weights=job.choices.weights)
+    if job.choices.named is None:
+        say(f"Model: {name}, the best one on this machine; `refiner weights list` shows others.")
+    return photo, model
+
+
+def _say_plan(job: _Job, say: Callable[[str], object]) -> None:
+    photo, model = _opened(job, say)
+    click.echo(f"Plan: {photo.plan(model, job.choices.settings(), job.devices)}.")
+
+
 def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool) -> None:
     """Fill the photo and write the results; prints the path of the filled photo."""
     from refiner.cli.console import progress_shown  # noqa: PLC0415
     from refiner.files import write_atomic  # noqa: PLC0415
     from refiner.memory import give_back_freed_memory  # noqa: PLC0415
-    from refiner.models.registry import load_model  # noqa: PLC0415
-    from refiner.photo import read_photo  # noqa: PLC0415
 
     start = time.perf_counter()
     targets = job.targets
-    photo = read_photo(job.image, job.mask, job.mask_options).with_hints(job.choices.guide_file, job.avoid)
-    if photo.hole.warning is not None:
-        say(f"Warning: {in_words(photo.hole.warning)}")
-    targets.check_fit(photo)
-    for line in photo.losses_in(targets.output, targets.quality):
-        say(line)
     settings = job.choices.settings()
-    name = job.choices.model
-    model = load_model(name, weights=job.choices.weights)
-    if job.choices.named is None:
-        say(f"Model: {name}, the best one on this machine; `refiner weights list` shows others.")
+    photo, model = _opened(job, say)
 
     def on_plan(plan: Plan) -> None:
         if plan.bytes is None or _KEPT * plan.bytes > plan.budget:
@@ -202,7 +227,7 @@ def _report(job: _Job, result: PhotoResult, seconds: float) -> dict[str, Any]:
         "mask_options": asdict(job.mask_options),
         "output": str(job.targets.output),
         "model": choices.model,
-        "guide": None if choices.guide_file is None else str(choices.guide_file),
+        "guide": None if job.guide is None else str(job.guide),
         "avoid": None if job.avoid is None else str(job.avoid),
         "weights": None if choices.weights is None else str(choices.weights),
         "device": job.device_names,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import click
 
-from refiner.choices import GuideSource
 from refiner.cli.counts import Counts
 from refiner.cli.spelling import spell
 from refiner.errors import Option
@@ -33,7 +32,6 @@ class Choices:
 
     Attributes:
         named: name, path or `module:attribute` of the model; None for the best one here.
-        guide: what was given for it: a setting's value, or a file; None for the preset's.
         weights: file in place of a named model's own.
         preset: name or path.
         device: where to compute.
@@ -42,7 +40,6 @@ class Choices:
     """
 
     named: str | None
-    guide: str | None
     weights: Path | None
     preset: str
     device: str
@@ -58,29 +55,20 @@ class Choices:
 
         return best_model()
 
-    @property
-    def guide_file(self) -> Path | None:
-        """The fill that was given as a guide, if one was."""
-        return None if self.guide is None or self.guide in get_args(GuideSource) else Path(self.guide)
-
     def settings(self) -> Settings:
         """The preset with what was given over it.
 
         Raises:
             SettingsError: the preset is not known, or a value is out of range.
         """
-        given = dict(self.given)
-        if self.guide is not None and self.guide_file is None:
-            given["guide"] = self.guide
-        settings = replace(load_preset(self.preset), **given)
+        settings = replace(load_preset(self.preset), **self.given)
         return settings if self.refine else replace(settings, refine=False)
 
     def idle(self) -> list[str]:
         """Options given that have no effect without refinement."""
         if self.refine:
             return []
-        idle = [] if self.guide is None else [spell(Option("guide"))]
-        return idle + [spell(Option(name)) for name in self.given if not _FLAGS[name][1].unrefined]
+        return [spell(Option(name)) for name in self.given if not _FLAGS[name][1].unrefined]
 
 
 def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,18 +95,12 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="auto|cpu|cuda|mps",
         help="Where to compute; cuda:0,cuda:1 shares the network among several.",
     )
-    @click.option(
-        "--guide",
-        metavar="auto|model|exemplar|FILE",
-        help="What fills the smallest scale; or a fill of the whole photo made by any other tool [preset: auto].",
-    )
     @_setting_options
     @click.option("--no-refine", is_flag=True, help="The model's own result: one pass at full size.")
     @wraps(command)
     def with_options(
         *args: Any,
         named: str | None,
-        guide: str | None,
         weights: Path | None,
         preset: str,
         device: str,
@@ -126,7 +108,7 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         given: dict[str, Any],
         **kwargs: Any,
     ) -> Any:
-        choices = Choices(named, guide, weights, preset, device, given, refine=not no_refine)
+        choices = Choices(named, weights, preset, device, given, refine=not no_refine)
         return command(*args, choices=choices, **kwargs)
 
     return with_options

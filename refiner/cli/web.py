@@ -73,9 +73,11 @@ def web(
         if (missing.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
         raise InputError('The page needs Starlette and Uvicorn: pip install "refiner[web]".') from None
-    from refiner.web.choices import Defaults  # noqa: PLC0415
+    from refiner.memory import manage_allocator  # noqa: PLC0415
+    from refiner.web.offer import Defaults  # noqa: PLC0415
     from refiner.web.service import Config  # noqa: PLC0415
 
+    manage_allocator()
     defaults = Defaults(
         choices.model, choices.weights, choices.preset, choices.device, choices.given, refine=choices.refine
     )

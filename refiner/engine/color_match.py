@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from kornia.color import lab_to_rgb, rgb_to_lab
 from scipy import ndimage
@@ -10,45 +9,38 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.engine.padding import bands
-from refiner.exemplar.laplace import neighbor_sum, solve
+from refiner.exemplar.laplace import harmonic_fill
+from refiner.regions import regions_of
 
 _RING = 16  # pixels around a hole in which prediction and photo are compared
-_CELL = 8  # pixels, of which each side of a cell of a smooth offset is made; bands are whole cells
+_CELL = 8  # pixels, of which each side of a cell of the offset is made; bands are whole cells
 _STEPS = 500  # of the solver at most; it ends where it is solved
 
 
-def match_color(prediction: Tensor, image: Tensor, hole: Tensor, *, smooth: bool = False) -> Tensor:
-    """Shift a prediction's colors so that around each hole it has the photo's, on average or all along the rim.
+def match_color(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
+    """Shift a prediction's colors so that around each hole it has the photo's, all along the rim.
+
+    The difference on the known pixels within 16 px of the hole is spread harmonically into it, in CIE Lab, where equal
+    differences look equal.
 
     Args:
-        prediction: (N,3,H,W), of the whole picture.
-        image: (N,3,H,W) in [0,1], the photo.
-        hole: (N,1,H,W), bool.
-        smooth: spread the difference harmonically from the rim into the hole, in CIE Lab, where equal differences look
-            equal; otherwise each hole has one.
+        prediction: (1,3,H,W), of the whole picture.
+        image: (1,3,H,W) in [0,1], the photo.
+        hole: (1,1,H,W), bool.
 
     Returns:
-        The prediction, in each hole less the difference on the known pixels within 16 px of it; there in [0,1].
+        (1,3,H,W); in the hole in [0,1], elsewhere as it was.
     """
     matched = prediction.clone()
-    for index in range(hole.shape[0]):
-        mask = hole[index, 0].cpu().numpy()
-        labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-        for number, box in enumerate(ndimage.find_objects(labels), start=1):
-            rows, columns = (slice(max(extent.start - _RING, 0), extent.stop + _RING) for extent in box)
-            own = labels[rows, columns] == number
-            near = ndimage.distance_transform_edt(~own) <= _RING
-            ring = torch.from_numpy(near & ~mask[rows, columns]).to(image.device)
-            if not ring.any():
-                continue
-            around = (slice(index, index + 1), slice(None), rows, columns)
-            where = torch.from_numpy(own).to(image.device)
-            part = matched[index, :, rows, columns]
-            if smooth:
-                part[:, where] = _matched_along(prediction[around], image[around], ring)[0][:, where]
-                continue
-            difference = (prediction[around] - image[around])[0, :, ring].mean(dim=1)  # (3,)
-            part[:, where] = (part[:, where] - difference[:, None]).clamp(0, 1)
+    for region in regions_of(hole):
+        window = region.window.grown(_RING, (hole.shape[-2], hole.shape[-1]))
+        own = region.within(window)
+        near = ndimage.distance_transform_edt(~own.cpu().numpy()) <= _RING
+        ring = torch.from_numpy(near).to(hole.device) & ~window.of(hole)[0, 0]
+        if ring.any():
+            part = window.of(matched)
+            shifted = _matched_along(window.of(prediction), window.of(image), ring)
+            part.copy_(torch.where(own, shifted, part))
     return matched
 
 
@@ -65,8 +57,7 @@ def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
     # A cell alone may have an edge of the scene; its neighbors on the ring tell of the same offset.
     total, weight = (functional.avg_pool2d(x, 3, 1, 1) for x in (total, share))
     offset = torch.where(there, total / weight.clamp(min=1e-6), 0)[0]
-    between = ~there[0, 0]
-    offset = offset + solve(between, neighbor_sum(offset), steps=_STEPS)
+    offset = harmonic_fill(offset, ~there[0, 0], _STEPS)
     surface = functional.interpolate(offset[None], scale_factor=_CELL, mode="bilinear", align_corners=False)
     matched = [
         lab_to_rgb(_lab(prediction[:, :, rows]) - surface[:, :, rows, : prediction.shape[-1]]) for rows in bands(height)

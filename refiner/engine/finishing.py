@@ -34,10 +34,9 @@ def finished(prediction: Tensor, image: Tensor, hole: Tensor, settings: Settings
     Returns:
         (N,3,H,W).
     """
-    color = settings.color_match()
     changes: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = []
-    if color != "off" and last:
-        changes.append(partial(match_color, smooth=color == "smooth"))
+    if settings.matches_color and last:
+        changes.append(match_color)
     if settings.refine and settings.blend_rim:  # unrefined, it is the network's own result, to compare with
         changes.append(blend_rim)
     if settings.refine and settings.grain and last:

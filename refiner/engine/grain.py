@@ -13,8 +13,8 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional
 
-from refiner.engine.judge import Part, parts_of
 from refiner.engine.padding import bands
+from refiner.regions import regions_of
 
 _PIECE = 16  # pixels, the side of a piece
 _STRIDE = 8  # at least; larger so that there are at most about so many pieces
@@ -47,10 +47,11 @@ def add_grain(prediction: Tensor, image: Tensor, hole: Tensor, seed: int = 0) ->
         pieces = _flat_pieces(image[index], hole[index])
         if pieces is None:
             continue
-        for part in parts_of(hole[index : index + 1]):
-            fill = grainy[index : index + 1, :, part.rows, part.columns]
-            grain = _laid(pieces, part, noise)
-            fill.copy_(torch.where(part.mask, (fill + _lacking(fill, grain, part.mask) * grain).clamp(0, 1), fill))
+        for region in regions_of(hole[index]):
+            fill = region.window.of(grainy[index : index + 1])
+            grain = _laid(pieces, region.window.size, noise)
+            lacking = _lacking(fill, grain, region.mask[None, None])
+            fill.copy_(torch.where(region.mask, (fill + lacking * grain).clamp(0, 1), fill))
     return grainy
 
 
@@ -97,9 +98,9 @@ def _leveled(pieces: Tensor) -> Tensor:
     return leveled.view_as(pieces)
 
 
-def _laid(pieces: Tensor, part: Part, noise: torch.Generator) -> Tensor:
-    """Grain over the box of a hole's part, (1,3,h,w)."""
-    height, width = part.mask.shape[-2:]
+def _laid(pieces: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
+    """Grain over a box of this height and width, (1,3,h,w)."""
+    height, width = size
     white = torch.randn(1, 3, height + _PIECE - 1, width + _PIECE - 1, generator=noise, dtype=torch.float32)
     white = white.to(pieces)
     kernel = _kernel(pieces.cpu()).to(white)  # not every device has this algebra

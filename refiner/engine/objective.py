@@ -1,4 +1,4 @@
-"""What a prediction is measured by: the photo outside the hole, the previous scale inside it.
+"""What a prediction is measured by: the photo outside the hole, the coarser scale's composite inside it.
 
 Step 7 of the method (arXiv 2206.13644 and the authors' implementation).
 """
@@ -8,18 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from refiner.engine.pyramid import halve_hole_inward, halve_image
-from refiner.engine.soft_region import soft_region
-from refiner.engine.texture import TextureTerm, texture_term, weighed
-
-if TYPE_CHECKING:
-    from refiner.settings import Settings
+from refiner.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,13 +25,13 @@ class Target:
     Attributes:
         image: padded to the size that the network takes; (N,3,H,W).
         hole: bool, padded likewise; (N,1,H,W).
-        guide: the previous scale's composite; (N,3,h//2,w//2), where h, w is the size before padding.
+        coarse: the composite of the scale below; (N,3,h//2,w//2), where h, w is the size before padding.
         size: h, w; padding is on the right and at the bottom.
     """
 
     image: Tensor
     hole: Tensor
-    guide: Tensor
+    coarse: Tensor
     size: tuple[int, int]
 
     @property
@@ -48,82 +44,67 @@ class Target:
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 """Prediction (N,3,H,W), padded, to the loss of each image in the batch, (N,); differentiable."""
 
-ObjectiveFactory: TypeAlias = Callable[[Target, "Settings"], Loss]
+ObjectiveFactory: TypeAlias = Callable[[Target], Loss]
 """Makes the loss of a window. It runs on PyTorch's `meta` device too, where memory is estimated."""
 
 
-@runtime_checkable
-class HasGuideTerm(Protocol):
-    """A loss that can tell how far the guide is still off; `Settings.min_gain` goes by it."""
+def paper_objective(target: Target, *, erosion: int = 15, coarse_weight: float = 1.0) -> Objective:
+    """The paper's objective: the known pixels, and the coarser scale's composite inside the eroded hole.
 
-    def guide_term(self, prediction: Tensor) -> Tensor:
-        """Of each image in the batch, (N,); 0 where there is nothing to follow."""
-        ...
+    With other numbers, `refine` is given `functools.partial(paper_objective, erosion=31)`.
 
+    Args:
+        target: of one window.
+        erosion: side in pixels, an odd number, of the ellipse that erodes the hole at half the scale's size; inside
+            what is left the prediction is compared with the coarser scale. 1 does not erode.
+        coarse_weight: factor on that term, against the known pixels; 0 leaves it out.
 
-def paper_objective(target: Target, settings: Settings) -> Objective:
-    """The paper's objective: the known pixels, and the guide inside the eroded hole, or softly up to its edge."""
-    hole = target.unpadded_hole
-    if settings.guide_region == "soft":
-        guide_mask = soft_region(hole, settings.erosion // 2)
-    else:
-        guide_mask = erode(halve_hole_inward(hole), settings.erosion)
-    texture = texture_term(target.image, target.hole, target.size, settings.seed) if settings.texture_weight else None
+    Raises:
+        InputError: the ellipse's side is not an odd number from 1, or the weight is below 0.
+    """
+    if erosion < 1 or erosion % 2 == 0:
+        raise InputError(f"erosion: expected an odd whole number from 1, got {erosion}.")
+    if coarse_weight < 0:
+        raise InputError(f"coarse_weight: expected a number from 0, got {coarse_weight}.")
     return Objective(
         image=target.image,
         known=~target.hole,
-        guide=target.guide,
-        guide_mask=guide_mask,
+        coarse=target.coarse,
+        inside=erode(halve_hole_inward(target.unpadded_hole), erosion),
         size=target.size,
-        guide_weight=settings.guide_weight,
-        texture=texture,
-        texture_weight=settings.texture_weight,
+        coarse_weight=coarse_weight,
     )
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a prediction at one scale: two mean absolute errors, the second weighted, added; texture if wanted.
+    """The loss of a prediction at one scale: two mean absolute errors, the second weighted, added.
 
     Attributes:
         image: the scale's image, padded; (N,3,H,W).
         known: true where its pixels are known, padding included; (N,1,H,W).
-        guide: the previous scale's composite; (N,3,h//2,w//2), where h, w is the size before padding.
-        guide_mask: true where the prediction is compared with the guide, or the weight from 0 that it has there;
-            (N,1,h//2,w//2).
+        coarse: the composite of the scale below; (N,3,h//2,w//2), where h, w is the size before padding.
+        inside: true where the prediction, halved, is compared with it; (N,1,h//2,w//2).
         size: h, w.
-        guide_weight: factor on the second term, the distance from the guide.
-        texture: how far the fill's texture is from that around it; None to leave that out.
-        texture_weight: factor on it, and the length of its gradient in terms of the others'.
+        coarse_weight: factor on the second term.
     """
 
     image: Tensor
     known: Tensor
-    guide: Tensor
-    guide_mask: Tensor
+    coarse: Tensor
+    inside: Tensor
     size: tuple[int, int]
-    guide_weight: float = 1.0
-    texture: TextureTerm | None = None
-    texture_weight: float = 0.0
+    coarse_weight: float = 1.0
 
     def __call__(self, prediction: Tensor) -> Tensor:
         """Loss of each image in the batch, (N,).
 
         A term with no pixels to compare is left out; gradients are those of the terms that remain.
         """
-        if self.texture is None:
-            return self._agreement(prediction)
-        prediction, again = weighed(prediction, self.texture_weight)
-        return self._agreement(prediction) + self.texture_weight * self.texture(again)
-
-    def _agreement(self, prediction: Tensor) -> Tensor:
-        return _masked_l1(prediction, self.image, self.known) + self.guide_term(prediction)
-
-    def guide_term(self, prediction: Tensor) -> Tensor:
-        """The second term, weighted; (N,)."""
         height, width = self.size
         halved = halve_image(prediction[..., :height, :width])
-        return self.guide_weight * _masked_l1(halved, self.guide, self.guide_mask)
+        known = _masked_l1(prediction, self.image, self.known)
+        return known + self.coarse_weight * _masked_l1(halved, self.coarse, self.inside)
 
 
 def erode(hole: Tensor, side: int) -> Tensor:
@@ -146,11 +127,7 @@ def ellipse_kernel(side: int) -> Tensor:
 
 
 def _masked_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute error of each image over the pixels marked, or by their weights, (N,); 0 where there are none."""
-    if where.dtype == torch.bool:
-        count = a.shape[1] * where.sum(dim=(1, 2, 3))
-        error = torch.where(where, (a - b).abs(), 0).sum(dim=(1, 2, 3))
-        return error / count.clamp(min=1)
-    weights = where.to(a)
-    total = a.shape[1] * weights.sum(dim=(1, 2, 3))
-    return (weights * (a - b).abs()).sum(dim=(1, 2, 3)) / torch.where(total > 0, total, 1)
+    """Mean absolute error of each image over the pixels marked, (N,); 0 where there are none."""
+    count = a.shape[1] * where.sum(dim=(1, 2, 3))
+    error = torch.where(where, (a - b).abs(), 0).sum(dim=(1, 2, 3))
+    return error / count.clamp(min=1)

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from refiner.engine.capture import Update, recorder_for
-from refiner.engine.objective import HasGuideTerm
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients
 from refiner.models.features import lr_factors
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from refiner.settings import Keep
 
 
-_GAINED_OVER = 2  # predictions
-
-
 class StopRefinement(Exception):  # noqa: N818  a request, not an error
     """Raised by a progress callback to stop the work and get the best so far."""
 
@@ -36,32 +32,21 @@ OnStep: TypeAlias = Callable[[int, float, int], object]
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """What an optimization leaves on its device, where nothing has to wait for it.
+class Outcome:
+    """What an optimization gave; its tensors stay on their device, so that nothing has to wait for it.
 
     Attributes:
         prediction: the prediction kept, without gradient; (N,3,H,W).
         loss: its loss, of each image; (N,).
-        losses: loss of every prediction made, the mean over the batch; scalars.
+        losses: loss of every prediction made, the mean over the batch; (steps made,).
         kept: index into `losses` of the prediction kept; for a batch, the last one any of its images kept; a scalar.
         stopped: whether the callback asked to stop.
     """
 
     prediction: Tensor
     loss: Tensor
-    losses: list[Tensor]
+    losses: Tensor
     kept: Tensor
-    stopped: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an optimization gave; attributes as those of `Trajectory`, the last three in plain numbers."""
-
-    prediction: Tensor
-    loss: Tensor
-    losses: tuple[float, ...]
-    kept: int
     stopped: bool
 
 
@@ -73,12 +58,13 @@ def optimize_features(
     steps: int,
     lr: float,
     keep: Keep,
-    min_gain: float | None = None,
     on_step: OnStep | None = None,
     conv_dtype: torch.dtype | None = None,
     lr_scale: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Optimize features so that what `rear` makes of them agrees with the objective.
+
+    Images of a batch do not influence each other. Without `on_step` this also runs on the `meta` device.
 
     Args:
         rear: features to prediction (N,3,H,W).
@@ -86,8 +72,6 @@ def optimize_features(
             copies, so that what it gave is freed where nobody else keeps it.
         objective: prediction to the loss of each image, (N,).
         steps: predictions to make; Adam updates the features between them.
-        min_gain: make fewer where the guide's term of the objective, or all of it where it has none, has fallen by less
-            than this share over two predictions. Each image of a batch keeps what it would keep alone.
         lr: Adam's learning rate.
         keep: `best` keeps each image's prediction of lowest loss, `last` the last one.
         on_step: called after each prediction.
@@ -98,27 +82,6 @@ def optimize_features(
         ModelError: the prediction does not depend on any feature, or all are frozen.
         InputError: a name in `lr_scale` is not a feature's.
     """
-    run = descend(
-        rear, start, objective,
-        steps=steps, lr=lr, keep=keep, min_gain=min_gain, on_step=on_step, conv_dtype=conv_dtype, lr_scale=lr_scale,
-    )  # fmt: skip
-    return Outcome(run.prediction, run.loss, tuple(torch.stack(run.losses).tolist()), int(run.kept), run.stopped)
-
-
-def descend(
-    rear: Callable[[Features], Tensor],
-    start: Callable[[], Features],
-    objective: Loss,
-    *,
-    steps: int,
-    lr: float,
-    keep: Keep,
-    min_gain: float | None = None,
-    on_step: OnStep | None = None,
-    conv_dtype: torch.dtype | None = None,
-    lr_scale: Mapping[str, float] | None = None,
-) -> Trajectory:
-    """`optimize_features`, its numbers left on the device; without `on_step` it also runs on the `meta` device."""
     features = start()
     factors = lr_factors(features, lr_scale or {})
     leaves, structure = tree_flatten(features)
@@ -141,16 +104,14 @@ def descend(
 
     update = Update(forward, lambda loss: _update(adam, tuned, loss), recorder)
     kept = _Kept(keep)
-    gains = None if min_gain is None else _Gains(objective, min_gain)
     losses: list[Tensor] = []
     stopped = False
-    step = 0
-    while step < steps:
+    for step in range(steps):
+        if step > 0:
+            update.step()
         prediction, loss = update.predict()
         losses.append(loss.mean())
-        kept.see(step, prediction, loss, None if gains is None else gains.ended)
-        if gains is not None and gains.all_ended_at(prediction, loss):
-            steps = step + 1
+        kept.see(step, prediction, loss)
         del prediction, loss  # frees them before the next ones are made
         if on_step is not None:
             try:
@@ -158,10 +119,7 @@ def descend(
             except StopRefinement:
                 stopped = True
                 break
-        step += 1
-        if step < steps:
-            update.step()
-    return Trajectory(kept.prediction, kept.loss, losses, kept.step, stopped)
+    return Outcome(kept.prediction, kept.loss, torch.stack(losses), kept.step, stopped)
 
 
 class _Kept:
@@ -180,57 +138,22 @@ class _Kept:
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
 
-    def see(self, step: int, prediction: Tensor, loss: Tensor, ended: Tensor | None = None) -> None:
+    def see(self, step: int, prediction: Tensor, loss: Tensor) -> None:
         """Keep each image's prediction where it is better; or any, where the last one is to be kept.
 
         Args:
             step: when it was made.
             prediction: (N,3,H,W).
             loss: of each image, (N,).
-            ended: images that it comes too late for, (N,), bool; None for none.
         """
-        if step == 0 or (self._keep == "last" and ended is None):
+        if step == 0 or self._keep == "last":
             # Copies: a rear half may hand on a feature itself, which Adam writes to, and a replay writes over its own.
             self.prediction, self.loss = prediction.clone(), loss.clone()
             self.step = torch.full((), step, device=loss.device)
             return
-        better = loss < self.loss if self._keep == "best" else torch.ones_like(loss, dtype=torch.bool)
-        if ended is not None:
-            better = better & ~ended
+        better = loss < self.loss
         self.prediction = torch.where(better[:, None, None, None], prediction, self.prediction)
         self.loss, self.step = torch.where(better, loss, self.loss), torch.where(better.any(), step, self.step)
-
-
-class _Gains:
-    """Which images of a batch gain too little to go on.
-
-    Args:
-        objective: what they gain in.
-        least: share by which it has to fall over two predictions.
-
-    Attributes:
-        ended: (N,), bool; None as long as there are too few predictions to tell.
-    """
-
-    def __init__(self, objective: Loss, least: float) -> None:
-        self._guide_term = objective.guide_term if isinstance(objective, HasGuideTerm) else None
-        self._least = least
-        self._seen: list[Tensor] = []
-        self.ended: Tensor | None = None
-
-    def all_ended_at(self, prediction: Tensor, loss: Tensor) -> bool:
-        """Take one more prediction into account; reads a value from the device once there are three."""
-        now = loss.clone()  # a replay writes over its own
-        if self._guide_term is not None:
-            with torch.no_grad():
-                term = self._guide_term(prediction)
-            now = torch.where(term > 0, term, now)  # an eroded hole can be empty
-        self._seen.append(now)
-        if len(self._seen) <= _GAINED_OVER:
-            return False
-        slow = now > (1 - self._least) * self._seen.pop(0)
-        self.ended = slow if self.ended is None else self.ended | slow
-        return bool(self.ended.all())
 
 
 def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:

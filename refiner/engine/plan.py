@@ -1,210 +1,290 @@
-"""How the work is cut to fit into memory: whole, then in strips, then in smaller windows."""
+"""How a photo will be filled: which scales, who fills them, and how the work is cut to fit into memory."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from refiner.byte_sizes import format_bytes, parse_bytes
-from refiner.engine.memory_estimate import estimate_peak, meta_copy
-from refiner.engine.padding import size_of
-from refiner.engine.windows import Window, scale_windows, whole
+from refiner.engine import pyramid
+from refiner.engine.memory_estimate import Work, memory_need
+from refiner.engine.objective import paper_objective
+from refiner.engine.precision import conv_dtype
+from refiner.engine.windows import CONTEXT, merged, scale_windows
 from refiner.errors import BudgetError, Option
-from refiner.frozen import strip_height
-from refiner.memory import free_bytes, freed_memory_kept, is_out_of_memory
+from refiner.exemplar import MENDED, level_count
+from refiner.memory import free_bytes
+from refiner.regions import Window, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Sequence
 
-    from torch import Tensor
-
+    from refiner.detail import Detail
     from refiner.engine.objective import ObjectiveFactory
     from refiner.models.inpainter import Inpainter
-    from refiner.settings import Settings
-
-_T = TypeVar("_T")
+    from refiner.models.spec import ModelSpec
+    from refiner.regions import HoleBoxes
+    from refiner.settings import Settings, Start
 
 _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
 # What libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3, and up to 1.5
 # where convolutions in bfloat16 add up in float32.
 _OVERHEAD, _OVERHEAD_OF_BFLOAT16 = 1.25, 1.35
-_IMAGE_BYTES = 80  # for each pixel of the photo: its pyramid, composites and masks, in float32
-_COPY_BYTES = (
-    260  # for each pixel of the photo where it is filled by copying; 183 and 259 measured at 4K, more for large holes
-)
+_SURELY_FITS = 1 / 3  # of the budget: what needs less by estimate is not rehearsed at its own size
+# For each pixel of the photo: its pyramid, composites and masks, in float32; and what finishes a network's fill.
+_PHOTO_BYTES, _FINISH_BYTES = 44, 36
+# Of copies: to choose them at the smallest level, for each pixel of the photo, at most; to mend them, for each pixel of
+# the largest level that is mended; and for each pixel of the hole.
+_CHOOSE_BYTES, _CHOOSE_MOST, _MEND_BYTES, _HOLE_BYTES = 400, 180_000_000, 120, 250
 _STRIPS = (None, 1024, 512, 256, 128)
 # On a CPU only these and lower ones: half of the memory, for no more time in bfloat16 and up to a tenth in float32.
 _ON_CPU = 256
-_CONTEXTS = (1.0, 0.5, 0.25)  # of the setting
+_SHRUNK = (1.0, 0.5, 0.25)  # margins of windows, in terms of what they should be
+_COPY_MARGIN = 1.0  # of a window that is copied within, as a share of the hole's longer side
+_LEAST_COPY_MARGIN = 128  # pixels
+_GUIDE_ENLARGED = 1.25  # by how much a given fill may be enlarged to the smallest scale
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an image will be refined.
+    """How a photo will be filled.
 
     Attributes:
-        windows: where at full size; one window that is all of it where it is refined as a whole.
-        image_size: height and width at full size.
-        context: margin of windows, see `Settings`.
+        sizes: height and width of each scale, the smallest first.
+        levels: of the pyramid; those that are more than scales are smaller, for copies alone.
+        start: who fills the smallest scale; `guide` for a fill that was given.
+        detail: what fills the larger scales.
+        scale_windows: where the network works at each scale, the smallest first; none where it is not run.
+        copy_windows: the parts of the photo, at full size, within which its holes are filled by copying; none where
+            nothing is copied.
         strip_height: image rows that the network's full-resolution ends compute at once; None for all.
         conv_dtype: precision of convolutions; None for the image's.
         bytes: predicted peak, on the device that has most; None where the network does not run without data.
         budget: bytes it may take on a device.
-        network: whether a network is run; otherwise the hole is filled by copying alone.
-        areas: pixels that a prediction covers at each scale, the smallest first; none where no network is run.
+        attempt: how many other plans were tried before, each needing more memory.
     """
 
-    windows: tuple[Window, ...]
-    image_size: tuple[int, int]
-    context: float
+    sizes: tuple[tuple[int, int], ...]
+    levels: int
+    start: Start | str
+    detail: Detail
+    scale_windows: tuple[tuple[Window, ...], ...]
+    copy_windows: tuple[Window, ...]
     strip_height: int | None
     conv_dtype: torch.dtype | None
     bytes: int | None
     budget: int
-    network: bool = True
-    areas: tuple[int, ...] = ()
+    attempt: int = 0
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width at full size."""
+        return self.sizes[-1]
+
+    @property
+    def network(self) -> bool:
+        """Whether the network is run."""
+        return bool(self.scale_windows)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Where the work is done at full size."""
+        return self.scale_windows[-1] if self.network else self.copy_windows
+
+    @property
+    def work_bytes(self) -> int:
+        """Bytes that the network's work may take, beside what the photo takes itself."""
+        photo = (_PHOTO_BYTES + _FINISH_BYTES) * _pixels(self.image_size)
+        return max((self.budget if self.bytes is None else self.bytes) - photo, 0)
+
+    @property
+    def areas(self) -> tuple[int, ...]:
+        """Pixels that a prediction covers at each scale, the smallest first; none where the network is not run."""
+        return tuple(sum(window.area for window in windows) for windows in self.scale_windows)
 
     def __str__(self) -> str:
         """The plan in one line."""
-        if not self.network:
-            height, width = self.image_size
-            need = f"about {format_bytes(self.bytes or 0)} of {format_bytes(self.budget)}"
-            return f"copies within the photo, {width}x{height}, without a network; {need}"
-        height, width = max(self.windows, key=lambda window: window.area).size
+        height, width = self.image_size
+        need = "memory need unknown"
+        if self.bytes is not None:
+            need = f"about {format_bytes(self.bytes)} of {format_bytes(self.budget)}"
+        largest_height, largest_width = max(self.windows, key=lambda window: window.area).size
         count = len(self.windows)
-        where = f"one window of {width}x{height}" if count == 1 else f"{count} windows, the largest {width}x{height}"
-        if self.windows[0].area == self.image_size[0] * self.image_size[1]:
+        where = f"one window of {largest_width}x{largest_height}"
+        if count > 1:
+            where = f"{count} windows, the largest {largest_width}x{largest_height}"
+        everything = self.windows == (whole(self.image_size),)
+        if not self.network:
+            within = f"{width}x{height}" if everything else where
+            return f"copies within the photo, {within}, without a network; {need}"
+        if everything:
             where = f"the whole picture, {width}x{height}, at once"
         strips = "" if self.strip_height is None else f", in strips of {self.strip_height} rows"
         precision = "" if self.conv_dtype is None else f", {str(self.conv_dtype).removeprefix('torch.')} convolutions"
-        need = (
-            "memory need unknown"
-            if self.bytes is None
-            else f"about {format_bytes(self.bytes)} of {format_bytes(self.budget)}"
-        )
         return f"{where}{strips}{precision}; {need}"
 
 
-def copying_plan(image: Tensor, settings: Settings) -> Plan:
-    """The plan where a hole is filled by copying, which takes no more than reading the photo a few times over."""
-    size = image.shape[-2], image.shape[-1]
-    budget = memory_for((torch.device("cpu"),)) if settings.memory is None else parse_bytes(settings.memory)
-    need = image.shape[0] * size[0] * size[1] * _COPY_BYTES
-    return Plan((whole(image),), size, settings.context, None, None, need, budget, network=False)
-
-
-class Planner:
-    """Chooses the first plan that fits, and runs work by it.
+def make_plan(
+    hole: HoleBoxes,
+    model: Inpainter,
+    settings: Settings,
+    *,
+    guide: tuple[int, int] | bool = False,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    budget: int | None = None,
+    devices: Sequence[torch.device] = (),
+    objective: ObjectiveFactory = paper_objective,
+    attempt: int = 0,
+) -> Plan:
+    """Choose how a photo will be filled: the first way that fits into memory. No pixel of the photo is needed.
 
     Args:
+        hole: where it lies.
         model: the network.
-        image: (N,3,H,W), at the full size of the work.
-        holes: (N,1,h,w), bool, of each scale, the smallest first.
         settings: of the refinement; `memory` is the budget.
-        conv_dtype: precision of convolutions.
+        guide: height and width of a fill that is given; True for one that is made of the smallest scale.
+        device: where the photo is; the CPU where None.
+        dtype: of the photo.
+        budget: bytes that the work may take where `memory` does not say; most of what is free on the devices now where
+            None.
+        devices: those that the network was spread over; none for the photo's alone.
         objective: what refinement minimizes.
-        on_plan: called with the plan, and with each that replaces it.
-        devices: those that the network was spread over; none for the image's alone.
-
-    Attributes:
-        plan: the plan in force.
+        attempt: how many ways that fit by the estimate are left out: those that ran out of memory after all.
 
     Raises:
         BudgetError: nothing fits.
+        SettingsError: the device does not have the precision asked for.
     """
-
-    def __init__(
-        self,
-        model: Inpainter,
-        image: Tensor,
-        holes: list[Tensor],
-        settings: Settings,
-        conv_dtype: torch.dtype | None,
-        objective: ObjectiveFactory,
-        on_plan: Callable[[Plan], object],
-        *,
-        devices: Sequence[torch.device] = (),
-    ) -> None:
-        self._devices = devices or (image.device,)
-        self._on_plan = on_plan
-        self._image_bytes = _IMAGE_BYTES * image.shape[0] * image.shape[2] * image.shape[3]
-        budget = memory_for(self._devices) if settings.memory is None else parse_bytes(settings.memory)
-
-        def plans(conv_dtype: torch.dtype | None) -> Iterator[Plan]:
-            return _plans(model, image, holes, settings, conv_dtype, objective, budget)
-
-        self._plans_in = plans
-        self.replan(conv_dtype)
-
-    def replan(self, conv_dtype: torch.dtype | None) -> None:
-        """Choose anew, for convolutions in another precision; None for the image's.
-
-        Raises:
-            BudgetError: nothing fits.
-        """
-        self._plans = self._plans_in(conv_dtype)
-        self.plan = self._next()
-
-    def run(self, work: Callable[..., _T], *args: Any) -> _T:
-        """Call `work(plan, *args)`; where it runs out of memory after all, again by the next plan."""
-        while True:
-            try:
-                with strip_height(self.plan.strip_height), self._memory_kept():
-                    return work(self.plan, *args)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            for kind in {device.type for device in self._devices} & {"cuda", "mps"}:
-                getattr(torch, kind).empty_cache()
-            self.plan = self._next()
-
-    def _memory_kept(self) -> AbstractContextManager[None]:
-        """Where all is computed in the machine's own memory, what is freed is kept, within what was predicted."""
-        if any(device.type != "cpu" for device in self._devices):
-            return nullcontext()
-        need = self.plan.budget if self.plan.bytes is None else self.plan.bytes
-        return freed_memory_kept(max(need - self._image_bytes, 0))  # the photo's part is there before
-
-    def _next(self) -> Plan:
-        least: int | None = None
-        for plan in self._plans:
-            if plan.bytes is None or plan.bytes <= plan.budget:
-                self._on_plan(plan)
+    device = torch.device("cpu") if device is None else device
+    if settings.refine and settings.pixel_budget is not None:
+        hole = hole.resized(pyramid.size_within(hole.size, settings.pixel_budget))
+    start, detail = _who_fills(settings, model.spec, given=guide is not False)
+    if settings.memory is not None:
+        budget = parse_bytes(settings.memory)
+    elif budget is None:
+        runs_network = detail in ("features", "auto") or start in ("model", "auto")
+        budget = memory_for((devices or (device,)) if runs_network else (torch.device("cpu"),))
+    scales = _boxes_at_scales(hole, _scale_count(hole.size, model.spec, settings, guide))
+    base = Plan(
+        sizes=tuple(boxes.size for boxes in scales),
+        levels=len(scales),
+        start=start,
+        detail=detail,
+        scale_windows=(),
+        copy_windows=(),
+        strip_height=None,
+        conv_dtype=conv_dtype(settings.precision, device, dtype),
+        bytes=0,
+        budget=budget,
+    )
+    least: int | None = None
+    for plan in _ways(base, hole, scales, model, settings, device, dtype, objective):
+        if plan.bytes is None or plan.bytes <= budget:
+            if plan.attempt >= attempt:
                 return plan
+        else:
             least = plan.bytes if least is None else min(least, plan.bytes)
-        enough = f"; the least that would is about {format_bytes(least)}" if least is not None else ""
-        raise BudgetError(
-            f"memory: what there is does not suffice{enough}. Give more with ",
-            Option("memory"),
-            ", close other programs, mark a smaller hole, or use ",
-            Option("windows", "auto"),
-            ".",
-        )
+    enough = f"; the least that would is about {format_bytes(least)}" if least is not None else ""
+    raise BudgetError(
+        f"memory: what there is does not suffice{enough}. Give more with ",
+        Option("memory"),
+        ", close other programs, mark a smaller hole, or use ",
+        Option("windows", "auto"),
+        ".",
+    )
 
 
-def _plans(
+def memory_for(devices: Sequence[torch.device], share: float = 1) -> int:
+    """Bytes that work may take on each of the devices: most of what is free, or a share of that for one of several."""
+    return int(min(free_bytes(device) for device in devices) * _SHARE_OF_FREE * share)
+
+
+def _ways(
+    base: Plan,
+    hole: HoleBoxes,
+    scales: list[HoleBoxes],
     model: Inpainter,
-    image: Tensor,
-    holes: list[Tensor],
     settings: Settings,
-    conv_dtype: torch.dtype | None,
+    device: torch.device,
+    dtype: torch.dtype,
     objective: ObjectiveFactory,
-    budget: int,
 ) -> Iterator[Plan]:
     """Plans in the order they are tried, each needing less than the one before."""
-    need = _Need(model, image, conv_dtype, settings, objective)
-    smallest = whole(holes[0])
-    for context, scales, largest in _cuts(holes, model, settings):
-        tallest = max(smallest.size[0], largest.size[0] if largest is not None else 0)
-        for rows in _strip_heights(tallest, image.device) if model.spec.strips else (None,):
-            peak = need.of(smallest, largest, rows)
-            windows = scales[-1]
-            areas = tuple(sum(window.area for window in each) for each in scales)
-            yield Plan(windows, size_of(image), context, rows, conv_dtype, peak, budget, areas=areas)
+    photo, copied = _PHOTO_BYTES * _pixels(hole.size), 0
+    finish = _FINISH_BYTES * _pixels(hole.size)
+    copies = base.detail != "features" or base.start == "exemplar"
+    if copies:
+        base = replace(base, levels=max(len(scales), level_count(*hole.size, hole.pixels)))
+        for within, copied in _copy_cuts(hole, base.levels):
+            base = replace(base, copy_windows=within, bytes=photo + copied)
+            if photo + copied <= base.budget:
+                break
+            yield base
+        else:
+            return
+    if base.detail not in ("features", "auto") and base.start not in ("model", "auto"):
+        yield base
+        return
+    need = _NetworkNeed(model, settings, dtype, base.conv_dtype, objective, base.budget - photo - finish)
+    attempt = 0
+    for windows, rows in _network_cuts(scales, model.spec, settings, device):
+        network = need.of(windows, rows)
+        most = None if network is None else photo + max(finish + network, copied)
+        yield replace(base, scale_windows=windows, strip_height=rows, bytes=most, attempt=attempt)
+        attempt += most is None or most <= base.budget
+
+
+def _who_fills(settings: Settings, spec: ModelSpec, *, given: bool) -> tuple[Start | str, Detail]:
+    """Who fills the smallest scale, and what fills the larger ones."""
+    if not settings.refine:
+        return "model", "features"
+    detail, start = settings.detail, settings.start
+    if detail == "auto":
+        # A fill that was given is followed, which copying alone does not.
+        detail = "both" if given and spec.detail == "exemplar" else spec.detail
+    if given:
+        return "guide", detail
+    if start == "auto" and detail != "auto":
+        start = "exemplar" if detail == "exemplar" else "model"
+    return start, detail
+
+
+def _scale_count(size: tuple[int, int], spec: ModelSpec, settings: Settings, guide: tuple[int, int] | bool) -> int:
+    if not settings.refine:
+        return 1
+    if not isinstance(guide, bool):
+        # The smallest scale is about the guide's size, so that nothing of it is lost.
+        count, side = 1, size[0]
+        while side > _GUIDE_ENLARGED * guide[0]:
+            count, side = count + 1, side // 2
+        return count
+    return pyramid.scale_count(*size, settings.min_side or spec.train_size, settings.max_scales)
+
+
+def _boxes_at_scales(hole: HoleBoxes, count: int) -> list[HoleBoxes]:
+    scales = [hole]
+    for _ in range(count - 1):
+        scales.append(scales[-1].halved())
+    return scales[::-1]
+
+
+def _network_cuts(
+    scales: list[HoleBoxes], spec: ModelSpec, settings: Settings, device: torch.device
+) -> Iterator[tuple[tuple[tuple[Window, ...], ...], int | None]]:
+    """Windows of each scale, and rows of a strip, in the order they are tried."""
+    seen = set()
+    for share in _SHRUNK:
+        larger = [scale_windows(boxes, spec, settings.windows, CONTEXT * share) for boxes in scales[1:]]
+        windows = ((whole(scales[0].size),), *larger)
+        if windows in seen:
+            continue
+        seen.add(windows)
+        tallest = max(window.size[0] for scale in windows for window in scale)
+        for rows in _strip_heights(tallest, device) if spec.strips else [None]:
+            yield windows, rows
 
 
 def _strip_heights(tallest: int, device: torch.device) -> list[int | None]:
@@ -215,63 +295,72 @@ def _strip_heights(tallest: int, device: torch.device) -> list[int | None]:
     return lower
 
 
-def _cuts(
-    holes: list[Tensor], model: Inpainter, settings: Settings
-) -> Iterator[tuple[float, list[tuple[Window, ...]], Window | None]]:
-    """Different ways to cut: the context, the windows of each scale, and the largest of all but the smallest scale."""
-    seen: set[tuple[Window | None, tuple[Window, ...]]] = set()
-    for share in _CONTEXTS:
-        context = settings.context * share
-        larger = [scale_windows(hole, model.spec, settings.windows, context) for hole in holes[1:]]
-        scales = [(whole(holes[0]),), *larger]
-        # Windows that are disjoint at full size can be one at a smaller scale: the largest of any scale counts.
-        largest = max((window for scale in larger for window in scale), key=lambda window: window.area, default=None)
-        if (largest, scales[-1]) not in seen:
-            seen.add((largest, scales[-1]))
-            yield context, scales, largest
-
-
-class _Need:
-    """Bytes that a way to work needs; None where the network does not run without data."""
+class _NetworkNeed:
+    """Bytes that a way to run the network needs; None where it does not run without data."""
 
     def __init__(
         self,
         model: Inpainter,
-        image: Tensor,
-        conv_dtype: torch.dtype | None,
         settings: Settings,
+        dtype: torch.dtype,
+        precision: torch.dtype | None,
         objective: ObjectiveFactory,
+        room: int,
     ) -> None:
-        self._empty = meta_copy(model)
-        self._image, self._conv_dtype, self._settings, self._objective = image, conv_dtype, settings, objective
-
-    def of(self, smallest: Window, largest: Window | None, rows: int | None) -> int | None:
-        """For one pass over the smallest scale and the refinement of the largest window, in strips of `rows`."""
-        peaks = [self._peak(smallest, None, rows)]
-        if largest is not None:
-            peaks.append(self._peak(largest, self._settings, rows))
-        known = [peak for peak in peaks if peak is not None]
-        if len(known) < len(peaks):
-            return None
-        batch, _, height, width = self._image.shape
-        overhead = _OVERHEAD if self._conv_dtype is None else _OVERHEAD_OF_BFLOAT16
-        return int(overhead * max(known)) + _IMAGE_BYTES * batch * height * width
-
-    def _peak(self, window: Window, settings: Settings | None, rows: int | None) -> int | None:
-        if self._empty is None:
-            return None
-        return estimate_peak(
-            self._empty,
-            window,
-            batch=self._image.shape[0],
-            dtype=self._image.dtype,
-            conv_dtype=self._conv_dtype,
-            strip_rows=rows,
-            settings=settings,
-            objective=self._objective,
+        self._need = memory_need(model)
+        self._overhead = _OVERHEAD if precision is None else _OVERHEAD_OF_BFLOAT16
+        self._room = room
+        self._refined = Work(
+            dtype, precision, keep=settings.keep, back_projection=settings.back_projection, objective=objective
         )
 
+    def of(self, windows: tuple[tuple[Window, ...], ...], rows: int | None) -> int | None:
+        """For one pass over the smallest scale and the refinement of the largest window, in strips of `rows`."""
+        (smallest,), *larger = windows
+        largest = max((window for scale in larger for window in scale), key=lambda window: window.area, default=None)
+        works = [(replace(self._refined, refined=False), smallest)]
+        works += [] if largest is None else [(self._refined, largest)]
+        peaks = [self._peak(work, window.size, rows) for work, window in works]
+        known = [peak for peak in peaks if peak is not None]
+        return max(known) if len(known) == len(peaks) else None
 
-def memory_for(devices: Sequence[torch.device], share: float = 1) -> int:
-    """Bytes that work may take on each of the devices: most of what is free, or a share of that for one of several."""
-    return int(min(free_bytes(device) for device in devices) * _SHARE_OF_FREE * share)
+    def _peak(self, work: Work, size: tuple[int, int], rows: int | None) -> int | None:
+        about = self._need.about(work, size, rows)
+        if about is not None and self._overhead * about <= _SURELY_FITS * self._room:
+            return int(self._overhead * about)
+        peak = self._need.exact(work, size, rows)
+        return None if peak is None else int(self._overhead * peak)
+
+
+def _copy_cuts(hole: HoleBoxes, levels: int) -> Iterator[tuple[tuple[Window, ...], int]]:
+    """The parts of a photo that are copied within, and bytes for it, in the order they are tried."""
+    everything = whole(hole.size)
+    yield (everything,), _copy_need(everything, hole.pixels)
+    seen: set[tuple[Window, ...]] = {(everything,)}
+    step = 1 << (levels - 1)  # windows of the smaller levels lie on the same pixels
+    for share in _SHRUNK:
+        around = []
+        for region in hole.windows():
+            margin = max(int(share * _COPY_MARGIN * max(region.size)), _LEAST_COPY_MARGIN)
+            grown = region.grown(margin, hole.size)
+            top, left = grown.top // step * step, grown.left // step * step
+            bottom, right = (min(-(-edge // step) * step, side) for edge, side in zip(
+                (grown.bottom, grown.right), hole.size, strict=True
+            ))  # fmt: skip
+            around.append(Window(top, left, bottom, right))
+        windows = tuple(merged(around))
+        if windows not in seen:
+            seen.add(windows)
+            yield windows, max(_copy_need(window, min(hole.pixels, window.area)) for window in windows)
+
+
+def _copy_need(window: Window, hole_pixels: int) -> int:
+    """Bytes that it takes to fill a hole within a window by copying, beside the photo's own."""
+    mended = window.area
+    while mended > MENDED:
+        mended //= 4
+    return max(min(_CHOOSE_BYTES * window.area, _CHOOSE_MOST), _MEND_BYTES * mended) + _HOLE_BYTES * hole_pixels
+
+
+def _pixels(size: tuple[int, int]) -> int:
+    return size[0] * size[1]

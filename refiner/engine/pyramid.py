@@ -33,13 +33,18 @@ def scale_count(height: int, width: int, min_side: int, max_scales: int | None) 
     return count if max_scales is None else min(count, max_scales)
 
 
+def size_within(size: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """Height and width shrunk to at most so many pixels; as they are where they have no more."""
+    height, width = size
+    ratio = math.sqrt(pixels / (height * width))
+    return (height, width) if ratio >= 1 else (int(height * ratio), int(width * ratio))
+
+
 def shrink_to_budget(image: Tensor, hole: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Shrink a picture of more than `pixels` pixels to that many; the hole takes in all it touches."""
-    height, width = image.shape[-2:]
-    if height * width <= pixels:
+    size = size_within((image.shape[-2], image.shape[-1]), pixels)
+    if size == image.shape[-2:]:
         return image, hole
-    ratio = math.sqrt(pixels / (height * width))
-    size = int(height * ratio), int(width * ratio)
     return _resize(image, size), _in_float64(hole, lambda mask: _resize(mask, size) > _THRESHOLD)
 
 
@@ -157,6 +162,11 @@ def _resampled(halved: Tensor, axis: int, side: int) -> Tensor:
     before = before.to(halved.device)
     after = (before + 1).clamp(max=have - 1)
     return torch.lerp(halved.index_select(axis, before), halved.index_select(axis, after), share)
+
+
+def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture (N,C,h,w) bilinearly enlarged to a height and width."""
+    return _resize(x, size)
 
 
 def _half(x: Tensor) -> tuple[int, int]:

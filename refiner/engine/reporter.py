@@ -6,12 +6,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from refiner.engine.optimize import StopRefinement
 from refiner.engine.result import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from refiner.engine.plan import Plan
+    from refiner.engine.result import ScaleResult
     from refiner.settings import Settings
 
 _FIRST = 0.5  # of a prediction's time is what the first takes: no update comes before it
@@ -19,25 +21,41 @@ _CARRIED = 0.1  # share of a scale's work that the pace of the scale before coun
 
 
 class Reporter:
-    """Tells callbacks how the work is done and how far it is.
+    """Tells callbacks how the work on one image is done and how far it is, and remembers where one asks to stop.
 
     Args:
         progress: called after each prediction; None for none.
         on_plan: called with each plan; None for none.
-        scales: how many there are.
+        on_scale: called with each scale's result; None for none.
         settings: of the refinement.
+        image: which image of the batch, from 1.
+        images: how many there are.
+        stopped: whether the work was stopped before this image.
+
+    Attributes:
+        stopped: whether a callback asked to stop.
     """
 
     def __init__(
         self,
-        progress: Callable[[Progress], object] | None,
-        on_plan: Callable[[Plan], object] | None,
-        scales: int,
+        progress: Callable[[Progress], object] | None = None,
+        on_plan: Callable[[Plan], object] | None = None,
+        on_scale: Callable[[ScaleResult], object] | None = None,
+        *,
         settings: Settings,
+        image: int = 1,
+        images: int = 1,
+        stopped: bool = False,
     ) -> None:
-        self._progress, self._on_plan, self._scales, self._settings = progress, on_plan, scales, settings
-        self._here = Progress(scale=1, scales=scales, size=(0, 0))
+        self._progress, self._on_plan, self._on_scale, self._settings = progress, on_plan, on_scale, settings
+        self._here = Progress(scale=1, scales=1, size=(0, 0), image=image, images=images)
         self._forecast = Forecast()
+        self.stopped = stopped
+
+    @property
+    def listens(self) -> bool:
+        """Whether predictions are told to anybody, for which their losses are read."""
+        return self._progress is not None
 
     def planned(self, plan: Plan) -> None:
         """Take a plan, or a new one, after which the scale in work starts anew."""
@@ -48,28 +66,45 @@ class Reporter:
         if self._on_plan is not None:
             self._on_plan(plan)
 
-    def at(self, scale: int, size: tuple[int, int]) -> Progress:
-        """Go on to a scale."""
+    def at(self, scale: int, plan: Plan) -> Progress:
+        """Go on to a scale, from 1."""
         self._forecast.begin(scale)
-        self._here = Progress(scale=scale, scales=self._scales, size=size)
+        self._here = replace(self._here, scale=scale, scales=len(plan.sizes), size=plan.sizes[scale - 1])
         return self._here
 
-    def step(self, step: int, steps: int) -> None:
-        """Tell of a step that is no prediction."""
-        if self._progress is not None:
-            self._progress(replace(self._here, step=step, steps=steps, scale_done=step / steps))
+    def step(self, step: int, steps: int) -> bool:
+        """Tell of a step that is no prediction; whether the work is to end with what there is."""
+        if self._progress is not None and not self.stopped:
+            try:
+                self._progress(replace(self._here, step=step, steps=steps, scale_done=step / steps))
+            except StopRefinement:
+                self.stopped = True
+        return self.stopped
 
-    @property
-    def tell(self) -> Callable[[Progress], object] | None:
-        """What a prediction is told to; None where nobody listens."""
-        return None if self._progress is None else self._prediction
+    def prediction(self, progress: Progress) -> None:
+        """Tell of a prediction.
 
-    def _prediction(self, progress: Progress) -> None:
-        assert self._progress is not None  # noqa: S101  else nothing is told
+        Raises:
+            StopRefinement: the work is to end with what there is.
+        """
+        if self._progress is None:
+            return
         if progress.loss is not None:
             left = self._forecast.left(progress.scale, progress.scale_done, sure=progress.step > 1)
             progress = replace(progress, seconds_left=left)
-        self._progress(progress)
+        try:
+            self._progress(progress)
+        except StopRefinement:
+            self.stopped = True
+            raise
+
+    def scale(self, result: ScaleResult) -> None:
+        """Tell of a scale that is done."""
+        if self._on_scale is not None:
+            try:
+                self._on_scale(result)
+            except StopRefinement:
+                self.stopped = True
 
 
 def duration(steps: int) -> float:

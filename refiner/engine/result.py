@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from refiner.engine.pyramid import halve_image
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
     from refiner.engine.plan import Plan
-    from refiner.engine.windows import Window
+    from refiner.regions import Window
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Progress:
         window: which window of the scale, from 1.
         windows: how many windows it is refined in.
         scale_done: how much of the scale is done, 0 to 1.
-        seconds_left: about how long all the work will go on; None where that is not known yet.
+        seconds_left: about how long the work on this image will go on; None where that is not known yet.
+        image: which image of the batch, from 1.
+        images: how many there are.
     """
 
     scale: int
@@ -41,6 +47,8 @@ class Progress:
     windows: int = 1
     scale_done: float = 1.0
     seconds_left: float | None = None
+    image: int = 1
+    images: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,16 +57,17 @@ class WindowResult:
 
     Attributes:
         window: where it lies.
-        losses: loss of every prediction made, the mean over the batch; fewer than `Settings.steps` where
-            `Settings.min_gain` or the caller ended them.
+        losses: loss of every prediction made; fewer than `Settings.steps` where the caller ended them.
         kept: index into `losses` of the prediction in the composite.
         corrected: loss of that prediction after back-projection; None where it was not changed.
+        image: which image of the batch, from 0.
     """
 
     window: Window
     losses: tuple[float, ...]
     kept: int
     corrected: float | None = None
+    image: int = 0
 
     @property
     def loss_after(self) -> float:
@@ -74,6 +83,7 @@ class WindowResult:
             "losses": list(self.losses),
             "kept": self.kept,
             "corrected": self.corrected,
+            "image": self.image,
         }
 
 
@@ -89,7 +99,7 @@ class ScaleResult:
         seconds: time spent on it.
         shares: of the hole's pixels, by what filled them: `model` (the network, unrefined), `features` (refined),
             `exemplar` (copied from the photo), `both` (the smaller scale, with detail from the photo), `guide` (given);
-            empty at scales that were not reached.
+            of the whole batch; empty at scales that were not reached.
     """
 
     size: tuple[int, int]
@@ -159,7 +169,8 @@ class Result:
         shrunk_from: the input's height and width where `pixel_budget` shrank it, else None.
         stopped: whether the progress callback stopped the work; scales it did not reach are enlarged
             from the last one that it did.
-        plan: how the work was cut to fit into memory; None where there was no hole.
+        plan: how the work was cut to fit into memory, of the last image that had a hole; None where none had.
+        warnings: what the work met on its way and went on from, a line each.
     """
 
     image: Tensor
@@ -167,6 +178,7 @@ class Result:
     shrunk_from: tuple[int, int] | None
     stopped: bool
     plan: Plan | None
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All but the images, in plain values as JSON takes them; sizes are width and height."""
@@ -174,5 +186,49 @@ class Result:
             "plan": None if self.plan is None else str(self.plan),
             "shrunk_from": None if self.shrunk_from is None else list(self.shrunk_from[::-1]),
             "stopped": self.stopped,
+            "warnings": list(self.warnings),
             "scales": [scale.to_dict() for scale in self.scales],
         }
+
+
+def joined(results: Sequence[Result], dtype: torch.dtype) -> Result:
+    """The result of a batch from those of its images; pictures in `dtype`.
+
+    At each scale, an image without a hole has itself, halved as often; means over windows and shares are over all
+    images.
+    """
+    if len(results) == 1:
+        return replace(results[0], image=results[0].image.to(dtype))
+    filled = [result for result in results if result.scales]
+    image = torch.cat([result.image for result in results]).to(dtype)
+    if not filled:
+        return replace(results[0], image=image)
+    last = filled[-1]
+    return Result(
+        image,
+        tuple(_joined_scale(results, number) for number in range(len(last.scales))),
+        None,
+        any(result.stopped for result in results),
+        last.plan,
+        tuple(line for result in results for line in result.warnings),
+    )
+
+
+def _joined_scale(results: Sequence[Result], number: int) -> ScaleResult:
+    filled = [(index, result.scales[number]) for index, result in enumerate(results) if result.scales]
+    count = len(next(result.scales for result in results if result.scales))
+    composites = []
+    for result in results:
+        composite = result.scales[number].composite if result.scales else result.image
+        for _ in range(0 if result.scales else count - 1 - number):
+            composite = halve_image(composite)
+        composites.append(composite)
+    scales = [scale for _, scale in filled]
+    names = list(dict.fromkeys(name for scale in scales for name in scale.shares))
+    return ScaleResult(
+        scales[0].size,
+        torch.cat(composites),
+        tuple(replace(window, image=index) for index, scale in filled for window in scale.windows),
+        sum(scale.seconds for scale in scales),
+        {name: sum(scale.shares.get(name, 0) for scale in scales) / len(scales) for name in names},
+    )

@@ -14,8 +14,7 @@ from PIL import Image
 from refiner.errors import InputError, Option
 from refiner.evaluation.random_masks import load_mask_kind
 from refiner.files import make_folder, write_atomic
-from refiner.images.folders import image_files
-from refiner.images.pairs import MASK_NAME
+from refiner.images.pairs import MASK_NAME, image_files
 from refiner.images.picture import Picture
 from refiner.images.reading import read_rgb
 from refiner.images.writing import encode

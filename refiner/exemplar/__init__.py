@@ -8,6 +8,6 @@ Sources: He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 20
 "Shift-Map Image Editing", ICCV 2009; Pérez, Gangnet and Blake, "Poisson Image Editing", SIGGRAPH 2003.
 """
 
-from refiner.exemplar.fill import Exemplar, Level, level_count
+from refiner.exemplar.fill import MENDED, Exemplar, Level, level_count
 
-__all__ = ["Exemplar", "Level", "level_count"]
+__all__ = ["MENDED", "Exemplar", "Level", "level_count"]

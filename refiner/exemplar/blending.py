@@ -7,17 +7,18 @@ whole fill. Each level of a pyramid starts from the correction of the level befo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from scipy.ndimage import find_objects, label, uniform_filter
+from scipy.ndimage import uniform_filter
 from torch import Tensor
-from torch.nn import functional
 
-from refiner.exemplar.laplace import neighbor_sum, solve
+from refiner.exemplar.laplace import solve
+from refiner.regions import Window, regions_of
 
 if TYPE_CHECKING:
+    from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.palette import Palette
 
 _MOST = 0.2  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
@@ -25,73 +26,151 @@ _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
 _SHORT_STEPS = 40
 _BUSIER = 1.25  # by how much copies may be busier than the photo beside them before steps across the rim are lessened
-_HOLD = 2.0  # how firmly steps across the rim are held to what is wanted there: what is left of them shows on its line
+_HOLD = 2.0  # how firmly a step across the rim is brought to what is wanted there, against a step between pieces
 _AREA = 31  # pixels, over which that is compared
 _LEAST_STEP = 1e-6
-_HARMONIC_STEPS = 1000  # at most; it ends where it is solved
 
 
-def copy_pixels(palette: Palette, hole: Tensor, shifts: Tensor) -> Tensor:
-    """The photo with its hole (H,W) filled by copying; (3,H,W)."""
-    at, _ = palette.copied(hole.nonzero(), shifts[:, hole].T)
-    copied = palette.image[..., : hole.shape[1]].clone()
-    copied[:, hole] = palette.image.flatten(1)[:, at]
-    return copied
+@dataclass(frozen=True)
+class Correction:
+    """What to add to copies so that nothing shows between them and at the hole's rim.
+
+    Attributes:
+        far: for differences in exposure; (n,3).
+        near: joins what does not belong together, within a short distance; (n,3).
+    """
+
+    far: Tensor
+    near: Tensor
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Steps between neighbors at least one of which is a node, that are to become others.
+
+    Attributes:
+        first: indices of the left or upper nodes; (m,), -1 beside the hole.
+        second: of the right or lower ones.
+        change: by how much each step is to rise; (m,3).
+        at_rim: which of them cross the rim; (m,), bool.
+    """
+
+    first: Tensor
+    second: Tensor
+    change: Tensor
+    at_rim: Tensor
 
 
 def seam_correction(
-    palette: Palette, hole: Tensor, shifts: Tensor, coarser: Tensor | None, steps: int
-) -> tuple[Tensor, Tensor]:
-    """What to add to copies so that nothing shows between them and at the hole's rim.
+    palette: Palette, nodes: Nodes, shifts: Tensor, hole: Tensor, coarser: Tensor | None, steps: int
+) -> Correction:
+    """The correction of copies.
 
     Args:
         palette: what may be copied.
+        nodes: the hole's pixels.
+        shifts: of each, (n,2).
         hole: (H,W), bool.
-        shifts: (2,H,W).
-        coarser: the far correction at about half the size, (3,h,w); None to start from nothing.
+        coarser: the far correction of the level before at these nodes, (n,3); None to start from nothing.
         steps: of the solver.
-
-    Returns:
-        Two corrections to be added, each (3,H,W), 0 outside the hole: a far one, for differences in exposure, and a
-        near one, which joins what does not belong together.
     """
-    copies = copy_pixels(palette, hole, shifts)
-    far, near = torch.zeros_like(copies), torch.zeros_like(copies)
-    if coarser is not None:
-        far = functional.interpolate(coarser[None], size=hole.shape, mode="nearest")[0]
-    calm = _calm(copies, hole)
-    for part, (rows, columns) in _parts(hole):
-        edge = part & (neighbor_sum(part[None].float())[0] < 4)  # noqa: PLR2004  neighbors of a pixel inside
-        half_width = int(part.sum()) / max(int(edge.sum()), 1)
-        small, large = _jumps(palette, shifts, copies, part, (rows, columns), calm)
-        start = far[:, rows, columns]
-        for_far, for_near = (max(reach * half_width, 1.0) ** -2 for reach in (_REACH, _SHORT_REACH))
-        solved = solve(part, small, start, steps=steps, screening=for_far, hold=_HOLD)
-        far[:, rows, columns] = torch.where(part, solved, start)
-        near[:, rows, columns] += solve(part, large, steps=_SHORT_STEPS, screening=for_near, hold=_HOLD)
-    return torch.where(hole, far, 0), near
+    copies = palette.colors(palette.copied(nodes.places, shifts)[0])
+    wanted = _wanted(palette, nodes, shifts, copies, hole)
+    part, count = nodes.parts()
+    pixels, edge = torch.bincount(part, minlength=count), (nodes.near == len(nodes)) & nodes.inside
+    edges = torch.bincount(part[edge.any(dim=1)], minlength=count)
+    half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part, None]
+    for_far, for_near = ((reach * half_width).clamp(min=1) ** -2 for reach in (_REACH, _SHORT_REACH))
+    small = wanted.change.clamp(-_MOST, _MOST)
+    far = solve(nodes, _divergence(nodes, wanted, small), coarser, steps=steps, screening=for_far, hold=_HOLD)
+    rest = wanted.change - small
+    near = torch.zeros_like(far)
+    if rest.any():
+        b = _divergence(nodes, wanted, rest)
+        near = solve(nodes, b, steps=_SHORT_STEPS, screening=for_near, hold=_HOLD)
+    return Correction(far, near)
 
 
-def harmonic_fill(image: Tensor, hole: Tensor) -> Tensor:
-    """The smoothest fill that agrees with the photo at the hole's rim; (3,H,W)."""
-    known = torch.where(hole, 0, image)
-    return torch.where(hole, solve(hole, neighbor_sum(known), steps=_HARMONIC_STEPS), image)
+def _divergence(nodes: Nodes, steps: _Steps, change: Tensor) -> Tensor:
+    """The right-hand side by which steps change so; (n,3)."""
+    b = change.new_zeros(len(nodes), change.shape[1])
+    change = torch.where(steps.at_rim[:, None], _HOLD, 1.0) * change
+    for ends, sign in ((steps.first, -1), (steps.second, 1)):
+        mine = ends >= 0
+        b.index_add_(0, ends[mine], change[mine], alpha=sign)
+    return b
 
 
-def _parts(hole: Tensor) -> list[tuple[Tensor, tuple[slice, slice]]]:
-    """Connected parts of a hole, each in the box around it and a pixel more to each side."""
-    numbered, _ = label(hole.numpy(), structure=np.ones((3, 3), int))
-    parts = []
-    for number, (rows, columns) in enumerate(find_objects(numbered), start=1):
-        box = slice(max(rows.start - 1, 0), rows.stop + 1), slice(max(columns.start - 1, 0), columns.stop + 1)
-        parts.append((torch.from_numpy(numbered[box] == number), box))
-    return parts
+def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor, hole: Tensor) -> _Steps:
+    """At each seam and at the rim, what step its two sides have where they are copied from, less what they have."""
+    firsts, seconds, changes, rims = [], [], [], []
+    photo = palette.image.flatten(1)
+    for direction, (dy, dx) in ((1, (0, 1)), (3, (1, 0))):
+        both = nodes.has(direction).nonzero()[:, 0]
+        one, other = both, nodes.near[both, direction].long()
+        seam = (shifts[one] != shifts[other]).any(dim=1)
+        none = torch.full((1,), -1)
+        rim = (nodes.inside[:, direction] & ~nodes.has(direction)).nonzero()[:, 0]
+        behind = (nodes.inside[:, direction - 1] & ~nodes.has(direction - 1)).nonzero()[:, 0]
+        first = torch.cat([one[seam], rim, none.expand(len(behind))])
+        second = torch.cat([other[seam], none.expand(len(rim)), behind])
+        place = torch.cat([nodes.places[one[seam]], nodes.places[rim], nodes.places[behind] - torch.tensor([dy, dx])])
+        next_place = place + torch.tensor([dy, dx])
+        have = [
+            torch.where(end[:, None] >= 0, copies[end], photo[:, at[:, 0] * nodes.size[1] + at[:, 1]].T)
+            for end, at in ((first, place), (second, next_place))
+        ]
+        wanted, known = torch.zeros_like(have[0]), have[0].new_zeros(len(first), 1)
+        for end in (first, second):
+            step, counts = _copied_step(palette, shifts[end], place, next_place)
+            counts = (counts & (end >= 0))[:, None]
+            wanted += torch.where(counts, step, 0)
+            known += counts
+        wanted /= known.clamp(min=1)
+        firsts.append(first)
+        seconds.append(second)
+        rims.append((first < 0) | (second < 0))
+        changes.append((wanted, have[1] - have[0]))
+    first, second, at_rim = torch.cat(firsts), torch.cat(seconds), torch.cat(rims)
+    wanted, steps = (torch.cat([change[i] for change in changes]) for i in (0, 1))
+    node = torch.where(first >= 0, first, second)
+    calm = torch.ones(len(nodes), dtype=copies.dtype)
+    calm[node[at_rim]] = _calm(palette.image, nodes, copies, hole)[node[at_rim]]
+    wanted *= torch.where(at_rim, calm[node], 1.0)[:, None]
+    return _Steps(first, second, wanted - steps, at_rim)
 
 
-def _calm(copies: Tensor, hole: Tensor) -> Tensor:
-    """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (H,W)."""
-    beside, copied = _mean_step(copies, ~hole), _mean_step(copies, hole)
-    return (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
+def _copied_step(palette: Palette, shift: Tensor, place: Tensor, next_place: Tensor) -> tuple[Tensor, Tensor]:
+    """The step between two neighbors (m,2) where they are copied from, (m,3), and whether both may be copied."""
+    (here, may), (there, may_too) = (palette.copied(each, shift) for each in (place, next_place))
+    return palette.colors(there) - palette.colors(here), may & may_too
+
+
+def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
+    """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (n,)."""
+    calm = torch.ones(len(nodes), dtype=copies.dtype)
+    for region in regions_of(hole):
+        window = region.window.grown(_AREA, nodes.size)
+        inside = window.of(hole)
+        picture = window.of(image).clone()
+        own = nodes_in(nodes, window)
+        picture[:, inside] = copies[own].T
+        beside, copied = _mean_step(picture, ~inside), _mean_step(picture, inside)
+        factors = (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
+        mine = region.within(window)
+        y, x = nodes.places[own].T
+        there = mine[y - window.top, x - window.left]
+        calm[own[there]] = factors[mine]
+    return calm
+
+
+def nodes_in(nodes: Nodes, window: Window) -> Tensor:
+    """Indices of the nodes in a window, row by row."""
+    y, x = nodes.places.T
+    first, last = torch.searchsorted(y.contiguous(), torch.tensor([window.top, window.bottom])).tolist()
+    own = (x[first:last] >= window.left) & (x[first:last] < window.right)
+    found: Tensor = own.nonzero()[:, 0] + first
+    return found
 
 
 def _mean_step(image: Tensor, where: Tensor) -> Tensor:
@@ -107,48 +186,3 @@ def _mean_step(image: Tensor, where: Tensor) -> Tensor:
     mean, share = (torch.from_numpy(uniform_filter(each.numpy(), _AREA, mode="constant")) for each in (total, count))
     around: Tensor = mean / share.clamp(min=_LEAST_STEP)
     return around
-
-
-def _jumps(
-    palette: Palette, shifts: Tensor, copies: Tensor, part: Tensor, box: tuple[slice, slice], calm: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Right-hand sides: at each seam, that its step is to become the one that its copies have there; (3,h,w) each.
-
-    The first is for small differences and the beginning of large ones, the second for the rest of these.
-    """
-    small, large = (torch.zeros(3, *part.shape, dtype=copies.dtype) for _ in range(2))
-    moved = shifts[:, box[0], box[1]]
-    for dy, dx in ((0, 1), (1, 0)):
-        near = slice(0, part.shape[0] - dy), slice(0, part.shape[1] - dx)
-        far = slice(dy, None), slice(dx, None)
-        differ = (moved[:, near[0], near[1]] != moved[:, far[0], far[1]]).any(dim=0) & part[near] & part[far]
-        y, x = (differ | (part[near] ^ part[far])).nonzero().T
-        ends = (y, x), (y + dy, x + dx)
-        places = [(row + box[0].start, column + box[1].start) for row, column in ends]
-        wanted, known = torch.zeros(3, len(y), dtype=copies.dtype), torch.zeros(len(y), dtype=copies.dtype)
-        for (row, column), end in zip(places, ends, strict=True):
-            step, counts = _copied_step(palette, shifts[:, row, column], places)
-            counts &= part[end]
-            wanted += torch.where(counts, step, 0)
-            known += counts
-        (row, column), (next_row, next_column) = places
-        steps = copies[:, next_row, next_column] - copies[:, row, column]
-        wanted /= known.clamp(min=1)
-        at_rim = part[ends[0]] ^ part[ends[1]]
-        wanted *= torch.where(at_rim, torch.minimum(calm[row, column], calm[next_row, next_column]), 1)
-        jump = wanted - steps
-        hold = torch.where(at_rim, _HOLD, 1.0)
-        for jumps, portion in ((small, jump.clamp(-_MOST, _MOST)), (large, jump - jump.clamp(-_MOST, _MOST))):
-            for (row, column), sign in zip(ends, (-1, 1), strict=True):
-                jumps[:, row, column] += torch.where(part[row, column], sign * hold * portion, 0)
-    return small, large
-
-
-def _copied_step(palette: Palette, shift: Tensor, places: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The step between two neighbors where they are copied from, and whether both may be copied."""
-    values, allowed = [], torch.ones(shift.shape[1], dtype=torch.bool)
-    for y, x in places:
-        at, may = palette.copied(torch.stack([y, x], dim=1), shift.T)
-        allowed &= may
-        values.append(palette.image.flatten(1)[:, at])
-    return values[1] - values[0], allowed

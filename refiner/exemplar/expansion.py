@@ -1,8 +1,9 @@
-"""Expansion moves: each pixel keeps its shift or takes a certain one, whichever is best for all together.
+"""Expansion moves: each pixel keeps its shift or takes the one proposed, whichever is best for all together.
 
 Source: Boykov, Veksler and Zabih, "Fast Approximate Energy Minimization via Graph Cuts", PAMI 2001. Terms that are not
 submodular are truncated, and a move that does not lower the energy is not made (Rother et al., "Digital Tapestry",
-CVPR 2005).
+CVPR 2005). Where proposals differ from node to node, it is a fusion move (Lempitsky et al., "Fusion Moves for Markov
+Random Field Optimization", PAMI 2010).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
 from refiner.exemplar.energy import FORBIDDEN
+from refiner.exemplar.nodes import connected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,56 +43,62 @@ class Labeling:
     costs: Tensor
 
 
-def expand(energy: Energy, labeling: Labeling, shift: Tensor, movers: Tensor, costs: Tensor) -> float:
-    """Give a shift to the nodes that are best off with it.
+def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor, costs: Tensor) -> float:
+    """Give nodes the shifts proposed for them, where these are best off with it together.
+
+    Each connected part of the nodes that may move is taken for itself: it moves only if its energy falls.
 
     Args:
         energy: what is minimized.
         labeling: of its nodes; changed in place.
-        shift: (2,).
-        movers: which nodes may take it; (k,), indices.
-        costs: what it costs at each of these; (k,).
+        movers: which nodes may move; (k,), indices.
+        proposed: the shift that each may take, (k,2).
+        costs: what it costs there; (k,).
 
     Returns:
         By how much the energy fell.
     """
     shifts = labeling.shifts
-    may = (costs < FORBIDDEN) & (shifts[movers] != shift).any(dim=1)
-    movers, costs = movers[may], costs[may]
+    may = (costs < FORBIDDEN) & (shifts[movers] != proposed).any(dim=1)
+    movers, proposed, costs = movers[may], proposed[may], costs[may]
     if not len(movers):
         return 0.0
-    free = torch.zeros(len(energy), dtype=torch.bool)
-    free[movers] = True
     index = torch.full((len(energy),), -1)
     index[movers] = torch.arange(len(movers))
-    touched = (free[energy.edges[0]] | free[energy.edges[1]]).nonzero()[:, 0]
+    touched = ((index[energy.edges[0]] >= 0) | (index[energy.edges[1]] >= 0)).nonzero()[:, 0]
     one, other = (end[touched] for end in energy.edges)
-    new = shift.expand(len(touched), 2)
+    mover_one, mover_other = index[one], index[other]
+    free_one, free_other = mover_one >= 0, mover_other >= 0
+    new_one = torch.where(free_one[:, None], proposed[mover_one], shifts[one])
+    new_other = torch.where(free_other[:, None], proposed[mover_other], shifts[other])
     stay = energy.seams((one, other), (shifts[one], shifts[other]))
-    second = energy.seams((one, other), (shifts[one], new))  # the second end moves alone
-    first = energy.seams((one, other), (new, shifts[other]))
+    second = energy.seams((one, other), (shifts[one], new_other))  # the second end moves alone
+    first = energy.seams((one, other), (new_one, shifts[other]))
+    both = energy.seams((one, other), (new_one, new_other))
 
     dearer = costs - labeling.costs[movers]
+    pair = free_one & free_other
     difference = dearer.clone()
-    both, only_one, only_other = free[one] & free[other], free[one] & ~free[other], ~free[one] & free[other]
-    difference.index_add_(0, index[one[only_one]], (first - stay)[only_one])
-    difference.index_add_(0, index[other[only_other]], (second - stay)[only_other])
-    difference.index_add_(0, index[one[both]], (first - stay)[both])
-    difference.index_add_(0, index[other[both]], -first[both])
-    apart = (first + second - stay)[both].clamp(min=0)
-    ends = index[one[both]].numpy(), index[other[both]].numpy()
-    moves = torch.from_numpy(min_cut(difference.numpy(), ends, apart.numpy()))
-
-    moved = torch.zeros(len(energy), dtype=torch.bool)
-    moved[movers[moves]] = True
-    after = [torch.where(moved[end, None], shift, shifts[end]) for end in (one, other)]
-    change = (energy.seams((one, other), (after[0], after[1])) - stay).sum()
-    change += dearer[moves].sum()
-    if change > -_LEAST_GAIN:
+    difference.index_add_(0, mover_one[free_one], (first - stay)[free_one])
+    difference.index_add_(0, mover_other[free_other & ~pair], (second - stay)[free_other & ~pair])
+    difference.index_add_(0, mover_other[pair], (both - first)[pair])
+    apart = (first + second - stay - both)[pair].clamp(min=0)
+    ends = mover_one[pair], mover_other[pair]
+    moves = torch.from_numpy(min_cut(difference.numpy(), (ends[0].numpy(), ends[1].numpy()), apart.numpy()))
+    if not moves.any():
         return 0.0
-    shifts[moved] = shift
+
+    part, count = connected(len(movers), *ends)
+    of_edge = part[torch.where(free_one, mover_one, mover_other)]
+    moved_one, moved_other = free_one & moves[mover_one], free_other & moves[mover_other]
+    after = torch.where(moved_one, torch.where(moved_other, both, first), torch.where(moved_other, second, stay))
+    change = torch.zeros(count, dtype=torch.float64)
+    change.index_add_(0, of_edge, (after - stay).double())
+    change.index_add_(0, part[moves], dearer[moves].double())
+    moves &= (change < -_LEAST_GAIN)[part]
+    shifts[movers[moves]] = proposed[moves]
     labeling.costs[movers[moves]] = costs[moves]
-    return -float(change)
+    return -float(change[change < -_LEAST_GAIN].sum())
 
 
 def min_cut(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.errors import InputError
-from refiner.exemplar.blending import copy_pixels, harmonic_fill, seam_correction
-from refiner.exemplar.energy import Guide
+from refiner.exemplar.blending import seam_correction
+from refiner.exemplar.energy import Appearance
+from refiner.exemplar.laplace import harmonic_fill
+from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.shift_map import choose_shifts, double_shifts, mend_shifts
 from refiner.memory import freed_memory_kept
@@ -20,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _SMALLEST = 200  # short side in pixels that the smallest level aims at
+_LARGEST = 180_000  # pixels that it has at most, where the photo is long
 _MOST_NODES = 20_000  # pixels of the hole there; a larger hole is labeled one level further down
 _LEAST_SIDE = 48
-_MENDED = 1500  # short side in pixels up to which pieces are mended; above, edges are off by a pixel or two
+MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
 _STEPS = 200  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
 _FEWEST_STEPS = 12
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
@@ -32,7 +36,7 @@ _BUSY_AREA = 3.0  # sigma in pixels of what is local
 _BUSY_LEAST = 0.01  # contrast of noise
 _LEAST_WEIGHT = 1e-3  # of known pixels that a blurred value can rest on
 _GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
-_GUIDE_WEIGHT = 2.0  # of a fill that is to be followed
+_FOLLOW_WEIGHT = 2.0  # of a fill that is to be followed
 
 
 class Level(NamedTuple):
@@ -44,21 +48,43 @@ class Level(NamedTuple):
 
 def level_count(height: int, width: int, hole_pixels: int) -> int:
     """How often to halve a photo, and one: for the smallest level to be chosen at."""
-    count, side = 1, min(height, width)
-    while side > 1.5 * _SMALLEST or (side >= 2 * _LEAST_SIDE and hole_pixels > _MOST_NODES):
-        side, hole_pixels, count = side // 2, hole_pixels // 4, count + 1
+    count = 1
+    while min(height, width) > 1.5 * _SMALLEST or (
+        min(height, width) >= 2 * _LEAST_SIDE and (hole_pixels > _MOST_NODES or height * width > _LARGEST)
+    ):
+        height, width, hole_pixels, count = height // 2, width // 2, hole_pixels // 4, count + 1
     return count
 
 
-class Exemplar:
-    """A fill by copying, made once and rendered at any level.
+@dataclass
+class _Chosen:
+    """What is copied at a level.
 
-    The work is done on the CPU in float32, whatever the picture's device and dtype; results come back in those.
+    Attributes:
+        nodes: the hole's pixels.
+        palette: what may be copied.
+        shifts: of each node, (n,2).
+        far: the correction for exposure, (n,3).
+        near: the one for what does not belong together.
+    """
+
+    nodes: Nodes
+    palette: Palette
+    shifts: Tensor
+    far: Tensor
+    near: Tensor
+
+
+class Exemplar:
+    """A fill by copying, chosen at the smallest level and rendered at any.
+
+    The work is done on the CPU in float32, whatever the picture's device and dtype; results come back in those. Levels
+    are rendered in order, the smallest first; each is rendered once.
 
     Args:
         levels: of a photo, the smallest first; each about half of the next, its hole no smaller.
         avoid: what must not be copied; bool, (1,1,H,W), of any size.
-        guide: a fill to follow, of any level's size or another; (1,3,h,w) in [0,1]. None to go by the rim alone.
+        follow: a fill to follow, of any level's size or another; (1,3,h,w) in [0,1]. None to go by the rim alone.
         seed: of what is drawn at random.
         on_step: called now and then with the number of a step and how many there are. Where it gives true, the search
             ends with what it has; what it raises ends the work.
@@ -72,86 +98,87 @@ class Exemplar:
         levels: Sequence[Level],
         *,
         avoid: Tensor | None = None,
-        guide: Tensor | None = None,
+        follow: Tensor | None = None,
         seed: int = 0,
         on_step: Callable[[int, int], object] | None = None,
     ) -> None:
-        self._like = levels[0].image
-        self._levels = [Level(level.image.cpu().float(), level.hole.cpu()) for level in levels]
+        self._levels, self._avoid, self._follow, self._seed = levels, avoid, follow, seed
         self._on_step = on_step or (lambda _step, _steps: None)
-        self._sources = [_source(level.hole[0, 0], avoid) for level in self._levels]
-        self._start = 0
         self._half: int | None = None
-        self._last: tuple[int, Palette] | None = None
-        self._shifts: list[Tensor | None] = []
-        self._corrections: list[tuple[Tensor, Tensor] | None] = []
-        if not any(level.hole.any() for level in self._levels):
-            self._shifts = [None] * len(self._levels)
-            self._corrections = [None] * len(self._levels)
-            return
-        # A large hole can cover all of a small level, where holes have grown.
-        start = next((i for i, source in enumerate(self._sources) if source.any()), None)
-        if start is None:
+        self._at: int | None = None  # the level that was chosen last
+        self._chosen: _Chosen | None = None
+        if levels[-1].hole.any() and not _source(levels[-1].hole.cpu()[0, 0], avoid).any():
             raise InputError("avoid: leaves nothing of the photo to copy from; mark less.")
-        image, hole = self._levels[start].image[0], self._levels[start].hole[0, 0]
-        widths = [level.hole.shape[3] for level in self._levels[start:]]
-        half = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
-        half += half // _GAP
-        palette = Palette(image, hole, self._sources[start], half)
-        chosen = choose_shifts(palette, hole, _guide(palette, image, hole, guide), seed, self._on_step)
-        self._shifts = [None] * start + [chosen]
-        columns = (torch.arange(hole.shape[1]) + chosen[1])[hole]
-        # What has no use for the mirror image is spared it.
-        self._half = half if palette.mirrored(columns).any() else None
-        self._start = start
-        self._corrections = [None] * start
-
-    def shifts(self, index: int) -> Tensor | None:
-        """The shift map of a level, (2,H,W); None at one that has nothing to copy."""
-        while len(self._shifts) <= index:
-            number = len(self._shifts)
-            hole, palette = self._levels[number].hole[0, 0], self._palette(number)
-            before = self._shifts[-1]
-            assert before is not None  # noqa: S101  the first is there, and all after it
-            doubled = double_shifts(before, hole, palette)
-            if min(hole.shape) <= _MENDED:
-                doubled = mend_shifts(doubled, hole, palette, lambda: self._on_step(1, 1))
-            self._shifts.append(doubled)
-        return self._shifts[index]
 
     def render(self, index: int) -> Tensor:
         """A level's image with its hole filled; (1,3,H,W), equal to the level outside the hole."""
         self._on_step(1, 1)
-        image, hole = self._levels[index].image[0], self._levels[index].hole[0, 0]
+        image, hole = self._levels[index]
         if not hole.any():
-            return self._levels[index].image.to(self._like)
+            return image
         with freed_memory_kept(0):  # solvers make and free large tensors again and again
-            shifts, corrections = self.shifts(index), self._correction(index)
-        if shifts is None or corrections is None:
-            return harmonic_fill(image, hole)[None].to(self._like)
-        far, near = corrections
-        filled = (copy_pixels(self._palette(index), hole, shifts) + far + near).clamp(0, 1)
-        return torch.where(hole, filled, image)[None].to(self._like)
+            chosen = self._choose(index)
+            picture = image[0].cpu().float()
+            if chosen is None:
+                return harmonic_fill(picture, hole[0, 0].cpu())[None].to(image)
+            filled = picture.clone()
+            at, _ = chosen.palette.copied(chosen.nodes.places, chosen.shifts)
+            colors = chosen.palette.colors(at) + chosen.far + chosen.near
+            filled.flatten(1)[:, chosen.nodes.at] = colors.clamp(0, 1).T
+            return filled[None].to(image)
 
-    def _palette(self, index: int) -> Palette:
-        """What may be copied at a level; its halves double from level to level, as shifts do."""
-        if self._last is None or self._last[0] != index:
-            level = self._levels[index]
-            half = None if self._half is None else self._half << (index - self._start)
-            self._last = index, Palette(level.image[0], level.hole[0, 0], self._sources[index], half)
-        return self._last[1]
+    def shifts(self, index: int) -> Tensor | None:
+        """Where each pixel of a level copies from, (2,H,W), 0 outside the hole; None where nothing is copied there."""
+        chosen = self._choose(index)
+        if chosen is None:
+            return None
+        spread = torch.zeros(2, *chosen.nodes.size, dtype=torch.long)
+        spread.flatten(1)[:, chosen.nodes.at] = chosen.shifts.T
+        return spread
 
-    def _correction(self, index: int) -> tuple[Tensor, Tensor] | None:
-        while len(self._corrections) <= index:
-            number = len(self._corrections)
-            level, shifts = self._levels[number], self.shifts(number)
-            assert shifts is not None  # noqa: S101  as above
-            before = self._corrections[-1] if self._corrections else None
-            coarser = None if before is None else before[0]
-            side = min(level.hole.shape[-2:])
-            steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // side)
-            self._corrections.append(seam_correction(self._palette(number), level.hole[0, 0], shifts, coarser, steps))
-        return self._corrections[index]
+    def _choose(self, index: int) -> _Chosen | None:
+        """What is copied at a level, which follows from the level before; None where there is nothing to copy yet."""
+        if self._at is None or self._at > index:
+            self._at, self._chosen = -1, None
+        while self._at < index:
+            self._at += 1
+            self._chosen = self._next(self._at, self._chosen)
+        return self._chosen
+
+    def _next(self, index: int, before: _Chosen | None) -> _Chosen | None:
+        image, hole = self._levels[index].image[0].cpu().float(), self._levels[index].hole[0, 0].cpu()
+        source = _source(hole, self._avoid)
+        # A large hole can cover all of a small level, where holes have grown.
+        if not hole.any() or not source.any():
+            return None
+        nodes = Nodes(hole)
+        if before is None:
+            half = self._half_at(index)
+            palette = Palette(image, hole, source, half)
+            wanted = _appearance(palette, image, hole, nodes, self._follow)
+            shifts = choose_shifts(palette, hole, nodes, wanted, self._seed, self._on_step)
+            # What has no use for the mirror image is spared it.
+            mirrored = palette.mirrored(nodes.places[:, 1] + shifts[:, 1]).any()
+            self._half = half if mirrored else None
+            palette = Palette(image, hole, source, self._half)
+            coarser = None
+        else:
+            self._half = None if self._half is None else 2 * self._half  # as shifts are doubled
+            palette = Palette(image, hole, source, self._half)
+            shifts = double_shifts(before.shifts, before.nodes, nodes, palette)
+            if hole.numel() <= MENDED:
+                shifts = mend_shifts(shifts, nodes, hole, palette, lambda: self._on_step(1, 1))
+            covered = nodes.coarser(before.nodes)
+            coarser = torch.cat([before.far, before.far.new_zeros(1, 3)])[covered]
+        steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
+        correction = seam_correction(palette, nodes, shifts, hole, coarser, steps)
+        return _Chosen(nodes, palette, shifts, correction.far, correction.near)
+
+    def _half_at(self, index: int) -> int:
+        """The column at which the mirror image begins, so that doubled it lies beyond the photo at larger levels."""
+        widths = [level.hole.shape[3] for level in self._levels[index:]]
+        half = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
+        return half + half // _GAP
 
 
 def _source(hole: Tensor, avoid: Tensor | None) -> Tensor:
@@ -162,28 +189,21 @@ def _source(hole: Tensor, avoid: Tensor | None) -> Tensor:
     return ~hole & ~avoided
 
 
-def _guide(palette: Palette, image: Tensor, hole: Tensor, fill: Tensor | None) -> Guide:
+def _appearance(palette: Palette, image: Tensor, hole: Tensor, nodes: Nodes, follow: Tensor | None) -> Appearance:
     """What the fill should look like: a given one, or what the rim suggests of colors and of how busy the photo is."""
     known = (~hole)[None, None].float()
     photo = torch.cat([_blurred(image[None], known, _SMOOTHED), _busyness(image, known)], dim=1)[0]
-    if fill is None:
-        looks = torch.cat([harmonic_fill(image, hole), harmonic_fill(photo[3:], hole)])
-        return Guide(looks, _weights(_HARMONIC_WEIGHT, looks), palette.spread(photo))
-    fill = torch.where(
-        hole,
-        functional.interpolate(
-            fill.cpu().float(), size=hole.shape, mode="bilinear", align_corners=False, antialias=True
-        ),
-        image,
-    )
-    looks = torch.cat([_blurred(fill, torch.ones_like(known), _SMOOTHED)[0], harmonic_fill(photo[3:], hole)])
-    return Guide(looks, _weights(_GUIDE_WEIGHT, looks), palette.spread(photo))
-
-
-def _weights(of_colors: float, looks: Tensor) -> Tensor:
-    """Of three colors, and of how busy the photo is; like the looks."""
-    weights = torch.tensor([of_colors] * 3 + [_BUSY_WEIGHT], dtype=torch.float32)
-    return weights.view(-1, 1, 1).expand_as(looks)
+    if follow is None:
+        colors, weight = harmonic_fill(image, hole), _HARMONIC_WEIGHT
+    else:
+        fill = functional.interpolate(
+            follow.cpu().float(), size=hole.shape, mode="bilinear", align_corners=False, antialias=True
+        )
+        colors = _blurred(torch.where(hole, fill, image), torch.ones_like(known), _SMOOTHED)[0]
+        weight = _FOLLOW_WEIGHT
+    fill = torch.cat([colors, harmonic_fill(photo[3:], hole)]).flatten(1)[:, nodes.at].T.contiguous()
+    weights = torch.tensor([weight] * 3 + [_BUSY_WEIGHT], dtype=torch.float32).expand_as(fill)
+    return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
 
 
 def _busyness(image: Tensor, known: Tensor) -> Tensor:

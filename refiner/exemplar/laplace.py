@@ -1,43 +1,54 @@
-"""Laplace's equation with screening inside a hole."""
+"""Laplace's equation with screening on a hole's pixels."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor
+
+from refiner.exemplar.nodes import Nodes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SOLVED = 1e-12  # squared residual
 
 
 def solve(
-    hole: Tensor, b: Tensor, start: Tensor | None = None, *, steps: int, screening: float = 0.0, hold: float = 1.0
+    nodes: Nodes,
+    b: Tensor,
+    start: Tensor | None = None,
+    *,
+    steps: int,
+    screening: Tensor | float = 0.0,
+    hold: float = 1.0,
 ) -> Tensor:
     """Some steps of conjugate gradients, each color by itself.
 
-    On the hole's pixels, `degree * x - (sum of the four neighbors' x) + screening * x = b`, where `degree` counts
-    neighbors inside the picture, those beside the hole `hold` times, and x is 0 beside the hole: other values there
-    belong into b. Nothing flows across the picture's edge.
+    `degree * x - (sum of the four neighbors' x) + screening * x = b`, where `degree` counts neighbors inside the
+    picture, those beside the hole `hold` times, and x is 0 beside the hole: other values there belong into b. Nothing
+    flows across the picture's edge.
 
     Args:
-        hole: (H,W), bool.
-        b: (C,H,W); it counts inside the hole.
+        nodes: the hole's pixels.
+        b: (n,C).
         start: x to start from; 0 where None.
         steps: each spreads what is known by a pixel.
-        screening: x falls off away from where b is over about `screening ** -0.5` pixels; 0 for not at all.
+        screening: x falls off away from where b is over about `screening ** -0.5` pixels; 0 for not at all. A number,
+            or one for each node, (n,1).
         hold: how firmly x is held to what lies beside the hole, in terms of how firmly neighbors are to each other.
 
     Returns:
-        x (C,H,W), 0 outside the hole.
+        x (n,C).
     """
-    inside = hole[None].to(b)
-    degree = neighbor_sum(torch.ones_like(inside)) + (hold - 1) * neighbor_sum(1 - inside) + screening
+    beside = (nodes.inside & (nodes.near == len(nodes))).sum(dim=1, keepdim=True).to(b)
+    degree = nodes.inside.sum(dim=1, keepdim=True).to(b) + (hold - 1) * beside + screening
 
     def applied(y: Tensor) -> Tensor:
-        return _less_neighbors(degree * y, y).mul_(inside)
+        return torch.addcmul(nodes.sum_near(y).neg_(), degree, y)
 
-    x = torch.zeros_like(b) if start is None else inside * start
-    residual = inside * b
-    if start is not None:
-        residual -= applied(x)
+    x = torch.zeros_like(b) if start is None else start.clone()
+    residual = b.clone() if start is None else b - applied(x)
     direction, squared = residual.clone(), _dot(residual, residual)
     for _ in range(steps):
         if not (squared > _SOLVED).any():
@@ -51,20 +62,29 @@ def solve(
     return x
 
 
-def neighbor_sum(x: Tensor) -> Tensor:
-    """Sum of the four neighbors' values, 0 beyond the edge; (...,H,W)."""
-    return -_less_neighbors(torch.zeros_like(x), x)
+def harmonic_fill(image: Tensor, hole: Tensor, steps: int = 1000) -> Tensor:
+    """The smoothest fill that agrees with a picture (C,H,W) at the rim of its hole (H,W), bool; (C,H,W).
+
+    Args:
+        image: the picture; what lies in the hole does not matter.
+        hole: where to fill.
+        steps: of the solver at most; it ends where it is solved.
+    """
+    nodes = Nodes(hole)
+    filled = image.clone()
+    filled.flatten(1)[:, nodes.at] = solve(nodes, rim_sum(image, nodes), steps=steps).T
+    return filled
 
 
-def _less_neighbors(total: Tensor, x: Tensor) -> Tensor:
-    """A total less the four neighbors' values, changed in place."""
-    total[..., 1:, :] -= x[..., :-1, :]
-    total[..., :-1, :] -= x[..., 1:, :]
-    total[..., 1:] -= x[..., :-1]
-    total[..., :-1] -= x[..., 1:]
+def rim_sum(image: Tensor, nodes: Nodes) -> Tensor:
+    """Of each node, the sum of a picture's (C,H,W) values at its neighbors that are no nodes; (n,C)."""
+    width = nodes.size[1]
+    pixels, total = image.flatten(1), image.new_zeros(len(nodes), image.shape[0])
+    for direction, step in enumerate((-1, 1, -width, width)):
+        rim = (nodes.inside[:, direction] & ~nodes.has(direction)).nonzero()[:, 0]
+        total[rim] += pixels[:, nodes.at[rim] + step].T
     return total
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    product: Tensor = torch.linalg.vecdot(a.flatten(1), b.flatten(1))
-    return product[:, None, None]
+    return (a * b).sum(dim=0)

@@ -19,8 +19,9 @@ _PATCH = 8  # pixels
 _DIMENSIONS = 24  # of a patch's principal components that are compared
 _SAMPLE = 4000  # patches that the components are found from
 _QUERIES = 3000  # patches that look for another like them
-_CHUNK = 512  # of them at once: bounds memory
+_PAIRS = 1 << 23  # of patches that are compared at once: bounds memory
 _NEAREST = 15  # the photo's longer side over this is the shortest offset; nearer, a smooth picture is like itself
+_LONGEST = 4 / 3  # times the side of a square of the photo's area: what a longer side counts for
 _PEAK = 9  # pixels between peaks of the histogram
 _SIGMA = 2**0.5  # of its smoothing, in pixels
 
@@ -38,38 +39,40 @@ def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], se
         (K,2), rows and columns, the most frequent first, those into the mirror image last; K may be 0 in a picture with
         hardly any known patch.
     """
-    height, width = palette.source.shape
+    image, source = palette.spread(palette.image), palette.spread(palette.source)
+    height, width = source.shape
     none = torch.zeros(0, 2, dtype=torch.long)
     if min(hole.shape) < _PATCH:
         return none
-    whole = functional.unfold((~palette.source)[None, None].to(palette.image), _PATCH)[0].sum(dim=0) == 0
-    places = whole.nonzero()[:, 0]
-    if len(places) < 2 * _DIMENSIONS:
+    at = (functional.max_pool2d((~source)[None, None].float(), _PATCH, stride=1)[0, 0] == 0).nonzero()
+    if len(at) < 2 * _DIMENSIONS:
         return none
     random = torch.Generator().manual_seed(seed)
-    patches = _components(functional.unfold(palette.image[None], _PATCH)[0].T[places], random)
-    columns = width - _PATCH + 1
-    at = torch.stack([places // columns, places % columns], dim=1)
+    patches = _components(image, at, random)
     middle = at + _PATCH // 2
     real = torch.stack([middle[:, 0], palette.photo_columns(middle[:, 1])], dim=1)
     mirrored = palette.mirrored(middle[:, 1])
     asked = _near_hole(at, hole, (~mirrored).nonzero()[:, 0])
     asked = asked[torch.randperm(len(asked), generator=random)[:_QUERIES]]
+    side = min(max(hole.shape), _LONGEST * math.sqrt(hole.numel()))
     found = []
     for candidates, count, both_ways in ((~mirrored, counts[0], True), (mirrored, counts[1], False)):
         among = candidates.nonzero()[:, 0]
         if count and len(among):
-            here, there = _most_alike(patches, real, asked, among, max(hole.shape) / _NEAREST)
+            here, there = _most_alike(patches, real, asked, among, side / _NEAREST)
             found.append(_peaks(at[there] - at[here], (height, width), count, both_ways=both_ways))
     return torch.cat(found) if found else none
 
 
-def _components(patches: Tensor, random: torch.Generator) -> Tensor:
-    """Patches in their principal components."""
-    patches = patches - patches.mean(dim=0)
-    sample = patches[torch.randperm(len(patches), generator=random)[:_SAMPLE]]
-    components: Tensor = torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -_DIMENSIONS:]
-    return patches @ components
+def _components(image: Tensor, at: Tensor, random: torch.Generator) -> Tensor:
+    """The patches of a picture (3,h,w) from pixels (n,2) on, in their principal components; (n,24)."""
+    y, x = at[torch.randperm(len(at), generator=random)[:_SAMPLE]].T
+    sample = image.unfold(1, _PATCH, 1).unfold(2, _PATCH, 1)[:, y, x].movedim(1, 0).flatten(1)
+    sample = sample - sample.mean(dim=0)
+    components = torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -_DIMENSIONS:]
+    # As a convolution: the patches themselves would be 192 numbers a pixel.
+    projected = functional.conv2d(image[None], components.T.reshape(-1, 3, _PATCH, _PATCH))[0]
+    return projected[:, at[:, 0], at[:, 1]].T.contiguous()
 
 
 def _near_hole(at: Tensor, hole: Tensor, among: Tensor) -> Tensor:
@@ -100,7 +103,7 @@ def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, neare
     disc = torch.cartesian_prod(line, line)
     disc = disc[disc.square().sum(dim=1) < nearest**2]
     here, there = [], []
-    for chunk in torch.split(asked, _CHUNK):
+    for chunk in torch.split(asked, max(_PAIRS // max(len(among), len(disc)), 1)):
         distance = torch.addmm(squares[None], patches[chunk], others.T, alpha=-2)
         y, x = (at[chunk, None] + disc).unbind(dim=2)
         inside = (y >= 0) & (y < numbers.shape[0]) & (x >= 0) & (x < numbers.shape[1])

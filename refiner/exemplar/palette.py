@@ -19,18 +19,20 @@ class Palette:
         image: (3,H,W).
         hole: (H,W), bool.
         source: what may be copied; (H,W), bool.
-        half: columns up to the mirror image, at least W; those between are nobody's. None for no mirror image.
+        half: the column, at least W, at which the mirror image's half begins; what lies between the two cannot be
+            copied. None for no mirror image.
 
     Attributes:
-        image: (3,H,P), the photo first.
-        source: (H,P), bool.
-        known: what is not hole; (H,P), bool.
+        image: as given.
+        source: as given.
+        known: what is not hole; (H,W), bool.
         half: as given.
+        width: columns of the palette: those of the photo, or of both halves.
     """
 
     def __init__(self, image: Tensor, hole: Tensor, source: Tensor, half: int | None = None) -> None:
-        self.half = half
-        self.image, self.source, self.known = (self.spread(each) for each in (image, source, ~hole))
+        self.image, self.source, self.known, self.half = image, source, ~hole, half
+        self.width = image.shape[2] if half is None else 2 * half
 
     def spread(self, x: Tensor) -> Tensor:
         """What the photo has, (...,H,W), as the palette has it: mirrored in the second half; (...,H,P)."""
@@ -48,20 +50,28 @@ class Palette:
         """
         height, width = self.source.shape
         y, x = (places + shifts).unbind(dim=-1)
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        at = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        may = inside & self.source.flatten()[at]
+        within = (y >= 0) & (y < height) & (x >= 0) & (x < self.width)
+        y, x = y.clamp(0, height - 1), x.clamp(0, self.width - 1)
+        shown = self.photo_columns(x)
+        may = within & (shown < width) & self.source.flatten()[y * width + shown.clamp(max=width - 1)]
         if self.half is not None:
-            away = torch.stack([y - places[:, 0], self.photo_columns(x) - places[:, 1]]).abs().amax(dim=0)
+            away = torch.stack([y - places[:, 0], shown - places[:, 1]]).abs().amax(dim=0)
             may &= ~self.mirrored(x) | (away >= _APART * self.half)
-        return at, may
+        return y * self.width + x, may
+
+    def colors(self, at: Tensor) -> Tensor:
+        """The colors of pixels of the palette, given their indices (n,): (n,3)."""
+        width = self.image.shape[2]
+        if self.half is not None:
+            at = at // self.width * width + self.photo_columns(at % self.width).clamp(max=width - 1)
+        return self.image.flatten(1)[:, at].T
 
     def mirrored(self, columns: Tensor) -> Tensor:
         """Which of the palette's columns are of the mirror image; bool."""
         return columns >= (self.source.shape[1] if self.half is None else self.half)
 
     def photo_columns(self, columns: Tensor) -> Tensor:
-        """Which of the photo's columns the palette's show."""
+        """Which of the photo's columns the palette's show; beyond the photo's width for those between its halves."""
         if self.half is None:
             return columns
         return torch.where(self.mirrored(columns), 2 * self.half - 1 - columns, columns)

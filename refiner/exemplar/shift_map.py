@@ -1,7 +1,7 @@
 """Shift maps: chosen at the smallest level, doubled from level to level and mended where pieces meet.
 
-A shift map is (2,H,W): how many rows and columns away from each pixel of the hole what it copies lies, in the palette.
-Elsewhere it is 0.
+A shift map is (n,2): how many rows and columns away from each node, a pixel of the hole, what it copies lies in the
+palette. A piece is a connected part of the hole whose nodes have one shift.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
-from torch.nn import functional
 
-from refiner.exemplar.energy import FORBIDDEN, Energy, dilated
+from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.expansion import Labeling, expand
+from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.offsets import dominant_offsets
+from refiner.regions import Window, dilated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from refiner.exemplar.energy import Guide
+    from refiner.exemplar.energy import Appearance
     from refiner.exemplar.palette import Palette
 
 _OFFSETS = 60
@@ -28,16 +29,18 @@ _MIRRORED_OFFSETS = 30
 _LEAST_GAIN = 1e-4  # of a nudge
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
 _RIM = 3
-_NUDGES = torch.tensor([0, -1, 1])  # pixels that a piece may move by, each way
+_NUDGES = torch.cartesian_prod(torch.tensor([0, -1, 1]), torch.tensor([0, -1, 1]))  # that a piece may move by
 _STRAY = 10.0  # cost of a shift that no offset offers
 _SPREADS = 8  # times that a shift is taken from a neighbor
+_SEARCHED = 64  # pixels around nodes in which the nearest pixel that may be copied is looked for first
 _AROUND = ((-1, 0), (0, -1), (1, 0), (0, 1))
 
 
 def choose_shifts(
     palette: Palette,
     hole: Tensor,
-    guide: Guide | None,
+    nodes: Nodes,
+    appearance: Appearance | None,
     seed: int,
     on_step: Callable[[int, int], object],
 ) -> Tensor:
@@ -46,156 +49,194 @@ def choose_shifts(
     Args:
         palette: what may be copied, at least one pixel.
         hole: (H,W), bool.
-        guide: colors to keep to.
+        nodes: its pixels.
+        appearance: what the fill should look like.
         seed: of what is drawn at random.
         on_step: called before each move, with its number from 1 and how many there will be at most; true ends the
             search with what there is.
+
+    Returns:
+        (n,2).
     """
     offsets = dominant_offsets(palette, hole, (_OFFSETS, _MIRRORED_OFFSETS), seed)
-    energy = Energy(palette, hole, hole, guide)
-    labeling = Labeling(nearest_source(palette, energy.nodes), torch.full((len(energy),), _STRAY, dtype=torch.float32))
-    if len(offsets):
-        costs = torch.stack([energy.single(offset) for offset in offsets])
-        least, best = costs.min(dim=0)
-        possible = least < FORBIDDEN
-        labeling.shifts[possible] = offsets[best[possible]]
-        labeling.costs[possible] = least[possible]
-    anywhere = torch.arange(len(energy))
+    energy = Energy(palette, hole, nodes, appearance)
+    labeling = Labeling(nearest_source(palette, nodes.places), torch.full((len(energy),), _STRAY, dtype=torch.float32))
+    if not len(offsets):
+        return labeling.shifts
+    costs = torch.stack([energy.of_all(offset) for offset in offsets])
+    least, best = costs.min(dim=0)
+    possible = least < FORBIDDEN
+    labeling.shifts[possible] = offsets[best[possible]]
+    labeling.costs[possible] = least[possible]
+    everyone = torch.arange(len(energy))
     order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed)).tolist()
     for step, k in enumerate(order, start=1):  # once round: a second one brought 0.5 % of L1 for a fifth of the time
         if on_step(step, len(order)):
             break
-        expand(energy, labeling, offsets[k], anywhere, costs[k])
-    return _map_of(labeling.shifts, hole)
+        expand(energy, labeling, everyone, offsets[k].expand(len(energy), 2), costs[k])
+    return labeling.shifts
 
 
-def double_shifts(shifts: Tensor, hole: Tensor, palette: Palette) -> Tensor:
+def double_shifts(shifts: Tensor, coarse: Nodes, nodes: Nodes, palette: Palette) -> Tensor:
     """A shift map at twice the size: every pixel copies what it did, in more pixels.
 
     Args:
-        shifts: (2,h,w).
-        hole: of the larger level; (H,W), bool. Lies within the smaller one's.
+        shifts: (k,2).
+        coarse: the smaller level's nodes.
+        nodes: the larger level's.
         palette: what may be copied there.
+
+    Returns:
+        (n,2).
     """
-    doubled = functional.interpolate(shifts[None].double() * 2, size=hole.shape, mode="nearest")[0].long()
-    astray = _astray(doubled, hole, palette).nonzero()
+    covered = nodes.coarser(coarse)
+    doubled = torch.cat([2 * shifts, shifts.new_zeros(1, 2)])[covered]
+    astray = (~palette.copied(nodes.places, doubled)[1] | (covered == len(coarse))).nonzero()[:, 0]
     for spread in range(_SPREADS):
         if not len(astray):
-            break
+            return doubled
         step = torch.tensor(_AROUND[spread % len(_AROUND)])
-        y, x = torch.minimum((astray + step).clamp(min=0), torch.tensor(hole.shape) - 1).T
-        doubled[:, astray[:, 0], astray[:, 1]] = doubled[:, y, x]
-        _, allowed = palette.copied(astray, doubled[:, astray[:, 0], astray[:, 1]].T)
-        astray = astray[~allowed]
+        place = torch.minimum((nodes.places[astray] + step).clamp(min=0), torch.tensor(nodes.size) - 1)
+        neighbor = nodes.numbers(place)
+        there = (nodes.places[neighbor] == place).all(dim=1)
+        doubled[astray[there]] = doubled[neighbor[there]]
+        _, allowed = palette.copied(nodes.places[astray], doubled[astray])
+        astray = astray[~(allowed & there)]
     if len(astray):
-        doubled[:, astray[:, 0], astray[:, 1]] = nearest_source(palette, astray).T
-    return torch.where(hole, doubled, 0)
+        doubled[astray] = nearest_source(palette, nodes.places[astray])
+    return doubled
 
 
-def mend_shifts(shifts: Tensor, hole: Tensor, palette: Palette, on_step: Callable[[], object]) -> Tensor:
+def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on_step: Callable[[], object]) -> Tensor:
     """Move whole pieces by a pixel where that fits better, and the edges between pieces to where they show least.
 
+    Pieces are colored so that no two that meet have the same color; all of one color are mended at once.
+
     Args:
-        shifts: (2,H,W).
+        shifts: (n,2).
+        nodes: the hole's pixels.
         hole: (H,W), bool.
         palette: what may be copied.
-        on_step: called before each piece.
+        on_step: called before the pieces of each color; true leaves the rest as they are.
+
+    Returns:
+        (n,2).
     """
-    near_edges = dilated(_piece_edges(shifts, hole), _BAND) & hole
-    nodes = dilated(near_edges | (dilated(~hole, _RIM) & hole), 1) & hole
-    if not nodes.any():
+    one, other = nodes.pairs()
+    apart = (shifts[one] != shifts[other]).any(dim=1)
+    near = torch.zeros_like(hole)
+    near.flatten()[nodes.at[torch.cat([one[apart], other[apart]])]] = True
+    near = dilated(near, _BAND) & hole
+    where = dilated(near | (dilated(~hole, _RIM) & hole), 1) & hole
+    if not where.any():
         return shifts
-    energy = Energy(palette, hole, nodes)
-    mine = shifts[:, nodes].T.contiguous()
-    pieces, piece_of = torch.unique(mine, dim=0, return_inverse=True)
-    costs = torch.empty(len(energy), dtype=torch.float32)
-    labeling = Labeling(mine, costs)
-    mended = shifts.clone()
-    for k, piece in enumerate(pieces):
-        on_step()
-        members = piece_of == k
-        better, its_costs = _nudged(energy, labeling, piece, members)
-        labeling.costs[members] = its_costs
-        if not torch.equal(better, piece):
-            whole_piece = (shifts == piece[:, None, None]).all(dim=0) & hole
-            if _astray(torch.where(whole_piece, better[:, None, None], shifts), whole_piece, palette).any():
-                labeling.costs[members] = energy.single(piece, members.nonzero()[:, 0])
-                continue
-            labeling.shifts[members] = better
-            mended[:, whole_piece] = better[:, None]
-            pieces[k] = better
-    movable = near_edges[nodes]
-    for piece in pieces:
-        on_step()
-        members = (labeling.shifts == piece).all(dim=1)
-        if members.any() and not members.all():
-            nearby = _near(energy.nodes, members, hole.shape)
-            movers = (nearby & movable & ~members).nonzero()[:, 0]
-            expand(energy, labeling, piece, movers, energy.single(piece, movers))
-    mended[:, nodes] = labeling.shifts.T
-    return mended
+    energy = Energy(palette, hole, Nodes(where))
+    own = nodes.numbers(energy.nodes.places)  # of the energy's nodes, their numbers among all
+    piece, count = nodes.parts(shifts)
+    color = _colors(count, piece[one[apart]], piece[other[apart]])
+    shifts = shifts.clone()
+    labeling = Labeling(shifts[own], energy.of(torch.arange(len(energy)), shifts[own]))
+    for each in range(int(color.max()) + 1):
+        if on_step():
+            return shifts
+        _nudge(energy, labeling, piece[own], color == each, nodes, piece, shifts, palette)
+        labeling.shifts[:] = shifts[own]
+    movable = near.flatten()[energy.nodes.at]
+    for each in range(int(color.max()) + 1):
+        if on_step():
+            break
+        proposed, proposes = _spread(energy.nodes, labeling.shifts, color[piece[own]] == each)
+        movers = (proposes & movable).nonzero()[:, 0]
+        expand(energy, labeling, movers, proposed[movers], energy.of(movers, proposed[movers]))
+    shifts[own] = labeling.shifts
+    return shifts
 
 
 def nearest_source(palette: Palette, places: Tensor) -> Tensor:
     """Shifts from places (n,2) to the nearest pixel that may be copied."""
-    found: Any = distance_transform_edt(~palette.source.numpy(), return_distances=False, return_indices=True)
-    y, x = places.T
-    nearest: Tensor = torch.from_numpy(found).long()[:, y, x].T - places
+    height, width = palette.source.shape
+    (top, left), (bottom, right) = places.amin(dim=0).tolist(), places.amax(dim=0).tolist()
+    window = Window(top, left, bottom + 1, right + 1).grown(_SEARCHED, (height, width))
+    if not window.of(palette.source).any():
+        window = Window(0, 0, height, width)
+    found: Any = distance_transform_edt(~window.of(palette.source).numpy(), return_distances=False, return_indices=True)
+    corner = torch.tensor([window.top, window.left])
+    y, x = (places - corner).T
+    nearest: Tensor = torch.from_numpy(found).long()[:, y, x].T + corner - places
     return nearest
 
 
-def _nudged(energy: Energy, labeling: Labeling, piece: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-    """The shift within a pixel of a piece's that fits its surroundings best, and what it costs at each member."""
+def _nudge(
+    energy: Energy,
+    labeling: Labeling,
+    piece_of: Tensor,
+    chosen: Tensor,
+    nodes: Nodes,
+    piece: Tensor,
+    shifts: Tensor,
+    palette: Palette,
+) -> None:
+    """Move the pieces chosen, none of which meet, to the shift within a pixel that fits their surroundings best.
+
+    Args:
+        energy: of the nodes near edges.
+        labeling: of these; its costs are changed in place.
+        piece_of: their pieces, (k,).
+        chosen: which pieces may move; (pieces,), bool.
+        nodes: all of the hole's pixels.
+        piece: their pieces, (n,).
+        shifts: theirs, (n,2); changed in place.
+        palette: what may be copied.
+    """
+    members = chosen[piece_of].nonzero()[:, 0]
     one, other = energy.edges
-    across = (members[one] != members[other]).nonzero()[:, 0]
+    across = (piece_of[one] != piece_of[other]) & (chosen[piece_of[one]] | chosen[piece_of[other]])
     edges = one[across], other[across]
-    shifts = labeling.shifts[edges[0]], labeling.shifts[edges[1]]
-    first = members[edges[0], None]
-    own = members.nonzero()[:, 0]
-    nudged = piece + torch.cartesian_prod(_NUDGES, _NUDGES)
-    costs = energy.single(nudged, own)
-    each = nudged[:, None]
-    ends = torch.where(first, each, shifts[0]), torch.where(first, shifts[1], each)
-    total = costs.sum(dim=1) + energy.seams(edges, ends).sum(dim=1)
+    ends = labeling.shifts[edges[0]], labeling.shifts[edges[1]]
+    first = chosen[piece_of[edges[0]]]
+    of_edge = torch.where(first, piece_of[edges[0]], piece_of[edges[1]])
+    totals, costs = [], []
+    for nudge in _NUDGES:
+        cost = energy.of(members, labeling.shifts[members] + nudge)
+        moved = ends[0] + nudge * first[:, None], ends[1] + nudge * ~first[:, None]
+        total = torch.zeros(len(chosen), dtype=torch.float32).index_add_(0, piece_of[members], cost)
+        totals.append(total.index_add_(0, of_edge, energy.seams(edges, moved)))
+        costs.append(cost)
+    total = torch.stack(totals)
     total[0] -= _LEAST_GAIN  # the piece as it is
-    best = total.argmin()
-    return nudged[best], costs[best]
+    best = total.argmin(dim=0)
+    best[~chosen] = 0
+    # Not where some pixel of the piece, near an edge or not, would then copy what it may not.
+    mine = (best > 0)[piece].nonzero()[:, 0]
+    _, may = palette.copied(nodes.places[mine], shifts[mine] + _NUDGES[best[piece[mine]]])
+    best[piece[mine[~may]]] = 0
+    shifts += _NUDGES[best[piece]]
+    labeling.costs[members] = torch.stack(costs).gather(0, best[piece_of[members]][None])[0]
 
 
-def _near(nodes: Tensor, members: Tensor, size: torch.Size) -> Tensor:
-    """Which nodes lie within the band around some of them."""
-    own = nodes[members]
-    top, left = (own.amin(dim=0) - _BAND).clamp(min=0).tolist()
-    bottom, right = (own.amax(dim=0) + _BAND + 1).tolist()
-    box = torch.zeros(min(bottom, size[0]) - top, min(right, size[1]) - left, dtype=torch.bool)
-    box[own[:, 0] - top, own[:, 1] - left] = True
-    box = dilated(box, _BAND)
-    y, x = nodes[:, 0] - top, nodes[:, 1] - left
-    inside: Tensor = (y >= 0) & (y < box.shape[0]) & (x >= 0) & (x < box.shape[1])
-    return inside & box[y.clamp(0, box.shape[0] - 1), x.clamp(0, box.shape[1] - 1)]
+def _spread(nodes: Nodes, shifts: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
+    """The shifts of some nodes, bool (n,), taken to those around them; (n,2), and which nodes these are, (n,)."""
+    taken = torch.cat([shifts, shifts.new_zeros(1, 2)])
+    has = torch.cat([of, of.new_zeros(1)])
+    for _ in range(_BAND):
+        before = has.clone()
+        for direction in range(4):
+            near = nodes.near[:, direction].long()
+            new = ~has[:-1] & before[near]
+            taken[:-1][new] = taken[near[new]]
+            has[:-1] |= new
+    return taken[:-1], has[:-1] & ~of
 
 
-def _piece_edges(shifts: Tensor, hole: Tensor) -> Tensor:
-    """Pixels of the hole with a neighbor there that has another shift."""
-    edges = torch.zeros_like(hole)
-    down = (shifts[:, 1:] != shifts[:, :-1]).any(dim=0) & hole[1:] & hole[:-1]
-    right = (shifts[:, :, 1:] != shifts[:, :, :-1]).any(dim=0) & hole[:, 1:] & hole[:, :-1]
-    edges[1:] |= down
-    edges[:-1] |= down
-    edges[:, 1:] |= right
-    edges[:, :-1] |= right
-    return edges
-
-
-def _astray(shifts: Tensor, hole: Tensor, palette: Palette) -> Tensor:
-    """Pixels of the hole that would copy what may not be copied."""
-    astray = torch.zeros_like(hole)
-    _, allowed = palette.copied(hole.nonzero(), shifts[:, hole].T)
-    astray[hole] = ~allowed
-    return astray
-
-
-def _map_of(shifts: Tensor, hole: Tensor) -> Tensor:
-    spread = torch.zeros(2, *hole.shape, dtype=torch.long)
-    spread[:, hole] = shifts.T
-    return spread
+def _colors(count: int, one: Tensor, other: Tensor) -> Tensor:
+    """Colors of pieces, (count,), from 0, such that no two that meet, (m,) and (m,), have the same."""
+    low, high = torch.minimum(one, other), torch.maximum(one, other)
+    meet: list[set[int]] = [set() for _ in range(count)]
+    for a, b in torch.unique(torch.stack([low, high]), dim=1).T.tolist():
+        meet[a].add(b)
+        meet[b].add(a)
+    colors = [-1] * count
+    for number in sorted(range(count), key=lambda each: -len(meet[each])):
+        taken = {colors[near] for near in meet[number]}
+        colors[number] = next(color for color in range(count + 1) if color not in taken)
+    return torch.tensor(colors)

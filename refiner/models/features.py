@@ -58,36 +58,6 @@ def lr_factors(features: Features, lr_scale: Mapping[str, float]) -> list[float]
     ]
 
 
-def balanced(
-    features: Features, lr_scale: Mapping[str, float], balance: float, pair: tuple[str, str] | None
-) -> Mapping[str, float]:
-    """Factors on the learning rate that weigh local features against global ones.
-
-    Args:
-        features: nested tensors.
-        lr_scale: factors by name.
-        balance: 0 freezes global features, 1 local ones, 0.5 leaves `lr_scale` as it is; between, the one that is to
-            move less is slowed down.
-        pair: names of local and global features; None where the model has no such pair.
-
-    Raises:
-        InputError: the model has no such pair, or a name fits no leaf.
-    """
-    if balance == 0.5:  # noqa: PLR2004  the middle
-        return lr_scale
-    names = feature_names(features)
-    if pair is None:
-        raise InputError(
-            f"balance: the model names no local and global features; it has {', '.join(names)}. Expected 0.5, or "
-            "factors on these by lr_scale."
-        )
-    factors = dict(zip(names, lr_factors(features, lr_scale), strict=True))
-    for name, share in zip(pair, (1 - balance, balance), strict=True):
-        for leaf, factor in zip(names, lr_factors(features, {name: min(1, 2 * share)}), strict=True):
-            factors[leaf] *= factor
-    return factors
-
-
 def cast_features(features: Features, dtype: torch.dtype) -> Features:
     """Features with their floating-point leaves in `dtype`."""
     return tree_map(lambda x: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x, features)

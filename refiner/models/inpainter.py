@@ -44,7 +44,7 @@ class Inpainter(Protocol):
         ...
 
 
-def encode(model: Inpainter, image: Tensor, hole: Tensor) -> Features:
+def run_front(model: Inpainter, image: Tensor, hole: Tensor) -> Features:
     """Run the front half on a padded image (N,3,H,W) and its hole (N,1,H,W), bool; features in the image's dtype.
 
     Raises:
@@ -54,7 +54,7 @@ def encode(model: Inpainter, image: Tensor, hole: Tensor) -> Features:
         return cast_features(model.front(image, hole.to(image.dtype)), image.dtype)
 
 
-def predict(model: Inpainter, features: Features, like: Tensor) -> Tensor:
+def run_rear(model: Inpainter, features: Features, like: Tensor) -> Tensor:
     """Run the rear half and check what comes out against the image it must match.
 
     Raises:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
-from refiner.choices import Detail
+from refiner.detail import Detail
 from refiner.errors import ModelError
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ class ModelSpec:
         learning_rate: Adam's, for its features.
         lr_scale: factors on the learning rate of single features, by name, such as `{"skips": 0.1, "skips.0": 0}`;
             0 freezes. A name stands for all features below it; the longest that fits counts.
-        local_global: names of the features that hold detail and of those that hold the layout, where the network has
-            such a pair; the setting `balance` weighs them.
         strips: whether its full-resolution ends are computed as many rows at a time as
             `refiner.frozen.current_strip_height()` says.
         stages: the rear half's modules in the order they run, which can then lie on several devices.
@@ -45,7 +43,6 @@ class ModelSpec:
     min_input_side: int = 1
     learning_rate: float = DEFAULT_LEARNING_RATE
     lr_scale: Mapping[str, float] = field(default_factory=dict)
-    local_global: tuple[str, str] | None = None
     strips: bool = False
     stages: tuple[nn.Module, ...] = ()
     detail: Detail = "auto"

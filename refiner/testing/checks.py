@@ -303,7 +303,7 @@ def _refinement(subject: Subject) -> tuple[Status, str]:
     # From the first prediction to the best of as many as the default makes, of the whole picture.
     settings = Settings(
         detail="features", min_side=min(height, width), max_scales=2, steps=_STEPS, windows="off", precision="float32",
-        min_gain=None, back_projection=0,  # the model is judged, by itself
+        back_projection=0,  # the model is judged, by itself
     )  # fmt: skip
     result = refine(subject.model, image, hole, settings)
     losses = result.scales[-1].losses

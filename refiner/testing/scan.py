@@ -19,7 +19,6 @@ from refiner.frozen import FrozenGradients, saved_bytes
 from refiner.models.features import cast_features
 from refiner.models.private import private
 from refiner.models.split import SequentialInpainter
-from refiner.settings import Settings
 from refiner.testing.spelling import HasSequence
 from refiner.testing.subject import Subject
 from refiner.torch_state import own_state
@@ -83,9 +82,9 @@ def _try_cut(subject: Subject, steps: int) -> Cut:
     image, hole = subject.picture(2 * height, 2 * width)
     (small, small_hole), _ = pyramid.build_pyramid(image, hole > 0, 2)
     with FrozenGradients():
-        guide = torch.where(small_hole, subject.predict(small, small_hole.to(image.dtype)), small)
+        coarse = torch.where(small_hole, subject.predict(small, small_hole.to(image.dtype)), small)
         features = cast_features(model.front(image, hole), image.dtype)
-    objective = paper_objective(Target(image, hole > 0, guide, size_of(image)), Settings())
+    objective = paper_objective(Target(image, hole > 0, coarse, size_of(image)))
     pixels = image.shape[2] * image.shape[3]
 
     with torch.enable_grad(), FrozenGradients():
@@ -110,6 +109,6 @@ def _try_cut(subject: Subject, steps: int) -> Cut:
         values=sum(leaf.numel() for leaf in leaves) / pixels,
         saved_bytes=kept / pixels,
         seconds=seconds,
-        loss_before=outcome.losses[0],
-        loss_after=min(outcome.losses),
+        loss_before=float(outcome.losses[0]),
+        loss_after=float(outcome.losses.min()),
     )

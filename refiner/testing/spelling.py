@@ -13,7 +13,7 @@ from refiner.models.spec import ModelSpec
 from refiner.models.split import SequentialInpainter, SplitInpainter
 
 _CLOSE = 0.8  # similarity of names from which one is taken for a misspelling of the other
-_RENAMED = {"native_side": "train_size", "leaf_rates": "lr_scale", "min_side": "min_input_side"}
+_MEANT = {"min_side": "min_input_side"}
 
 
 @runtime_checkable
@@ -40,8 +40,8 @@ def misplaced_names(model: object) -> list[str]:
     read = {"front", "rear", "spec", "whole", "sequence"}
     found = []
     for name in sorted(_own_names(model) - read):
-        if name in in_spec or name in _RENAMED:
-            found.append(f"`{name}` on the model is read by nothing: give it as {_RENAMED.get(name, name)} of its spec")
+        if name in in_spec or name in _MEANT:
+            found.append(f"`{name}` on the model is read by nothing: give it as {_MEANT.get(name, name)} of its spec")
             continue
         close = get_close_matches(name, sorted(read | in_spec), n=1, cutoff=_CLOSE)
         if close:

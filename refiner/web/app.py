@@ -19,11 +19,11 @@ from starlette.staticfiles import StaticFiles
 from refiner import __version__
 from refiner.errors import RefinerError
 from refiner.files import make_folder
-from refiner.web.choices import Offer
 from refiner.web.guard import Guard
 from refiner.web.iopaint import IOPaintRoutes
 from refiner.web.job_routes import JobRoutes
 from refiner.web.jobs import Job, Queue
+from refiner.web.offer import Offer
 from refiner.web.openapi import description
 from refiner.web.photo_routes import TILE, PhotoRoutes
 from refiner.web.problems import Problem, answer

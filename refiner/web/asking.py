@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from refiner.images.drawing import Mark, Points
     from refiner.images.planes import Mask
-    from refiner.web.choices import Offer
     from refiner.web.limits import Limits
+    from refiner.web.offer import Offer
     from refiner.web.records import Record
     from refiner.web.store import Store
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from refiner.errors import RefinerError
 from refiner.images.masks import MaskOptions, read_mask
-from refiner.images.reading import read_picture, read_stored, size_of
+from refiner.images.reading import read_picture, read_size, read_stored
 from refiner.images.writing import encode
 from refiner.photo import Photo
 from refiner.web.asking import receive_json
@@ -29,7 +29,7 @@ from refiner.web.visitors import owner_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from refiner.web.choices import Choice
+    from refiner.web.offer import Choice
     from refiner.web.service import Service
 
 _OWN_FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff"}
@@ -111,7 +111,7 @@ class IOPaintRoutes:
                 file.unlink(missing_ok=True)
 
     def _check_pixels(self, file: Path, name: str) -> None:
-        height, width = size_of(file)
+        height, width = read_size(file)
         if height * width > self._service.limits.megapixels * 1e6:
             raise Problem(TOO_LARGE, f"{name}: this server takes up to {self._service.limits.megapixels:g} megapixels.")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from refiner.engine.plan import Plan
     from refiner.settings import Settings
-    from refiner.web.choices import Choice
+    from refiner.web.offer import Choice
 
 
 _CHOOSING = 2_500_000  # pixels that could be copied while it is chosen what to copy, whatever the photo's size
@@ -40,7 +40,7 @@ class Pace:
 
 
 def cost_of(plan: Plan, settings: Settings) -> float:
-    """Work in pixels times predictions; where `min_gain` ends them early, that is part of the pace."""
+    """Work in pixels times predictions."""
     height, width = plan.image_size
     if not plan.network:
         return float(_CHOOSING + height * width)

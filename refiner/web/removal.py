@@ -28,12 +28,11 @@ from refiner.web.records import Round
 from refiner.web.report import Report, box_in_copy
 
 if TYPE_CHECKING:
-    from refiner.engine.plan import Plan
     from refiner.images.planes import Mask
     from refiner.models.inpainter import Inpainter
     from refiner.photo import PhotoResult
-    from refiner.web.choices import Choice, Offer
     from refiner.web.limits import Limits
+    from refiner.web.offer import Choice, Offer
     from refiner.web.records import Record
     from refiner.web.store import Store
 
@@ -41,12 +40,6 @@ _MODELS = 2  # kept in memory
 _CHOSEN_AT = 112  # short side in pixels at which it is chosen what to copy, in a second or two
 _WARM = 384  # side in pixels of the picture to warm up with: two scales
 _log = logging.getLogger(__name__)
-
-
-class _Planned(Exception):  # noqa: N818  not an error: carries the plan out of the engine, before any work
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
 
 
 @dataclass(frozen=True)
@@ -101,12 +94,11 @@ class Remover:
             if self._asked.get(record.id) is not asked:
                 raise Problem(CONFLICT, "The mask has changed meanwhile.")
             del self._asked[record.id]
-            photo = self._photo(record, removal)
-            model = self._model(removal.choice)
-            try:
-                photo.inpaint(model, removal.choice.settings, pick_devices(removal.choice.device), None, _carry_out)
-            except _Planned as made:
-                plan = made.plan
+            # The picture's size is all that a plan needs of it.
+            blank = Picture(np.broadcast_to(np.zeros(1, np.uint8), (*record.size, 1)))
+            photo = Photo(blank, _hole(removal, blank))
+            settings, devices = removal.choice.settings, pick_devices(removal.choice.device)
+            plan = photo.plan(self._model(removal.choice), settings, devices)
         height, width = max(plan.windows, key=lambda window: window.area).size
         seconds = self._pace.seconds(removal.choice, cost_of(plan, removal.choice.settings))
         return {
@@ -181,7 +173,7 @@ class Remover:
 
     def _tried(self, job: Job, photo: Photo, choice: Choice, steps: int) -> tuple[float, float]:
         """Cost and seconds of a removal whose result nobody needs."""
-        settings = replace(choice.settings, steps=steps, min_gain=None)
+        settings = replace(choice.settings, steps=steps)
         report = self._filled(job, photo, replace(choice, settings=settings))[1]
         return report.cost, report.seconds
 
@@ -235,8 +227,7 @@ class Remover:
 
     def _photo(self, record: Record, removal: Removal) -> Photo:
         picture = self._store.picture(record, self._store.round_of(record, removal.parent).number)
-        hole = read_mask(removal.mask, picture, MaskOptions(dilate=removal.grow, feather=removal.feather))
-        return Photo(picture, hole)
+        return Photo(picture, _hole(removal, picture))
 
     def _model(self, choice: Choice) -> Inpainter:
         key = choice.model, choice.device  # one for each device, so that jobs side by side do not move it about
@@ -273,8 +264,8 @@ def _check_marked(removal: Removal) -> None:
         raise Problem(UNPROCESSABLE, "Nothing is marked; paint over what is to go first.")
 
 
-def _carry_out(plan: Plan) -> None:
-    raise _Planned(plan)
+def _hole(removal: Removal, picture: Picture) -> Hole:
+    return read_mask(removal.mask, picture, MaskOptions(dilate=removal.grow, feather=removal.feather))
 
 
 def _free(folder: Path, stem: str, suffix: str) -> Path:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from refiner.engine.plan import Plan
     from refiner.engine.result import Progress, ScaleResult
     from refiner.photo import Photo
-    from refiner.web.choices import Choice
     from refiner.web.jobs import Job
+    from refiner.web.offer import Choice
     from refiner.web.pace import Pace
 
 _SHOWN_SIDE = 2048  # pixels that a picture shown meanwhile has at most

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refiner.web.choices import Defaults
 from refiner.web.guard import Access
 from refiner.web.limits import Limits
+from refiner.web.offer import Defaults
 
 if TYPE_CHECKING:
-    from refiner.web.choices import Offer
     from refiner.web.jobs import Queue
+    from refiner.web.offer import Offer
     from refiner.web.removal import Remover
     from refiner.web.store import Store
 

@@ -20,7 +20,7 @@ from refiner.errors import RefinerError
 from refiner.files import write_atomic
 from refiner.images.drawing import box_of, mask_file
 from refiner.images.masks import MaskOptions, read_mask
-from refiner.images.reading import read_picture, size_of
+from refiner.images.reading import read_picture, read_size
 from refiner.images.screen import as_jpeg, part_for_screen, resized
 from refiner.images.writing import losses_in
 from refiner.web.problems import CONFLICT, FULL, NOT_FOUND, TOO_LARGE, TOO_MANY, UNPROCESSABLE, Problem, in_words
@@ -276,7 +276,7 @@ class Store:
                 record.used = time.time()
 
     def _check_pixels(self, file: Path, name: str) -> None:
-        height, width = size_of(file)
+        height, width = read_size(file)
         megapixels = height * width / 1e6
         if megapixels > self._limits.megapixels:
             raise Problem(

@@ -199,13 +199,13 @@ def test_settings_are_compared_side_by_side(pairs, tmp_path) -> None:
     out = tmp_path / "out"
     presets = [tmp_path / "one.yaml", tmp_path / "other.yaml"]
     presets[0].write_text(PRESET)
-    presets[1].write_text(PRESET + "erosion: 3\nmatch_color: true\n")
+    presets[1].write_text(PRESET + "blend_rim: false\nmatch_color: on\n")
     methods = [f"{way}@{preset}" for way in ("refined", "plain") for preset in presets]
     common = [pairs, "--out", out, "--model", GOLDEN, "--device", "cpu", "--methods", ",".join(methods)]
     assert quality(*common, "--steps", "1,2").exit_code == 0
     told = json.loads((out / "records.json").read_text())
-    assert [told["methods"][name]["settings"].get("erosion") for name in methods] == [15, 3, None, None]
-    assert [told["methods"][name]["settings"]["match_color"] for name in methods] == ["smooth", "mean", "off", "mean"]
+    assert [told["methods"][name]["settings"].get("blend_rim") for name in methods] == [True, False, None, None]
+    assert [told["methods"][name]["settings"]["match_color"] for name in methods] == [True, True, False, True]
     assert told["methods"][methods[0]]["settings"]["lr"] == 0.002  # the model's own
     assert {len(record["losses"]) for record in told["records"][:2]} == {2}  # --steps goes over each preset's
     scores = {(r["name"], r["method"]): r["scores"]["l1"] for r in told["records"] if r["kind"] == "thick"}

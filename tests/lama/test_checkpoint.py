@@ -9,7 +9,7 @@ from conftest import GOLDEN
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lama.checkpoint import load_generator, read_tensors
+from lama.checkpoint import load_generator
 from lama.weights import CHECKPOINTS
 from refiner import ModelError, load_model
 
@@ -166,15 +166,6 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
     assert "not a readable weights file" in refusal(cut)
     torch.save([1, 2], tmp_path / "list.ckpt")
     assert "it holds a list, not named tensors" in refusal(tmp_path / "list.ckpt")
-
-
-def test_old_header_names_are_read_with_a_warning(tmp_path) -> None:
-    tensors, _ = read_tensors(GOLDEN)
-    path = tmp_path / "old.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"native_side": "96"})
-    with pytest.warns(FutureWarning, match="native_side is called train_size now") as caught:
-        assert load_model(str(path)).spec.train_size == 96
-    assert len(caught) == 1
 
 
 def test_conversion_reads_its_source_once(tmp_path, monkeypatch) -> None:

@@ -6,7 +6,6 @@ import torch
 from lama import Generator, GeneratorConfig, LamaInpainter
 from lama.weights import LAMA_SMALL
 from refiner import Inpainter, ModelError, Settings, refine
-from refiner.models.features import feature_names
 
 
 def count(config: GeneratorConfig) -> int:
@@ -57,13 +56,6 @@ def test_shapes_ranges_and_the_cut(small, size) -> None:
     assert prediction.shape == image.shape
     assert ((prediction >= 0) & (prediction <= 1)).all()
     torch.testing.assert_close(prediction, whole)
-
-
-def test_the_spec_names_local_and_global_features(small) -> None:
-    features = small.front(torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64))
-    assert feature_names(features) == list(small.spec.local_global)
-    local, of_all = features
-    assert local.shape[1] * 3 == of_all.shape[1]  # a quarter is local
 
 
 def test_what_lies_in_the_hole_is_not_seen(small) -> None:

@@ -80,7 +80,9 @@ def test_what_the_allocator_holds_unused_counts_as_free(monkeypatch) -> None:
 
 KEPT = """
 import json, resource, psutil
-from refiner.memory import freed_memory_kept, make_room
+from refiner.memory import freed_memory_kept, make_room, manage_allocator
+
+manage_allocator()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -119,7 +119,8 @@ def test_freed_memory_is_given_back_where_the_c_library_can_be_told() -> None:
     """In a process of its own: it holds for the rest of it."""
     script = """
 import resource, sys, torch
-from refiner.memory import give_back_freed_memory
+from refiner.memory import give_back_freed_memory, manage_allocator
+manage_allocator()
 told = give_back_freed_memory()
 blocks = [torch.ones(5_000_000) for _ in range(20)]  # 20 MB each, which glibc would come to keep
 del blocks

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from refiner import Settings, Target, load_model, paper_objective, refine
-from refiner.engine.back_projection import back_project, follow_guide, trust_in_guide
-from refiner.engine.memory_estimate import estimate_peak, meta_copy
+from refiner.engine import plan
+from refiner.engine.back_projection import back_project, back_project_window, trust_in_coarse
+from refiner.engine.memory_estimate import Work, meta_copy, rehearse
 from refiner.engine.pyramid import halve_image
-from refiner.engine.windows import Window
 
-QUICK = Settings(detail="features", min_side=16, steps=3, lr=0.01, precision="float32", erosion=3)
+QUICK = Settings(detail="features", min_side=16, steps=3, lr=0.01, precision="float32")
 
 
 def box(height: int, width: int, *boxes: tuple[int, int, int, int]) -> torch.Tensor:
@@ -56,7 +57,7 @@ def test_a_constant_offset_is_taken_off_at_once_and_a_smooth_one_more_each_time(
 def test_every_hole_is_trusted_in_its_middle_and_nowhere_at_its_rim(width) -> None:
     """Also beside a thick one: its own width counts."""
     thin, thick = (20, 20, 220, 20 + width), (20, 30 + width, 220, 230 + width)
-    (trust,) = trust_in_guide(box(240, 260 + width, thin, thick))[0]
+    (trust,) = trust_in_coarse(box(240, 260 + width, thin, thick))[0]
     own = trust[10:110, 10 : 10 + width // 2]
     assert own.max() == 1
     assert not trust[:10].any()
@@ -72,7 +73,7 @@ def test_trust_has_no_step() -> None:
     """Not even where a thin arm leaves a thick body."""
     hole = box(400, 400, (50, 50, 250, 250), (140, 250, 160, 380))
     hole[..., 250:300, 60:70] = True
-    (trust,) = trust_in_guide(hole)[0]
+    (trust,) = trust_in_coarse(hole)[0]
     inside = trust[25:150, 25:190]
     thick = inside[:100, :100]
     for dim in (0, 1):
@@ -83,14 +84,14 @@ def test_trust_has_no_step() -> None:
 
 
 def test_trust_of_what_is_all_hole_and_of_no_hole() -> None:
-    assert (trust_in_guide(torch.ones(1, 1, 20, 30, dtype=torch.bool)) == 1).all()
+    assert (trust_in_coarse(torch.ones(1, 1, 20, 30, dtype=torch.bool)) == 1).all()
     both = torch.cat([box(40, 50, (10, 10, 30, 30)), box(40, 50)])
-    trust = trust_in_guide(both)
+    trust = trust_in_coarse(both)
     assert trust.shape == (2, 1, 20, 25)
     assert trust[0].any()
     assert not trust[1].any()
-    assert torch.equal(trust[:1], trust_in_guide(both[:1]))
-    assert trust_in_guide(both.to("meta")).shape == trust.shape
+    assert torch.equal(trust[:1], trust_in_coarse(both[:1]))
+    assert trust_in_coarse(both.to("meta")).shape == trust.shape
 
 
 @pytest.fixture
@@ -99,22 +100,21 @@ def target() -> Target:
     generator = torch.Generator().manual_seed(3)
     image = torch.rand(2, 3, 48, 64, generator=generator)
     hole = torch.cat([box(48, 64, (8, 8, 36, 50)), box(48, 64, (5, 20, 40, 30))])
-    guide = torch.rand(2, 3, 22, 30, generator=generator)
-    return Target(image, hole, guide, (45, 61))
+    coarse = torch.rand(2, 3, 22, 30, generator=generator)
+    return Target(image, hole, coarse, (45, 61))
 
 
 def test_following_changes_the_hole_alone_and_lowers_the_loss(target) -> None:
-    settings = replace(QUICK, back_projection=1)
-    objective = paper_objective(target, settings)
+    objective = paper_objective(target, erosion=3)
     prediction = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(4))
-    followed, loss, taken = follow_guide(prediction, objective(prediction), target, objective, settings)
+    followed, loss, taken = back_project_window(prediction, objective(prediction), target, objective, 1, "best")
     assert taken.all()
     assert (loss < objective(prediction)).all()
     torch.testing.assert_close(loss, objective(followed))
     known = ~target.hole.expand_as(prediction)
     assert torch.equal(followed[known], prediction[known])
     assert ((followed >= 0) & (followed <= 1)).all()
-    # The rim too: what is halved there holds less of the hole than the guide does.
+    # The rim too: what is halved there holds less of the hole than the coarser scale does.
     rim = target.hole & (functional.max_pool2d((~target.hole).float(), 3, 1, 1) > 0)
     changed = (followed - prediction).abs().mean(dim=1, keepdim=True)
     assert changed[rim].mean() < 0.3 * changed[target.hole & ~rim].mean()
@@ -127,23 +127,26 @@ def test_an_image_whose_loss_would_rise_keeps_its_prediction(target) -> None:
         """The second image is to stay as it is, the first not."""
         return torch.tensor([0.0, 1.0]) * (x - prediction).abs().mean(dim=(1, 2, 3))
 
-    settings = replace(QUICK, back_projection=1)
-    followed, loss, taken = follow_guide(prediction, stays(prediction), target, stays, settings)
+    followed, loss, taken = back_project_window(prediction, stays(prediction), target, stays, 1, "best")
     assert taken.tolist() == [True, False]
     assert torch.equal(followed[1], prediction[1])
     assert not torch.equal(followed[0], prediction[0])
     assert not loss.any()
-    _, loss, taken = follow_guide(prediction, stays(prediction), target, stays, replace(settings, keep="last"))
+    _, loss, taken = back_project_window(prediction, stays(prediction), target, stays, 1, "last")
     assert taken.all()
     assert loss[1] > 0
 
 
 @pytest.mark.parametrize("windows", ["auto", "off"])
-def test_in_a_refinement_it_is_told_and_lowers_the_loss(toy, scene, windows) -> None:
+def test_in_a_refinement_it_is_told_and_lowers_the_loss(toy, scene, windows, monkeypatch) -> None:
     image, mask = scene  # of odd height
     toy.spec = replace(toy.spec, train_size=8)
-    settings = replace(QUICK, windows=windows, context=0.05)
-    plain, followed = (refine(toy, image, mask, replace(settings, back_projection=n)) for n in (0, 1))
+    monkeypatch.setattr(plan, "CONTEXT", 0.05)
+    objective = partial(paper_objective, erosion=3)  # the hole is small
+    settings = replace(QUICK, windows=windows)
+    plain, followed = (
+        refine(toy, image, mask, replace(settings, back_projection=n), objective=objective) for n in (0, 1)
+    )
     known = (mask == 0).expand_as(image)
     assert torch.equal(followed.image[known], image[known])
     assert not torch.equal(followed.image, plain.image)
@@ -171,11 +174,6 @@ def test_each_image_of_a_batch_is_followed_alone(toy, scene) -> None:
 def test_it_takes_less_memory_than_the_optimization_before_it() -> None:
     model = meta_copy(load_model("lama-small"))
     without, with_it = (
-        estimate_peak(
-            model, Window(0, 0, 256, 320),
-            batch=1, dtype=torch.float32, conv_dtype=torch.bfloat16, strip_rows=128,
-            settings=Settings(back_projection=times),
-        )
-        for times in (0, 2)
-    )  # fmt: skip
+        rehearse(model, Work(torch.float32, torch.bfloat16, back_projection=times), (256, 320), 128) for times in (0, 2)
+    )
     assert with_it == without

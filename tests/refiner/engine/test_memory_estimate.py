@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from refiner import ModelSpec, Settings, load_model
-from refiner.engine.memory_estimate import estimate_peak, meta_copy
-from refiner.engine.windows import Window
+from refiner import ModelSpec, load_model
+from refiner.engine.memory_estimate import MemoryNeed, Work, memory_need, meta_copy, rehearse
 from refiner.models.placement import Carry
 from refiner.models.split import split_sequential
 
@@ -23,13 +23,14 @@ import json, re, sys
 from pathlib import Path
 import torch
 from refiner import Settings, load_model, refine
-from refiner.memory import _release, give_back_freed_memory
+from refiner.memory import _release, give_back_freed_memory, manage_allocator
 from refiner.models.split import split_sequential
 from torch import nn
 
 def highest():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
+manage_allocator()
 give_back_freed_memory()
 torch.manual_seed(0)
 convs = [nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU()]
@@ -69,11 +70,11 @@ def test_predictions_are_within_a_quarter_of_the_real_peak() -> None:
     assert all(0.75 <= ratio <= 1.25 for ratio in ratios.values()), ratios
 
 
+WORK = Work(torch.float32, None)
+
+
 def peak_of(model, size=(256, 256)) -> int:
-    found = estimate_peak(
-        meta_copy(model), Window(0, 0, *size),
-        batch=1, dtype=torch.float32, conv_dtype=None, strip_rows=None, settings=Settings(),
-    )  # fmt: skip
+    found = rehearse(meta_copy(model), WORK, size, None)
     assert found is not None
     return found
 
@@ -123,12 +124,22 @@ def test_features_and_adams_averages_are_counted() -> None:
 
 
 def test_a_network_in_strips_needs_less() -> None:
-    model = meta_copy(load_model("lama-small"))
-    whole, strips = (
-        estimate_peak(
-            model, Window(0, 0, 512, 512),
-            batch=1, dtype=torch.float32, conv_dtype=None, strip_rows=rows, settings=Settings(),
-        )
-        for rows in (None, 128)
-    )  # fmt: skip
+    need = MemoryNeed(load_model("lama-small"))
+    whole, strips = (need.exact(WORK, (512, 512), rows) for rows in (None, 128))
     assert strips < 0.8 * whole
+
+
+@pytest.mark.parametrize("conv_dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("refined", [True, False])
+def test_small_windows_tell_what_large_ones_take(conv_dtype, refined) -> None:
+    need, work = MemoryNeed(load_model("lama-small")), Work(torch.float32, conv_dtype, refined=refined)
+    for size, rows in (((512, 640), None), ((136, 2000), None), ((1024, 512), 256), ((1536, 1024), 256)):
+        assert need.about(work, size, rows) == pytest.approx(need.exact(work, size, rows), rel=0.2), (size, rows)
+
+
+def test_a_model_is_learned_once_until_it_is_another() -> None:
+    model = load_model("lama-small")
+    need = memory_need(model)
+    assert memory_need(model) is need
+    model.spec = replace(model.spec, multiple=16)
+    assert memory_need(model) is not need

@@ -5,13 +5,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refiner import ModelError, StopRefinement
-from refiner.engine.optimize import descend, optimize_features
+from refiner.engine.optimize import optimize_features
 
 
-def run(features, objective, *, rear=lambda f: f, steps=5, lr=0.1, keep="last", on_step=None, min_gain=None):
-    return optimize_features(
-        rear, lambda: features, objective, steps=steps, lr=lr, keep=keep, on_step=on_step, min_gain=min_gain
-    )
+def run(features, objective, *, rear=lambda f: f, steps=5, lr=0.1, keep="last", on_step=None):
+    return optimize_features(rear, lambda: features, objective, steps=steps, lr=lr, keep=keep, on_step=on_step)
 
 
 def squared(target: torch.Tensor):
@@ -79,57 +77,6 @@ def test_stop_gives_the_best_so_far(start) -> None:
     assert outcome.kept == 2
 
 
-class Scripted:
-    """Losses that fall as written, one row for each prediction; perhaps with a guide's term that falls otherwise."""
-
-    def __init__(self, losses, terms=None) -> None:
-        self._losses, self._terms = iter(losses), iter(terms or ())
-        if terms is not None:
-            self.guide_term = lambda _prediction: torch.tensor(next(self._terms), dtype=torch.float64)
-
-    def __call__(self, prediction: torch.Tensor) -> torch.Tensor:
-        return prediction.sum(dim=(1, 2, 3)) * 0 + torch.tensor(next(self._losses), dtype=torch.float64)
-
-
-FALLING = [(0.9**n,) * 2 for n in range(9)]  # by 19 % over two
-
-
-@pytest.mark.parametrize(
-    ("losses", "terms", "made"),
-    [
-        (FALLING, None, 9),
-        ([(1.0, 1.0)] * 9, None, 3),
-        ([(3.0, 3.0), (2.0, 2.0), (2.0, 2.0), (1.9, 1.9), (1.8, 1.8), *FALLING], None, 4),
-        (FALLING, [(1.0, 1.0)] * 9, 3),  # the term counts where there is one
-        ([(1.0, 1.0)] * 9, FALLING, 9),
-        (FALLING, [(0.0, 0.0)] * 9, 9),  # and the loss where nothing is guided
-        ([(1.0, 0.9**n) for n in range(9)], None, 9),  # one of a batch is enough to go on
-    ],
-)
-def test_predictions_end_where_two_gain_too_little(start, losses, terms, made) -> None:
-    told = []
-    outcome = run(start, Scripted(losses, terms), steps=9, min_gain=0.1, on_step=lambda *args: told.append(args))
-    assert len(outcome.losses) == made
-    assert [(step, steps) for step, _, steps in told[:-1]] == [(step, 9) for step in range(made - 1)]
-    assert told[-1][::2] == (made - 1, made), "the last one says that it is"
-    assert not outcome.stopped
-
-
-@pytest.mark.parametrize("keep", ["best", "last"])
-def test_an_image_that_ends_earlier_keeps_what_it_would_keep_alone(start, keep) -> None:
-    def squares(target: torch.Tensor):
-        return lambda prediction: ((prediction - target) ** 2).mean(dim=(1, 2, 3))
-
-    target = torch.zeros_like(start)
-    target[0] = 0.46  # reached at once, and overstepped; the other comes nearer for long
-    outcome = run(start, squares(target), keep=keep, lr=0.02, steps=20, min_gain=0.1)
-    alone = [
-        run(start[i : i + 1], squares(target[i : i + 1]), keep=keep, lr=0.02, steps=20, min_gain=0.1) for i in (0, 1)
-    ]
-    assert 3 <= len(alone[0].losses) < len(alone[1].losses) == len(outcome.losses) == 20
-    torch.testing.assert_close(outcome.prediction, torch.cat([one.prediction for one in alone]))
-
-
 class Reads(TorchDispatchMode):
     """Counts values read from the device."""
 
@@ -148,13 +95,12 @@ def test_nothing_waits_for_the_device_unless_asked(start, monkeypatch) -> None:
 
     def reads(**options) -> int:
         with Reads() as counted:
-            descend(
+            optimize_features(
                 lambda f: f, lambda: start, squared(torch.zeros_like(start)), steps=7, lr=0.1, keep="best", **options
             )
         return counted.count
 
     assert reads() == 0
-    assert reads(min_gain=1e-9) == 1, "all ended at the third, as nothing changes"
     assert reads(on_step=lambda *_: None) == 7
 
 

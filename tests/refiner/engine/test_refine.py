@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -79,14 +80,22 @@ def test_a_model_that_fails_is_named(toy, scene, half, monkeypatch) -> None:
         refine(toy, *scene, QUICK)
 
 
-@pytest.mark.parametrize("change", [{"erosion": 1}, {"guide_weight": 0}, {"guide_weight": 3}])
-def test_erosion_and_the_guides_weight_reach_the_loss(toy, scene, change) -> None:
-    image, mask = scene
-    settings = replace(QUICK, max_scales=2, erosion=3)  # the hole is small
-    plain, changed = (refine(toy, image, mask, s).scales[1].losses[0] for s in (settings, replace(settings, **change)))
+@pytest.mark.parametrize("change", [{"erosion": 1}, {"coarse_weight": 0}, {"coarse_weight": 3}])
+def test_erosion_and_the_coarser_scales_weight_reach_the_loss(toy, scene, change) -> None:
+    settings = replace(QUICK, max_scales=2)
+    plain, changed = (
+        refine(toy, *scene, settings, objective=partial(paper_objective, **options)).scales[1].losses[0]
+        for options in ({"erosion": 3}, {"erosion": 3, **change})  # the hole is small
+    )
     assert plain != changed
-    if "guide_weight" in change:
-        assert (plain < changed) == (change["guide_weight"] > 1)
+    if "coarse_weight" in change:
+        assert (plain < changed) == (change["coarse_weight"] > 1)
+
+
+@pytest.mark.parametrize("options", [{"erosion": 4}, {"erosion": -1}, {"coarse_weight": -0.5}])
+def test_numbers_of_the_objective_that_make_no_sense_are_refused(toy, scene, options) -> None:
+    with pytest.raises(InputError, match="expected"):
+        refine(toy, *scene, QUICK, objective=partial(paper_objective, **options))
 
 
 def test_the_smallest_scale_follows_from_the_model(toy, scene) -> None:
@@ -145,24 +154,6 @@ def test_predictions_by_scale(toy, scene) -> None:
     assert torch.equal(result.scales[1].composite, refine(toy, *scene, replace(QUICK, steps=3)).scales[1].composite)
     repeated = refine(toy, *scene, replace(QUICK, steps=(2,)))
     assert [len(scale.losses) for scale in repeated.scales] == [0, 2, 2]
-
-
-def test_predictions_that_end_early_are_told(toy, scene) -> None:
-    """Also where an objective is a function, whose guide's term nobody knows."""
-    seen = []
-    settings = replace(QUICK, steps=30, lr=0.1, min_gain=0.08)
-    for objective in (paper_objective, lambda target, s: paper_objective(target, s).__call__):
-        seen.clear()
-        result = refine(toy, *scene, settings, progress=seen.append, objective=objective)
-        for number, scale in enumerate(result.scales[1:], start=2):
-            here = [p for p in seen if p.scale == number]
-            assert 4 < len(scale.losses) == len(here) < 30
-            assert {p.steps for p in here[:-1]} == {30}
-            assert (here[-1].step, here[-1].steps, here[-1].scale_done) == (len(here), len(here), 1)
-            assert scale.to_dict()["predictions"] == len(here)
-        assert not result.stopped
-        whole_losses = refine(toy, *scene, replace(settings, min_gain=None)).scales[1].losses
-        assert result.scales[1].losses == whole_losses[: len(result.scales[1].losses)]
 
 
 @pytest.mark.parametrize("at", [1, 3, 7])
@@ -280,10 +271,10 @@ def test_a_prediction_of_the_wrong_shape_is_refused(toy, scene) -> None:
 
 
 class SecondMoment:
-    """An objective of one's own: the known pixels in squares, no guide."""
+    """An objective of one's own: the known pixels in squares, nothing in the hole."""
 
-    def __init__(self, target: Target, settings: Settings) -> None:
-        self.target, self.settings = target, settings
+    def __init__(self, target: Target) -> None:
+        self.target = target
 
     def __call__(self, prediction: torch.Tensor) -> torch.Tensor:
         known = ~self.target.hole
@@ -293,15 +284,15 @@ class SecondMoment:
 def test_another_objective_is_one_class(toy, scene) -> None:
     made: list[SecondMoment] = []
 
-    def objective(target: Target, settings: Settings) -> SecondMoment:
-        made.append(SecondMoment(target, settings))
+    def objective(target: Target) -> SecondMoment:
+        made.append(SecondMoment(target))
         return made[-1]
 
     ours = refine(toy, *scene, QUICK, objective=objective)
     assert ours.plan.bytes is not None  # memory is estimated with it too
     at_work = [one for one in made if not one.target.image.is_meta]
     assert [one.target.size for one in at_work] == [(33, 45), (67, 90)]
-    assert all(one.settings is QUICK and one.target.guide.shape[-2:] == (16, 22) for one in at_work[:1])
+    assert at_work[0].target.coarse.shape[-2:] == (16, 22)
     assert ours.scales[-1].losses[-1] < ours.scales[-1].losses[0]
     assert ours.scales[-1].losses != refine(toy, *scene, QUICK).scales[-1].losses
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from refiner import Settings, refine
+from refiner.engine import plan
 from refiner.engine import reporter as reporter_module
 from refiner.engine.reporter import Forecast, duration
 
@@ -119,14 +120,15 @@ def test_a_refinement_tells_it(toy, scene, monkeypatch) -> None:
     assert [p.scale_done for p in seen if p.scale == 3] == [pytest.approx(1 / 3), 1]
 
 
-def test_a_window_counts_by_its_area(toy, scene) -> None:
+def test_a_window_counts_by_its_area(toy, scene, monkeypatch) -> None:
     image, mask = scene
     mask = mask * 0
     mask[..., 4:10, 4:10] = 1
     mask[..., 40:60, 66:85] = 1
     toy.spec = replace(toy.spec, train_size=8)
     seen = []
-    settings = replace(QUICK, context=0.1, min_side=40, steps=2)
+    monkeypatch.setattr(plan, "CONTEXT", 0.1)
+    settings = replace(QUICK, min_side=40, steps=2)
     result = refine(toy, image, mask, settings, seen.append)
     first, second = (window.window.area for window in result.scales[-1].windows)
     assert first < second

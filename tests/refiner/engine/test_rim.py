@@ -55,17 +55,13 @@ def test_edges_of_the_scene_are_not_spread(parts) -> None:
     assert torch.equal(blend_rim(prediction, image, hole), prediction)
 
 
-def test_holes_at_the_edge_and_pictures_of_a_batch_stay_apart(parts) -> None:
+def test_holes_at_the_edge(parts) -> None:
     image, hole, prediction = parts
     edge = torch.zeros_like(hole)
     edge[..., 60:, :30] = True
-    images, holes = torch.cat([image, image]), torch.cat([hole, edge])
-    predictions = torch.cat([prediction, image - 0.05])
-    together = blend_rim(predictions, images, holes)
-    alone = [blend_rim(predictions[i : i + 1], images[i : i + 1], holes[i : i + 1]) for i in range(2)]
-    assert torch.equal(together, torch.cat(alone))
-    before, after = (rim(torch.where(holes, fill, images), holes) for fill in (predictions, together))
-    assert (after - 1 < (before - 1) / 4).all()
+    fills = image - 0.05, blend_rim(image - 0.05, image, edge)
+    before, after = (rim(torch.where(edge, fill, image), edge) for fill in fills)
+    assert after - 1 < (before - 1) / 4
     whole = torch.ones_like(hole)
     assert torch.equal(blend_rim(prediction, image, whole), prediction)  # nothing known to join to
 

@@ -183,7 +183,7 @@ def test_what_to_avoid_is_refused_where_nothing_is_copied(settings) -> None:
     avoid = torch.zeros(1, 1, 160, 200)
     with pytest.raises(InputError, match="avoid: nothing is copied where the network alone fills the hole"):
         refine(Toy(), *scene(), Settings(**settings), avoid=avoid)
-    settings = Settings(detail="features", guide="exemplar", steps=2)
+    settings = Settings(detail="features", start="exemplar", steps=2)
     assert refine(Toy(), *scene(), settings, avoid=avoid).scales[0].shares == {"exemplar": 1.0}
 
 

@@ -6,16 +6,17 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kornia.filters import gaussian_blur2d
+from scipy import ndimage
 from torch.nn import functional
 
 from refiner import InputError
 from refiner.engine.pyramid import build_pyramid
 from refiner.evaluation.no_reference import looks, seams
 from refiner.exemplar import Exemplar, Level, level_count
-from refiner.exemplar.blending import harmonic_fill
 from refiner.exemplar.energy import Energy
 from refiner.exemplar.expansion import Labeling, expand, min_cut
-from refiner.exemplar.laplace import neighbor_sum, solve
+from refiner.exemplar.laplace import harmonic_fill, solve
+from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 
 
@@ -66,12 +67,16 @@ def test_a_palette_tells_where_its_columns_come_from() -> None:
     assert palette.mirrored(columns).tolist() == [False] * 6 + [True] * 6
     shown = palette.photo_columns(columns)
     for column in [*range(5), *range(7, 12)]:
-        assert torch.equal(palette.image[:, :, column], image[:, :, shown[column]])
-        assert torch.equal(palette.source[:, column], ~hole[:, shown[column]])
-    assert not palette.source[:, 5:7].any()
+        at = torch.arange(4) * palette.width + column
+        assert torch.equal(palette.colors(at), image[:, :, shown[column]].T)
+        assert torch.equal(palette.spread(image)[:, :, column], image[:, :, shown[column]])
+        assert torch.equal(palette.spread(~hole)[:, column], ~hole[:, shown[column]])
+    assert (shown[5:7] >= 5).all()
+    _, between = palette.copied(torch.tensor([[3, 0]]).expand(2, 2), torch.tensor([[0, 5], [0, 6]]))
+    assert not between.any()
     at, may = palette.copied(torch.tensor([[1, 1], [1, 1], [0, 4]]), torch.tensor([[0, 9], [0, 7], [-1, 0]]))
     assert may.tolist() == [False, True, False]  # the hole's mirror image, a pixel far enough away, above the photo
-    assert torch.equal(palette.image.flatten(1)[:, at[1]], image[:, 1, 3])
+    assert torch.equal(palette.colors(at)[1], image[:, 1, 3])
     _, near = palette.copied(torch.tensor([[1, 1]]), torch.tensor([[0, 10]]))
     assert not near.any()  # a piece and its mirror image side by side are seen
 
@@ -172,7 +177,7 @@ def test_what_is_to_be_avoided_is_not_copied() -> None:
         filled(image, hole, avoid=torch.ones_like(hole))
 
 
-def test_a_guide_says_what_belongs_where() -> None:
+def test_a_fill_to_follow_says_what_belongs_where() -> None:
     # Left half red stripes, right half blue ones; the hole lies in the middle, and the guide wants it blue.
     stripes = (torch.arange(120) % 6 < 3).float().view(1, 1, -1, 1).expand(1, 1, 120, 160) * 0.4 + 0.4
     image = torch.zeros(1, 3, 120, 160)
@@ -182,11 +187,12 @@ def test_a_guide_says_what_belongs_where() -> None:
     for channel in (0, 2):
         guide = torch.zeros(1, 3, 30, 40)
         guide[:, channel] = 0.6
-        inside = filled(image, hole, guide=guide)[..., 50:70, 65:95]
+        inside = filled(image, hole, follow=guide)[..., 50:70, 65:95]
         assert inside[:, channel].mean() > 5 * inside[:, 2 - channel].mean()
 
 
 def test_the_search_can_be_ended_and_broken_off() -> None:
+    """Ended after two of its moves, it has copied all of the hole from where it may; broken off, nothing is left."""
     image, hole = texture(100, 130), hole_of(100, 130, (30, 40, 70, 90))
     steps = []
 
@@ -194,10 +200,17 @@ def test_the_search_can_be_ended_and_broken_off() -> None:
         steps.append((step, count))
         return len(steps) > 2
 
-    result = filled(image, hole, on_step=enough)
-    assert steps[0][0] == 1
-    assert steps[0][1] > 2
-    assert result.shape == image.shape
+    exemplar = Exemplar([Level(image, hole)], on_step=enough)
+    result = exemplar.render(0)
+    assert [step for step, _ in steps] == [1, 1, 2]
+    assert steps[1][1] > 2
+    rows, columns = hole[0, 0].nonzero().T
+    shifts = exemplar.shifts(0)[:, rows, columns]
+    half = exemplar._chosen.palette
+    _, may = half.copied(torch.stack([rows, columns], dim=1), shifts.T)
+    assert may.all()
+    assert (result - image)[hole.expand_as(image)].abs().mean() < (0.5 - image)[hole.expand_as(image)].abs().mean()
+    assert torch.equal(result[..., ~hole[0, 0]], image[..., ~hole[0, 0]])
 
     def fail(_step: int, _steps: int) -> None:
         raise ZeroDivisionError
@@ -253,20 +266,28 @@ def test_cuts_are_the_best_of_all() -> None:
 def test_an_expansion_never_raises_the_energy() -> None:
     image = torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(2))
     hole = hole_of(30, 40, (10, 12, 20, 24))[0, 0]
-    energy = Energy(Palette(image, hole, ~hole), hole, hole)
+    energy = Energy(Palette(image, hole, ~hole), hole, Nodes(hole))
     shifts = torch.tensor([0, 14]).expand(len(energy), 2).clone()
-    labeling = Labeling(shifts, energy.single(shifts[0]))
+    labeling = Labeling(shifts, energy.of_all(shifts[0]))
+    everyone = torch.arange(len(energy))
+    torch.testing.assert_close(energy.of(everyone, shifts), labeling.costs)
 
     def total() -> float:
         ends = tuple(labeling.shifts[end] for end in energy.edges)
         return float(labeling.costs.sum() + energy.seams(energy.edges, ends).sum())
 
-    everyone = torch.arange(len(energy))
-    for shift in ([12, 0], [-11, 3], [0, -13], [9, 9]):
+    gains = []
+    random = torch.Generator().manual_seed(1)
+    several = torch.tensor([[12, 0], [-11, 3], [0, -13], [9, 9]])
+    for proposed in (*(shift.expand(len(energy), 2) for shift in several), several[
+        torch.randint(4, (len(energy),), generator=random)
+    ]):  # fmt: skip
         before = total()
-        gain = expand(energy, labeling, torch.tensor(shift), everyone, energy.single(torch.tensor(shift)))
-        assert total() == pytest.approx(before - gain, abs=1e-2)
-        assert gain >= 0
+        gains.append(expand(energy, labeling, everyone, proposed, energy.of(everyone, proposed)))
+        assert total() == pytest.approx(before - gains[-1], abs=1e-2)
+        torch.testing.assert_close(energy.of(everyone, labeling.shifts), labeling.costs)
+    assert min(gains) >= 0
+    assert max(gains) > 0
 
 
 def test_laplaces_equation_is_solved() -> None:
@@ -275,12 +296,31 @@ def test_laplaces_equation_is_solved() -> None:
     image = torch.stack([y + x, y, x])
     hole = hole_of(40, 50, (8, 9, 30, 41))[0, 0]
     torch.testing.assert_close(harmonic_fill(torch.where(hole, 0, image), hole), image, atol=1e-4, rtol=0)
-    b = torch.rand(1, 40, 50) * hole
-    solved = solve(hole, b, steps=500, screening=0.1)
-    left = (4.1 * solved - neighbor_sum(solved) - b) * hole
+    nodes = Nodes(hole)
+    b = torch.rand(len(nodes), 2)
+    solved = solve(nodes, b, steps=500, screening=0.1)
+    assert (4.1 * solved - nodes.sum_near(solved) - b).abs().max() < 1e-4
+    held = solve(nodes, b, steps=500, screening=0.1, hold=3)
+    beside = (nodes.near == len(nodes)).sum(dim=1, keepdim=True)
+    assert ((4.1 + 2 * beside) * held - nodes.sum_near(held) - b).abs().max() < 1e-4
+    each = torch.rand(len(nodes), 1)
+    left = (4 + each) * (x := solve(nodes, b, steps=500, screening=each)) - nodes.sum_near(x) - b
     assert left.abs().max() < 1e-4
-    assert not solved[:, ~hole].any()
-    held = solve(hole, b, steps=500, screening=0.1, hold=3)
-    beside = neighbor_sum((~hole)[None].float())
-    left = ((4.1 + 2 * beside) * held - neighbor_sum(held) - b) * hole
-    assert left.abs().max() < 1e-4
+
+
+def test_nodes_know_their_neighbors_parts_and_smaller_levels() -> None:
+    hole = torch.rand(23, 31, generator=torch.Generator().manual_seed(5)) > 0.4
+    nodes = Nodes(hole)
+    assert torch.equal(nodes.places, hole.nonzero())
+    x = torch.rand(len(nodes), 2)
+    spread = torch.zeros(25, 33, 2)
+    spread[1:-1, 1:-1][hole] = x
+    around = spread[1:-1, :-2] + spread[1:-1, 2:] + spread[:-2, 1:-1] + spread[2:, 1:-1]
+    torch.testing.assert_close(nodes.sum_near(x), around[hole])
+    labels, count = ndimage.label(hole.numpy())
+    part, parts = nodes.parts()
+    assert parts == count
+    assert len(torch.unique(torch.stack([part, torch.from_numpy(labels)[hole]]), dim=1).T) == count
+    small = Nodes(torch.ones(11, 15, dtype=torch.bool))
+    covered = small.places[nodes.coarser(small)]
+    assert ((covered - nodes.places * torch.tensor([11 / 23, 15 / 31])).abs() <= 1).all()

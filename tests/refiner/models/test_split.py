@@ -146,37 +146,25 @@ def test_rates_scale_adams_steps_and_freeze_leaves(scene) -> None:
             seen.append({"deep": features["deep"].detach().clone(), "skip": features["skips"][0].detach().clone()})
             return super().rear_half(features)
 
-    def steps(settings_rates, balance=0.5, **options):
+    def steps(**options):
         seen.clear()
-        refine(
-            Watched(**options),
-            *scene,
-            Settings(
-                detail="features", steps=2, windows="off", lr_scale=settings_rates, balance=balance, precision="float32"
-            ),
-        )
+        refine(Watched(**options), *scene, Settings(detail="features", steps=2, windows="off", precision="float32"))
         last, before = seen[-1], seen[-2]
         return [(last[name] - before[name]).abs().max().item() for name in ("deep", "skip")]
 
-    assert steps(None) == pytest.approx([0.05, 0.05], rel=1e-3)  # Adam's first step is the learning rate
-    assert steps(None, lr_scale={"deep": 0.5, "skips": 0}) == pytest.approx([0.025, 0], rel=1e-3)
-    assert steps({"skips.0": 0.1}, lr_scale={"deep": 0}) == pytest.approx([0.05, 0.005], rel=1e-3)  # settings win
-    assert steps({"deep": 0.5}, local_global=("skips", "deep"), balance=0.2) == pytest.approx([0.01, 0.05], rel=1e-3)
-    assert steps({"deep": 0.5}, local_global=("skips", "deep"), balance=0.8) == pytest.approx([0.025, 0.02], rel=1e-3)
-    assert steps(None, local_global=("skips", "deep"), balance=0) == pytest.approx([0, 0.05], rel=1e-3)
-    assert steps(None, local_global=("skips", "deep"), balance=1) == pytest.approx([0.05, 0], rel=1e-3)
+    assert steps() == pytest.approx([0.05, 0.05], rel=1e-3)  # Adam's first step is the learning rate
+    assert steps(lr_scale={"deep": 0.5, "skips": 0}) == pytest.approx([0.025, 0], rel=1e-3)
+    assert steps(lr_scale={"skips.0": 0.1}) == pytest.approx([0.05, 0.005], rel=1e-3)
     with pytest.raises(ModelError, match="not all frozen"):
-        steps({"deep": 0, "skips": 0})
-    with pytest.raises(InputError, match=r"balance: the model names no local .* it has deep, skips\.0\. Expected"):
-        steps(None, balance=0.4)
+        steps(lr_scale={"deep": 0, "skips": 0})
     with pytest.raises(InputError, match="no feature is named 'nothing'"):
-        steps({"nothing": 1})
+        steps(lr_scale={"nothing": 1})
 
 
 def test_joint_optimization_lowers_the_loss_further(scene) -> None:
     losses = {}
     for name, rates in (("joint", {}), ("deep alone", {"skips": 0})):
-        result = refine(Skips(), *scene, Settings(detail="features", steps=15, lr_scale=rates, precision="float32"))
+        result = refine(Skips(lr_scale=rates), *scene, Settings(detail="features", steps=15, precision="float32"))
         losses[name] = result.scales[-1].loss_after
     assert losses["joint"] < losses["deep alone"]
 

@@ -59,10 +59,6 @@ class Misplaced(Toy):
     train_size = 64
 
 
-class BeforeSpecs(Toy):
-    native_side = 64
-
-
 class WrongMultiple(Toy):
     def __init__(self):
         super().__init__()
@@ -165,7 +161,6 @@ class Crashes(Toy):
         (NoSpec, "interface", "has no spec"),
         (Misspelled, "spelling", "`lerning_rate` is read by nothing; is it meant to be `learning_rate`"),
         (Misplaced, "spelling", "give it as train_size of its spec"),
-        (BeforeSpecs, "spelling", "`native_side` on the model is read by nothing: give it as train_size"),
         (WrongMultiple, "shapes", "seems to be 4"),
         (Half, "shapes", "where the picture is"),
         (NotFinite, "shapes", "not finite"),

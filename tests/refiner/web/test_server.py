@@ -283,7 +283,7 @@ def test_the_server_warms_up(tmp_path) -> None:
     from web_server import GOLDEN, HERE, QUICK
 
     from refiner.web.app import make_app
-    from refiner.web.choices import Defaults
+    from refiner.web.offer import Defaults
     from refiner.web.service import Config
 
     defaults = Defaults(model=str(GOLDEN), given=QUICK, device="cpu")

@@ -24,9 +24,9 @@ pytest.importorskip("httpx2", reason="Starlette's test client needs it")
 from starlette.testclient import TestClient
 
 from refiner.web.app import make_app
-from refiner.web.choices import Defaults
 from refiner.web.guard import Access
 from refiner.web.limits import Limits
+from refiner.web.offer import Defaults
 from refiner.web.service import Config
 
 HERE = "http://127.0.0.1:8430"

@@ -1,0 +1,106 @@
+"""A hole's pixels as nodes of a grid: what is computed for them takes time by their number, not by the photo's size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # left, right, up, down
+
+
+class Nodes:
+    """Some pixels of a picture, row by row.
+
+    Args:
+        where: (H,W), bool.
+
+    Attributes:
+        size: H, W.
+        at: of each node, its place in a picture's pixels, row by row; (n,).
+        places: its row and column; (n,2).
+        near: its neighbors to the left, right, up and down; (n,4), indices of nodes, n where that is no node.
+        inside: whether these lie within the picture; (n,4), bool.
+    """
+
+    def __init__(self, where: Tensor) -> None:
+        self.size = height, width = where.shape[0], where.shape[1]
+        self.at = where.flatten().nonzero()[:, 0]
+        y, x = self.at // width, self.at % width
+        self.places = torch.stack([y, x], dim=1)
+        number = torch.full((height * width + 1,), len(self.at), dtype=torch.int32, device=where.device)
+        number[self.at] = torch.arange(len(self.at), dtype=torch.int32, device=where.device)
+        self.inside = torch.stack([x > 0, x < width - 1, y > 0, y < height - 1], dim=1)
+        beside = torch.stack([self.at + dy * width + dx for dy, dx in _STEPS], dim=1)
+        self.near = number[torch.where(self.inside, beside, height * width)]
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return len(self.at)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.at.device
+
+    def has(self, direction: int) -> Tensor:
+        """Which nodes have a node as their neighbor in a direction, an index into `near`; (n,), bool."""
+        return self.near[:, direction] < len(self)
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """All pairs of neighbors: first the left or upper one; two tensors (m,) of indices."""
+        ends = []
+        for direction in (1, 3):
+            first = self.has(direction).nonzero()[:, 0]
+            ends.append(torch.stack([first, self.near[first, direction].long()]))
+        one, other = torch.cat(ends, dim=1)
+        return one, other
+
+    def sum_near(self, x: Tensor) -> Tensor:
+        """Sum of a value (n,C) over the neighbors that are nodes."""
+        padded = torch.cat([x, x.new_zeros(1, x.shape[1])])
+        if x.device.type == "cpu":
+            total: Tensor = torch.nn.functional.embedding_bag(self.near, padded, mode="sum")
+            return total
+        return padded[self.near.long()].sum(dim=1)
+
+    def numbers(self, places: Tensor) -> Tensor:
+        """Indices of the nodes at places (k,2); of the next one row by row where there is none."""
+        at = places[:, 0] * self.size[1] + places[:, 1]
+        return torch.searchsorted(self.at, at).clamp(max=len(self) - 1)
+
+    def coarser(self, other: Nodes) -> Tensor:
+        """Of each node, the one of a smaller picture that covers it; (n,) of `other`'s, n where that is no node."""
+        scale = torch.tensor([other.size[axis] / self.size[axis] for axis in (0, 1)], dtype=torch.float64)
+        most = torch.tensor(other.size) - 1
+        places = torch.minimum(((self.places + 0.5) * scale).long(), most)
+        found = other.numbers(places)
+        there = (other.places[found] == places).all(dim=1)
+        return torch.where(there, found, len(other))
+
+    def parts(self, same: Tensor | None = None) -> tuple[Tensor, int]:
+        """The number of each node's connected part, (n,), and how many there are.
+
+        Args:
+            same: values (n,C); neighbors are connected where theirs are equal. None to connect all.
+        """
+        one, other = self.pairs()
+        if same is not None:
+            equal = (same[one] == same[other]).all(dim=1)
+            one, other = one[equal], other[equal]
+        return connected(len(self), one, other)
+
+
+def connected(count: int, one: Tensor, other: Tensor) -> tuple[Tensor, int]:
+    """The connected parts of a graph of `count` nodes with edges between (m,) and (m,): each node's, and how many."""
+    ones: NDArray[np.bool_] = np.ones(len(one), bool)
+    graph = coo_array((ones, (one.numpy(), other.numpy())), shape=(count, count))
+    parts, labels = connected_components(graph, directed=False)
+    return torch.from_numpy(labels).long(), int(parts)
