@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a piece of work took of the processor.
+    """How a piece of work used the processor.
 
     Attributes:
         seconds: on the clock.
         user: seconds of all cores in the program.
         kernel: seconds of all cores in the kernel.
-        faults: pages that the kernel mapped without reading a disk; None where it does not say.
+        faults: pages that the kernel mapped without reading a disk; None where the system does not tell.
     """
 
     seconds: float
@@ -40,7 +40,7 @@ class Usage:
 
     @property
     def kernel_share(self) -> float:
-        """Of all the time that cores were busy."""
+        """The kernel's share of the time that cores were busy."""
         return self.kernel / max(self.user + self.kernel, 1e-9)
 
     @property
@@ -50,14 +50,14 @@ class Usage:
 
 
 class Meter:
-    """Counts what the process takes from its making on."""
+    """Measures how the process uses the processor, from the meter's making on."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._faults, self._times, self._start = _faults(), self._process.cpu_times(), time.perf_counter()
 
     def read(self) -> Usage:
-        """What was taken so far."""
+        """The use so far."""
         taken, times, faults = time.perf_counter() - self._start, self._process.cpu_times(), _faults()
         return Usage(
             taken,
@@ -72,7 +72,7 @@ def _faults() -> int | None:
 
 
 def seconds(run: Callable[[], object], *, repeats: int, device: torch.device) -> tuple[float, float]:
-    """Median and spread (largest less smallest) of `repeats` runs after one that warms up."""
+    """Median and spread (largest less smallest) of the seconds of `repeats` runs, after one that warms up."""
     run()
     times = []
     for _ in range(repeats):
@@ -85,7 +85,7 @@ def seconds(run: Callable[[], object], *, repeats: int, device: torch.device) ->
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """The machine, and the versions that numbers are measured with."""
     capability = torch.backends.cpu.get_cpu_capability()
     flags = _cpu_info("flags").split()
     return {
@@ -125,6 +125,6 @@ def _commit() -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked to."""
+    """Wait until the device has done its work; otherwise a timer times the launch, not the work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -3,7 +3,7 @@
     python -m benchmarks.page [--photo FILE --mask FILE] [--repeats 5] [--out FILE.json]
 
 It starts `refiner web` and drives Chromium with Playwright. Seconds are medians; a stroke's milliseconds are from the
-pointer's event to its paint. Between the repeats of a removal it cancels, so that each starts from the photo.
+pointer's event to its paint. Each removal is canceled after its first look, so that the next one starts from the photo.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-_WINDOW = (1400, 880)  # of which the docs' picture is 4/5
+_WINDOW = (1400, 880)  # pixels; the docs' picture is 4/5 of that
 _MARK = 8  # lines of the stroke that is measured
 
 
@@ -96,7 +96,7 @@ def _open(page: Page, photo: Path) -> None:
 
 
 def _strokes(page: Page) -> list[float]:
-    """Milliseconds of a long stroke, event by event."""
+    """Draw a long stroke; gives the milliseconds of each event."""
     box = page.locator("#stage").bounding_box()
     assert box is not None  # noqa: S101  it is on the page
     page.mouse.move(box["x"] + 200, box["y"] + 200)
@@ -127,7 +127,7 @@ def _snap(page: Page) -> None:
 
 
 def _screenshot(page: Page, path: Path, mask: Path) -> None:
-    """What the example's mask marks removed, the slider over where it was."""
+    """Make the docs' picture: the marked object removed, the slider over the place where it was."""
     page.keyboard.press("Delete")
     _load_mask(page, mask)
     page.click("#remove")
@@ -147,7 +147,7 @@ def _screenshot(page: Page, path: Path, mask: Path) -> None:
 
 
 def _at(page: Page, x: float, y: float) -> tuple[float, float]:
-    """Where a place of the photo is on the screen."""
+    """The place on the screen of a pixel of the photo."""
     left, top, scale = page.evaluate("(({x, y, scale}) => [x, y, scale])(refinerPage.view)")
     box = page.locator("#stage").bounding_box()
     assert box is not None  # noqa: S101  it is on the page
@@ -171,14 +171,14 @@ def _seconds(run: Callable[[], object]) -> float:
 
 @contextlib.contextmanager
 def _server(folder: Path) -> Iterator[tuple[psutil.Process, str]]:
-    """The server as a program of its own, warmed up."""
+    """Run the server as a program of its own, warmed up; gives its process and its address."""
     environment = {**os.environ, "REFINER_CACHE": str(folder), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "refiner", "web", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  this very interpreter
         assert process.stdout is not None  # noqa: S101  it is a pipe
         address = process.stdout.readline().strip()
         _until_healthy(address)
-        time.sleep(20)  # for it to load and try the model, as it does before anybody comes
+        time.sleep(20)  # in which the server loads and tries the model, as it does at its start
         try:
             yield psutil.Process(process.pid), address
         finally:

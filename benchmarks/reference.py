@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lama import Generator
 
-# Imported by the files that are needed, for training alone.
+# Packages that the needed files import, but only training uses.
 _TRAINING_ONLY = ("pytorch_lightning", "easydict", "omegaconf", "hydra", "albumentations", "webdataset")
 
 
@@ -35,13 +35,13 @@ class Reference:
         device: where to run.
 
     Raises:
-        ModuleNotFoundError: the folder is no such clone.
+        ModuleNotFoundError: the folder is no clone of advimman/lama.
     """
 
     def __init__(self, folder: Path, generator: Generator, device: torch.device) -> None:
         sys.path.insert(0, str(folder))
         sys.meta_path.append(_Stubs())
-        # The package's own start imports the evaluation's metrics; refinement needs none of them.
+        # The package's `__init__` imports metrics that refinement does not need, so an empty package takes its place.
         package = ModuleType("saicinpainting.evaluation")
         package.__path__ = [str(folder / "saicinpainting" / "evaluation")]
         sys.modules[package.__name__] = package
@@ -61,7 +61,7 @@ class Reference:
             setattr(self._refinement, "torch", _CudaIsCpu())  # noqa: B010  not a name of a module type
 
     def refine(self, image: Tensor, mask: Tensor, *, steps: int, lr: float, min_side: int) -> Tensor:
-        """`refine_predict` of (1,3,H,W) and (1,1,H,W) without its pixel budget."""
+        """The authors' `refine_predict` of a picture (1,3,H,W) and a mask (1,1,H,W), without its pixel budget."""
         height, width = image.shape[-2:]
         result: Tensor = self._refinement.refine_predict(
             {"image": image, "mask": mask, "unpad_to_size": [torch.tensor([height]), torch.tensor([width])]},
@@ -78,7 +78,7 @@ class Reference:
 
 
 class _CudaIsCpu:
-    """PyTorch, but for `torch.device`, which the authors call with `cuda:0` whatever there is."""
+    """PyTorch, except that `torch.device` gives the CPU: the authors' code asks for `cuda:0` on any machine."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -88,7 +88,7 @@ class _CudaIsCpu:
 
 
 class _Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes empty modules for what only training needs, and of OpenCV the one function that refinement calls."""
+    """Imports empty modules for what only training needs, and an OpenCV with the one function that refinement calls."""
 
     def find_spec(
         self,

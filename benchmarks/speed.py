@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _METHODS = ("frozen", "frozen in strips", "autograd", "checkpoint", "memsave_torch")
 _STRIP_HEIGHT = 256
-# The colors of random weights are noise, and matching them to the photo would lead away from the coarser scale.
+# Random weights give noise; to match its colors to the photo would lead away from the coarser scale.
 _UNFINISHED: dict[str, Any] = {"match_color": "off", "blend_rim": False, "grain": False}
 
 
@@ -92,7 +92,7 @@ _HEAD = [
 
 @dataclass
 class Bench:
-    """What the cases share."""
+    """The measurements, and what they share."""
 
     generator: Generator
     device: torch.device
@@ -100,14 +100,15 @@ class Bench:
     steps: int
     hole: float
     memory: str | None = None
-    results: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by size, to compare with the authors'
-    smallest: dict[tuple[int, int], tuple[Tensor, int]] = field(default_factory=dict)  # and of how many scales
+    results: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # ours, by size, to compare with the authors'
+    # By size, the smallest scale's result and the number of scales.
+    smallest: dict[tuple[int, int], tuple[Tensor, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = LamaInpainter(self.generator).to(self.device)
 
     def picture(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Noise and a square hole in its middle."""
+        """Noise (1,3,H,W) and a mask (1,1,H,W) with a square hole in its middle."""
         image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         side = int((self.hole * height * width) ** 0.5) // 2
         mask = torch.zeros(1, 1, height, width)
@@ -145,7 +146,7 @@ class Bench:
         return Row("update", method, width, height, precision, median, spread, peak.bytes, kept)
 
     def descent(self, method: str, height: int, width: int, precision: str) -> Row:
-        """All predictions and updates of the whole picture as one window, replayed from a graph or as they are."""
+        """All predictions and updates of the whole picture as one window, from a CUDA graph or one by one."""
         image, mask = self.picture(height, width)
         conv_dtype = torch.bfloat16 if precision == "bfloat16" else None
         hole = mask > 0
@@ -169,7 +170,7 @@ class Bench:
         return Row("descent", method, width, height, precision, median, spread, peak.bytes, note=note)
 
     def refinement(self, height: int, width: int, precision: str, windows: str) -> Row:
-        """Features refined from end to end, with as many predictions as asked for."""
+        """A whole refinement by features, with `steps` predictions at each refined scale."""
         settings = Settings(
             detail="features",
             start="model",
@@ -186,7 +187,7 @@ class Bench:
                              settings)  # fmt: skip
 
     def default(self, height: int, width: int, precision: str) -> Row:
-        """Features refined from end to end by the default preset, up to what is done to a fill once it is there."""
+        """A whole refinement by features with the default settings, without those of `_UNFINISHED`."""
         settings = Settings(
             detail="features", start="model", min_side=512, precision=precision, memory=self.memory,  # type: ignore[arg-type]
             **_UNFINISHED,
@@ -211,10 +212,10 @@ class Bench:
         )  # fmt: skip
 
     def objective(self, picture: Tensor) -> float | None:
-        """The paper's objective at the first refined scale, to which a result is brought down.
+        """The paper's objective of a result that is halved down to the first refined scale.
 
-        It is compared with the network's own fill of the smallest scale, which is the same for every method. None where
-        nothing of this size was refined before.
+        The coarser scale is the network's own fill of the smallest scale, the same for every method. None where nothing
+        of this size was refined before.
         """
         height, width = picture.shape[-2], picture.shape[-1]
         if (height, width) not in self.smallest or self.smallest[height, width][1] == 1:
@@ -292,7 +293,7 @@ class Choice:
     reference: Path | None
 
     def measurements(self, bench: Bench) -> Iterator[tuple[str, Callable[[], Row]]]:
-        """Each measurement's name, and how to take it."""
+        """Each measurement's name, and the function that takes it."""
         folder = self.reference
         reference = None if folder is None else Reference(folder, bench.generator, bench.device)
         for size in self.sizes:
@@ -304,7 +305,7 @@ class Choice:
                 yield f"reference {size}", partial(bench.authors, reference, height, width)
 
     def _of(self, case: str, bench: Bench, height: int, width: int, precision: str) -> Iterator[Callable[[], Row]]:
-        """How to take the measurements of one case."""
+        """The functions that take the measurements of one case."""
         if case == "update":
             for method in self.methods:
                 if method.startswith("frozen") or precision == "float32":

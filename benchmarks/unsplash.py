@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _TRIES = 5
 _TIMEOUT = 60  # seconds
 _FAILURES = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError, SyntaxError)
-_GONE = (400, 403, 404, 410)  # answers that another try does not change
+_GONE = (400, 403, 404, 410)  # HTTP codes that another try does not change
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def sample(photos: list[Photo], count: int, size: int) -> list[Photo]:
 
 
 def download(photo: Photo, folder: Path, size: int, *, pause: float = 1.0) -> str | None:
-    """Bring one photo, cropped to a square from its middle, unless it is there; gives why it cannot be had.
+    """Download a photo, cropped to a square from its middle, unless it is there; gives the reason of a failure.
 
     Args:
-        photo: which.
+        photo: the photo's line of the list.
         folder: for `ID.png`.
         size: side of the square.
         pause: seconds before the second try, twice as many before each further one.
@@ -132,7 +132,7 @@ def download_all(
     pause: float = 1.0,
     threads: int = 8,
 ) -> list[tuple[Photo, str]]:
-    """Bring photos side by side; gives those that could not be had, with the reason."""
+    """Download photos in parallel; gives those that failed, with the reason."""
     make_folder(folder)
 
     def bring(photo: Photo) -> tuple[Photo, str | None]:
@@ -145,7 +145,7 @@ def download_all(
 
 
 def _is_there(path: Path, size: int) -> bool:
-    """Whether a photo was brought before, at this size."""
+    """Whether a photo was downloaded before, at this size."""
     try:
         with Image.open(path) as image:
             return bool(image.size == (size, size))
@@ -154,7 +154,7 @@ def _is_there(path: Path, size: int) -> bool:
 
 
 def _square(data: bytes, size: int) -> bytes:
-    """The middle of a picture as PNG; one that is cut short or too small raises."""
+    """The middle of a picture as PNG; raises where the picture is cut short or too small."""
     with Image.open(io.BytesIO(data)) as opened:
         image = opened.convert("RGB")
     if min(image.size) < size - 1:

@@ -25,14 +25,14 @@ class LamaInpainter(nn.Module):
     Args:
         generator: the network as it was trained, on the CPU.
         train_size: side in pixels that it works best at.
-        learning_rate: what suits its features when they are refined.
+        learning_rate: learning rate that suits its features in refinement.
         detail: what fills larger scales best, see `ModelSpec`.
-        split_block: how many residual blocks belong to the front half. The paper's features are those before the first,
-            0; each block more is left out of all predictions but the first.
+        split_block: how many residual blocks belong to the front half, 0 in the paper. Blocks of the front half run in
+            the first prediction only.
 
     Attributes:
-        generator: the network as it was trained; the parameters here are computed from it.
-        spec: the sizes it takes, and what suits its features.
+        generator: the network as it was trained; the parameters of this module are computed from it.
+        spec: the sizes that the network takes, and what suits its features.
 
     Raises:
         ModelError: there are fewer blocks than `split_block`.
@@ -50,13 +50,13 @@ class LamaInpainter(nn.Module):
         split_block: int = 0,
     ) -> None:
         super().__init__()
-        object.__setattr__(self, "generator", generator)  # not a submodule: it stays where it is
+        object.__setattr__(self, "generator", generator)  # not a submodule, so that it stays on the CPU
         self.fused = FusedGenerator(generator, _checked_block(split_block, generator.config.n_blocks)).float()
         multiple = 2**generator.config.n_downsampling
         self.spec = ModelSpec(
             multiple=multiple,
             train_size=train_size,
-            min_input_side=2 * multiple,  # reflection padding at 1/8 needs two pixels there
+            min_input_side=2 * multiple,  # reflection padding needs two pixels at 1/8 of the side
             learning_rate=learning_rate,
             strips=True,
             stages=tuple(self.fused.stages),
@@ -92,7 +92,7 @@ class LamaInpainter(nn.Module):
         return self.fused.rear(features)
 
     def _apply(self, fn: Any, recurse: bool = True) -> LamaInpainter:
-        """Move or cast; a cast folds anew, in float64 first, so that a float64 model is exact."""
+        """Move or cast the parameters. A cast computes them anew, from float64, so that a float64 model is exact."""
         before = self.fused.stem.weight.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.fused.stem.weight.dtype != before:
@@ -103,7 +103,7 @@ class LamaInpainter(nn.Module):
 
 
 class RegularLamaInpainter(SequentialInpainter):
-    """One of LaMa's ablations without Fourier convolutions; arguments as those of `LamaInpainter`."""
+    """One of LaMa's ablations without Fourier convolutions; arguments as for `LamaInpainter`."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class RegularLamaInpainter(SequentialInpainter):
             train_size=train_size,
             learning_rate=learning_rate,
             detail=detail,
-            min_input_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than reflection at 1/8 reaches
+            min_input_side=multiple * (1 + max(1, 2 ** (config.dilations - 1))),  # more than the padding at 1/8
         )
         self.eval()
 

@@ -1,8 +1,8 @@
-"""LaMa checkpoints: the public file layouts in, safetensors out.
+"""Read LaMa checkpoints of all public file layouts, and write safetensors.
 
-Read: a directory (`config.yaml` + `models/best.ckpt`, Lightning), a pickled checkpoint, the TorchScript file
-`big-lama.pt`, and safetensors. Whatever the layout, tensors are named `model.<i>...` here: the prefix before
-the last `model.<i>.` differs between tools and is dropped.
+The layouts are a directory (`config.yaml` + `models/best.ckpt`, Lightning), a pickled checkpoint, the TorchScript file
+`big-lama.pt`, and safetensors. For every layout, tensors are named `model.<i>...` here: the prefix before the last
+`model.<i>.` differs between tools and is dropped.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?:^|.*\.)(model\.\d+\..+)$")
 _GENERATOR = re.compile(r"(^|\.)generator\.")
-HEADER = "refiner"  # key of `config.yaml` under which a training notes what safetensors have in their header
-# What the decoders raise on damaged or foreign files; a pickle of garbage can end in any of them.
+HEADER = "refiner"  # key of `config.yaml` with the metadata that safetensors have in their header
+# What the decoders raise on damaged or foreign files; a damaged pickle can raise any of them.
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -64,18 +64,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         expected = "models/best.ckpt in this folder" if path.is_dir() else "a weights file"
         raise ModelError(f"{path}: expected {expected}, found nothing there; check the path.")
     metadata = _noted(path / "config.yaml") if path.is_dir() else {}
+    raw: Mapping[str, Any]
     try:
-        # PyTorch warns of old or odd pickles and of TorchScript's end; what counts is whether they load.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if zipfile.is_zipfile(file):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                metadata = dict(opened.metadata() or {})
+                raw = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a dict
+        else:
+            # PyTorch warns of old or odd pickles and of TorchScript's end; here they only have to load.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 raw = _read_torchscript(file) if _is_torchscript(file) else _read_pickle(file)
-            elif file.suffix == ".safetensors":
-                with safe_open(file, framework="pt") as opened:
-                    metadata = dict(opened.metadata() or {})
-                    raw = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a dict
-            else:
-                raw = _read_pickle(file)
     except DAMAGE as error:
         raise ModelError(
             f"{file}: not a readable weights file ({first_line(error)}); expected safetensors, "
@@ -85,7 +84,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _noted(config: Path) -> dict[str, str]:
-    """What a training of ours noted in a folder's `config.yaml`; nothing where another made it, or it is damaged."""
+    """The metadata in a folder's `config.yaml`; {} where another tool wrote the file, or it is damaged."""
     try:
         noted = read_mapping(config).get(HEADER)
     except SettingsError:
@@ -108,10 +107,10 @@ def load_network(path: Path) -> tuple[Generator | RegularGenerator, dict[str, st
 
 
 def _build(path: Path, tensors: Mapping[str, Tensor]) -> Generator | RegularGenerator:
-    """The network that tensors are of, in float32 and eval mode, without gradients.
+    """Build the network that the tensors belong to, in float32 and eval mode, without gradients.
 
     Raises:
-        ModelError: they are not a LaMa generator's.
+        ModelError: the tensors are not a LaMa generator's.
     """
     network: Generator | RegularGenerator
     try:
@@ -143,10 +142,10 @@ def _build(path: Path, tensors: Mapping[str, Tensor]) -> Generator | RegularGene
 
 
 def load_generator(path: Path) -> tuple[Generator, dict[str, str]]:
-    """`load_network` for what must be a generator of Fourier convolutions.
+    """Like `load_network`, for a network that must have Fourier convolutions.
 
     Raises:
-        ModelError: as there, or the network is one of LaMa's ablations without them.
+        ModelError: as in `load_network`, or the network is one of LaMa's ablations without them.
     """
     network, metadata = load_network(path)
     if not isinstance(network, Generator):
@@ -161,7 +160,7 @@ def convert(source: Path, target: Path, *, dtype: torch.dtype | None = None, **m
         source: a checkpoint of any known layout.
         target: the file to write.
         dtype: what to store the tensors as; None keeps each tensor's own.
-        metadata: text fields for the file's header, over those that the source has.
+        metadata: text fields for the file's header; they replace those of the source.
 
     Raises:
         ModelError: the source is not a LaMa generator, or a value does not fit the dtype.
@@ -191,6 +190,8 @@ def _without_counters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_torchscript(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
     with zipfile.ZipFile(file) as archive:
         return any("/code/" in name for name in archive.namelist())
 
@@ -202,7 +203,7 @@ def _read_torchscript(file: Path) -> dict[str, Tensor]:
 
 
 class _Inert:
-    """Stands in for a training tool's class named in a pickle; it holds what it is given and does nothing."""
+    """Stands in for a training tool's class named in a pickle; it takes any arguments and does nothing."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
@@ -216,7 +217,7 @@ def _read_pickle(file: Path) -> Mapping[str, Any]:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(tensors, dict):
-        raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")  # noqa: TRY004  read as unreadable
+        raise ValueError(f"it holds a {type(loaded).__name__}, not named tensors")  # noqa: TRY004  reported as unreadable
     return tensors
 
 

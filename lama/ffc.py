@@ -31,7 +31,7 @@ class FourierUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N,C,H,W) to (N,C,H,W)."""
         n, c, h, w = x.shape
-        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # as under autocast: FFTs need more
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # FFTs need float32, as under autocast
         spectrum = torch.view_as_real(torch.fft.rfft2(wide, norm="ortho"))  # (N,C,H,W//2+1,2)
         spectrum = spectrum.permute(0, 1, 4, 2, 3).reshape(n, 2 * c, h, w // 2 + 1)  # re0 im0 re1 im1 ...
         spectrum = torch.relu(self.bn(self.conv_layer(spectrum)))
@@ -57,7 +57,7 @@ class SpectralTransform(nn.Module):
 
 
 class FFC(nn.Module):
-    """The four convolutions between the branches; one exists where both its ends have channels."""
+    """The four convolutions within and between the branches; one exists where both its ends have channels."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 Every BatchNorm becomes part of the convolution before it, the two convolutions that read the local branch become one,
 and tensors lie channels-last, so that a spectrum's interleaved real and imaginary parts are channels without a copy.
-Written in plain PyTorch; run inside `refiner.frozen.FrozenGradients` it saves only packed bits for the backward pass.
+It is plain PyTorch; inside `refiner.frozen.FrozenGradients` it saves only packed bits for the backward pass.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from refiner.frozen import current_strip_height, in_strips, inverse_rfft2
+from refiner.frozen import current_strip_height, in_strips, relu_of_sum_, stacked_irfft2, stacked_rfft2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from lama.ffc import FFCBlock, FFCResidualBlock
     from lama.generator import Generator
 
-# Coarse rows (1/8 of the picture's) that a strip needs beyond its own. The front's receptive field reaches 10 picture
+# Rows at 1/8 of the picture's side that a strip needs beyond its own. The front's receptive field reaches 10 picture
 # rows: 3 of the 7x7, and 1, 2, 4 of the strided 3x3. The decoder's reaches 17: 8, 4, 2 and 3.
 _FRONT_HALO = 2
 _TAIL_HALO = 3
 
 
 class FusedGenerator(nn.Module):
-    """A generator for inference alone; its weights are computed from a trained one.
+    """A generator for inference alone, with weights computed from a trained generator.
 
-    Its full-resolution ends are computed as many rows at a time as `refiner.frozen.current_strip_height()` says.
+    Its layers before and after the residual blocks run on strips of `refiner.frozen.current_strip_height()` rows.
 
     Args:
         generator: the trained network, in eval mode.
@@ -113,19 +113,15 @@ class FusedFFC(nn.Module):
     def forward(self, local: Tensor, glob: Tensor) -> tuple[Tensor, Tensor]:
         """Local (N,Cl,H,W) and global (N,Cg,H,W); the same out."""
         local_to_local, local_to_global = self.from_local(_reflect(local, 1)).split(self.channels, dim=1)
-        out_local = self.to_local(_reflect(glob, 1)).add_(local_to_local)
+        out_local = relu_of_sum_(self.to_local(_reflect(glob, 1)), local_to_local)
         reduced = functional.relu(self.reduce(glob), inplace=True)  # (N,Cg/2,H,W)
-        out_global = self.expand(reduced + self._fourier(reduced)).add_(local_to_global)
-        return functional.relu(out_local, inplace=True), functional.relu(out_global, inplace=True)
+        out_global = self.expand(reduced + self._fourier(reduced))
+        return out_local, relu_of_sum_(out_global, local_to_global)
 
     def _fourier(self, x: Tensor) -> Tensor:
-        """Mix channels in the spectrum; (N,C,H,W) to the same."""
-        h, w = x.shape[-2:]
-        spectrum = torch.fft.rfft2(x, norm="ortho").permute(0, 2, 3, 1)  # (N,H,W//2+1,C) complex
-        channels = torch.view_as_real(spectrum.contiguous()).flatten(3).permute(0, 3, 1, 2)  # re0 im0 re1 im1 ...
-        mixed = functional.relu(self.mix(channels), inplace=True).permute(0, 2, 3, 1)  # (N,H,W//2+1,2C)
-        mixed = mixed.to(channels.dtype).reshape(*spectrum.shape, 2).contiguous()
-        return _channels_last(inverse_rfft2(torch.view_as_complex(mixed).permute(0, 3, 1, 2), (h, w), "ortho"))
+        """Mix channels in the spectrum: (N,C,H,W) to (N,C,H,W)."""
+        mixed = functional.relu(self.mix(stacked_rfft2(x)), inplace=True)  # (N,2C,H,W//2+1): re0 im0 re1 im1 ...
+        return stacked_irfft2(mixed, x.shape[-1])
 
 
 class FusedBlock(nn.Module):
@@ -152,13 +148,13 @@ class Conv(nn.Module):
 
     @classmethod
     def of(cls, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Conv:
-        """A convolution with the BatchNorm after it."""
+        """A convolution and the BatchNorm after it, in one."""
         scale, shift = _affine(norm)
         return cls(_scaled(conv, scale), shift)
 
     @classmethod
     def of_block(cls, block: FFCBlock) -> Conv:
-        """An FFC block that reads the local branch alone, both its outputs in one."""
+        """An FFC block that reads the local branch alone, with both its outputs in one tensor."""
         parts = [
             Conv.of(conv, norm)
             for conv, norm in ((block.ffc.convl2l, block.bn_l), (block.ffc.convl2g, block.bn_g))
@@ -172,7 +168,7 @@ class Conv(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """A transposed convolution to twice the size, with the BatchNorm after it."""
+    """A transposed convolution to twice the size and the BatchNorm after it, in one."""
 
     def __init__(self, conv: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -189,7 +185,7 @@ class Upsampling(nn.Module):
 
 
 def _affine(norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Scale and shift that a BatchNorm in eval mode amounts to, in float64."""
+    """The scale and shift that a BatchNorm in eval mode applies, in float64."""
     assert norm is not None and norm.running_mean is not None and norm.running_var is not None  # noqa: S101, PT018
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     return scale, norm.bias.double() - norm.running_mean.double() * scale

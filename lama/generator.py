@@ -28,7 +28,7 @@ class GeneratorConfig:
     ngf: int = 64  # channels at full resolution
     n_downsampling: int = 3  # stride-2 layers; the picture's sides must be multiples of 2 ** n
     n_blocks: int = 18  # residual blocks at the smallest resolution
-    global_channels: int = 384  # of the ngf * 2 ** n_downsampling there, those in the global branch
+    global_channels: int = 384  # of the ngf * 2 ** n_downsampling at that resolution, those in the global branch
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -57,7 +57,7 @@ class LocalBranch(nn.Module):
     """Makes one tensor the local branch, beside an empty global one."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """(N,C,H,W) to it and None."""
+        """(N,C,H,W) to itself and None."""
         return x, None
 
 

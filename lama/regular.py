@@ -24,14 +24,14 @@ class RegularConfig:
     ngf: int = 64  # channels at full resolution
     n_downsampling: int = 3  # stride-2 layers; the picture's sides must be multiples of 2 ** n
     n_blocks: int = 9  # residual blocks at the smallest resolution
-    dilations: int = 0  # convolutions side by side, with dilations 1, 2, 4, ...; 0 for one without
+    dilations: int = 0  # parallel convolutions with dilations 1, 2, 4, ...; 0 for one convolution without
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> RegularConfig:
         """Read the sizes off a checkpoint's tensors, named `model.<i>...`.
 
         Raises:
-            KeyError: a tensor that each of these networks has is missing; the key is its name.
+            KeyError: a tensor that every such network has is missing; the key is its name.
         """
         ngf = tensors["model.1.weight"].shape[0]
         n_downsampling = 0
@@ -48,7 +48,7 @@ class RegularConfig:
 
 
 class DilatedConvs(nn.Module):
-    """Convolutions with dilations 1, 2, 4, ..., each of its share of the channels, added up."""
+    """The sum of convolutions with dilations 1, 2, 4, ..., each of its own share of the channels."""
 
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class DilatedConvs(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N,C,H,W) to the same."""
+        """(N,C,H,W) to (N,C,H,W)."""
         parts = x.chunk(len(self.convs), dim=1)
         outputs: list[Tensor] = [conv(part) for conv, part in zip(self.convs, parts, strict=True)]
         return sum(outputs[1:], start=outputs[0])
@@ -81,7 +81,7 @@ class ResidualBlock(nn.Module):
         self.conv_block = nn.Sequential(*conv(), norm(), nn.ReLU(), *conv(), norm())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N,C,H,W) to the same."""
+        """(N,C,H,W) to (N,C,H,W)."""
         return cast("Tensor", x + self.conv_block(x))
 
 

@@ -30,14 +30,14 @@ class NamedWeights:
     Attributes:
         name: what the user types.
         train_size: the side in pixels that the model was trained for.
-        learning_rate: what suits its features when they are refined.
+        learning_rate: learning rate that suits its features in refinement.
         summary: one line for `refiner weights list`.
         bundled: file name inside this package, for weights that ship with it.
-        url: where other weights are downloaded from, once.
+        url: where weights that do not ship with it are downloaded from, once.
         md5: checksum of the file at `url`, the only one its publisher gives.
         detail: what fills the larger scales of a photo best where this network fills the smallest.
         split_block: how many residual blocks lie before the features, see `LamaInpainter`.
-        rank: of those that are on this machine, the one of highest rank is taken where none is named.
+        rank: where the user names no model, the one of highest rank on this machine is taken.
     """
 
     name: str
@@ -65,7 +65,7 @@ class NamedWeights:
         return self.bundled is not None or self._cached().is_file()
 
     def locate(self) -> Path:
-        """Path of the weights on this machine, downloaded and converted first where they must be."""
+        """Path of the weights on this machine; downloads and converts them first where they are not here."""
         if self.bundled is not None:
             return Path(__file__).parent / "data" / self.bundled
         if not self._cached().is_file():
@@ -73,7 +73,7 @@ class NamedWeights:
         return self._cached()
 
     def describe(self) -> str:
-        """What it is and where its file is or will come from, in one line."""
+        """What the model is, and where its file is or will come from, in one line."""
         if self.bundled is not None:
             return f"{self.summary}; bundled, works offline"
         place = f"at {self._cached()}" if self._cached().is_file() else f"downloaded on first use from {self.url}"
@@ -83,7 +83,7 @@ class NamedWeights:
         return cache_folder() / f"{self.name}.safetensors"
 
     def _fetch(self) -> None:
-        """Bring the published file into the cache, checked and converted; leaves nothing half-done."""
+        """Put the published file into the cache, checked and converted; leaves nothing half-done."""
         assert self.url is not None and self.md5 is not None  # noqa: S101, PT018  every unbundled record has both
         by_hand = cache_folder() / self.url.rsplit("/", 1)[-1]
         if by_hand.is_file():
@@ -98,7 +98,7 @@ class NamedWeights:
             ) from error
 
     def _take(self, published: Path, source: str, remedy: str) -> None:
-        """Check the published file, and put what it holds into the cache."""
+        """Check the published file, and convert it into the cache."""
         found = md5_of(published)
         if found != self.md5:
             raise ModelError(
@@ -116,7 +116,7 @@ LAMA_SMALL = NamedWeights(
     train_size=256,
     summary="small LaMa, 4.8 M parameters, trained at 256 px",
     bundled="lama-small.safetensors",
-    learning_rate=0.01,  # on five photos brings every scale nearer to the one before than 0.002 does
+    learning_rate=0.01,  # on five photos it brings every scale nearer to the scale before than 0.002 does
     detail="exemplar",  # its fills are soft and gridded; the photo's own pixels are neither
 )
 BIG_LAMA = NamedWeights(
@@ -135,8 +135,8 @@ class LamaCheckpoints:
     def open(self, path: Path) -> Inpainter:
         """Load the inpainter that a checkpoint holds.
 
-        Train size, learning rate and cut are read from the header that `convert` writes; where there is none they are
-        512 px, 0.002 and before the residual blocks.
+        Train size, learning rate and cut are read from the header that `convert` writes. Without it they are 512 px,
+        0.002 and before the residual blocks.
 
         Raises:
             ModelError: the file is not a readable LaMa.
@@ -153,7 +153,7 @@ class LamaCheckpoints:
         learning_rate: float | None = None,
         split_block: int | None = None,
     ) -> None:
-        """Write a LaMa checkpoint as safetensors, in float16 with `half`; what is known of it goes into the header.
+        """Write a LaMa checkpoint as safetensors, in float16 with `half`; the values given go into the header.
 
         Raises:
             ModelError: the source is not a readable LaMa.
@@ -174,7 +174,7 @@ def cache_folder() -> Path:
 def _open(
     path: Path, train_size: int, learning_rate: float, detail: Detail = "auto", split_block: int = 0
 ) -> Inpainter:
-    """Load a LaMa; what its file's header says of it goes before what is given."""
+    """Load a LaMa; values in its file's header go before the values given."""
     network, header = load_network(path)
     try:
         train_size = int(header.get("train_size", train_size))

@@ -20,10 +20,10 @@ _UNITS = {
 
 
 def parse_bytes(text: str) -> int:
-    """`6GB`, `500 MB`, `1.5GiB` or plain bytes, as a number of bytes.
+    """Read a number of bytes from text such as `6GB`, `500 MB`, `1.5GiB`, or plain bytes.
 
     Raises:
-        ValueError: it is none of these, or zero.
+        ValueError: the text is none of these, or zero.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     if match is None or match[2].lower() not in _UNITS or float(match[1]) == 0:
@@ -32,5 +32,5 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(count: int) -> str:
-    """Bytes in gigabytes to a tenth, or in whole megabytes."""
+    """Text for a number of bytes: gigabytes to a tenth, or below 1 GB whole megabytes."""
     return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.0f} MB"

@@ -30,10 +30,10 @@ def config_names(*parts: str) -> list[str]:
 
 
 def find_config(name_or_path: str, what: str, *parts: str) -> Path:
-    """The file of a name in a folder of `configs/`, else the path itself.
+    """The file that has this name in a folder of `configs/`, or the file at this path.
 
     Raises:
-        SettingsError: there is neither; the message lists the names.
+        SettingsError: there is neither such a name nor such a file; the message lists the names.
     """
     names = config_names(*parts)
     path = config_folder(*parts) / f"{name_or_path}.yaml" if name_or_path in names else Path(name_or_path)
@@ -43,7 +43,7 @@ def find_config(name_or_path: str, what: str, *parts: str) -> Path:
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:
-    """The keys and values of a YAML file; none where it is empty.
+    """The keys and values of a YAML file; {} where it is empty.
 
     Raises:
         SettingsError: the file is not readable as YAML or holds something else than keys and values.
@@ -65,7 +65,7 @@ def build(kind: type[_T], values: Any, where: str) -> _T:
     Args:
         kind: the dataclass. Fields may be numbers, strings, bools, tuples of them, dataclasses, or None of these.
         values: a mapping from field names to values.
-        where: what the messages begin with, the file's name or the path of keys to here.
+        where: what messages begin with: the file's name, and the keys that lead to the values.
 
     Raises:
         SettingsError: a key is unknown or missing, or a value is of the wrong type.
@@ -75,13 +75,13 @@ def build(kind: type[_T], values: Any, where: str) -> _T:
 
 
 def make(kind: type[_T], values: Any, where: str, convert: Callable[[str, Any], Any]) -> _T:
-    """Make a dataclass from plain values; errors of its own checks get the place in front.
+    """Make a dataclass from plain values; errors of its own checks get `where` in front.
 
     Args:
         kind: the dataclass.
         values: a mapping from field names to values.
-        where: what the messages begin with.
-        convert: field name and value to the value that the field takes.
+        where: what messages begin with.
+        convert: makes the value that a field takes, from the field's name and the plain value.
 
     Raises:
         SettingsError: a key is unknown or missing, or a value does not fit.
@@ -104,7 +104,7 @@ def make(kind: type[_T], values: Any, where: str, convert: Callable[[str, Any], 
 
 
 def number_as_meant(value: Any) -> Any:
-    """A number that YAML reads as text, such as a bare 1e-3; anything else as it is."""
+    """Make a number of text that is one, as YAML reads a bare 1e-3 as text; leave anything else as it is."""
     if isinstance(value, str):
         try:
             return float(value)

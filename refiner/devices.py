@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""Devices to compute on, by name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from refiner.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device named; `auto` takes CUDA, else an Apple GPU, else the CPU.
+    """The device of this name; `auto` takes CUDA, else an Apple GPU, else the CPU.
 
     Raises:
-        InputError: this machine or this build of PyTorch does not have it.
+        InputError: this machine or this build of PyTorch does not have the device.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -31,9 +31,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_devices(names: str) -> tuple[torch.device, ...]:
-    """The devices named, separated by commas; a network of several is spread over them, see `refiner.models.placement`.
+    """The devices of these names, separated by commas; `refiner.models.placement` spreads a network over several.
 
     Raises:
-        InputError: this machine or this build of PyTorch does not have one of them.
+        InputError: this machine or this build of PyTorch does not have one of the devices.
     """
     return tuple(pick_device(name.strip()) for name in names.split(","))

@@ -1,6 +1,6 @@
 """The errors a user can cause. Each message is one line: what is wrong, what was expected, what to do.
 
-A message names an option by its Python name, as an `Option`; the command line puts its flag there.
+A message names an option by its Python name, as an `Option`; the command line writes the flag instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Option:
 
     Attributes:
         name: of the argument or the setting.
-        value: to give it; for switches, none.
+        value: the value to give it; None for switches.
     """
 
     name: str
@@ -70,14 +70,14 @@ class ModelError(RefinerError):
 
 
 class BudgetError(RefinerError):
-    """The work does not fit into the memory there is, whichever way it is cut."""
+    """The work does not fit into the available memory, however it is cut."""
 
 
 class RefinerWarning(UserWarning):
-    """What a user should know of work that goes on all the same, in one line; the command line shows it."""
+    """One line that users should know, although the work goes on; the command line shows it."""
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says, to stand in brackets within one of ours; its type where it says nothing."""
+    """The first line of another library's error, to be quoted in one of ours; the error's type where it is empty."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

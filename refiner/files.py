@@ -19,7 +19,7 @@ _PART = ".part"
 
 
 def remove_unfinished(target: Path) -> None:
-    """Remove what processes that were killed left of a file they were writing; none may be at work on it now."""
+    """Remove temporary files that killed processes left beside a target; no process may be writing it now."""
     for part in target.parent.glob(f"{glob.escape(_part_of(target))}*{_PART}"):
         part.unlink(missing_ok=True)
 
@@ -27,7 +27,7 @@ def remove_unfinished(target: Path) -> None:
 def write_atomic(files: Mapping[Path, bytes]) -> None:
     """Write files whole or not at all: each goes to a temporary file beside its target, then all are renamed.
 
-    A target's folder is made where it alone is missing, and removed again where nothing was written to it.
+    A target's missing folder is made, not those above it, and removed again where nothing was written to it.
 
     Raises:
         InputError: a folder cannot be made or written to; then no file was written.
@@ -41,7 +41,7 @@ def write_atomic(files: Mapping[Path, bytes]) -> None:
                 path.parent.mkdir()
                 made.append(path.parent)
         for path, data in files.items():
-            # Not by `tempfile`, whose files are private: the system gives this one the permissions of any new file.
+            # Not by `tempfile`, whose files are private: this file gets the permissions of any new file.
             temporary = path.parent / f"{_part_of(path)}{secrets.token_hex(4)}{_PART}"
             with temporary.open("xb") as file:
                 staged[path] = temporary

@@ -1,4 +1,4 @@
-"""One photo's way: read, refine, restore, write. Python, the command line, batches and benchmarks all go it."""
+"""The way of one photo: read, fill, restore, write. Python, the command line, batches and benchmarks all use it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def inpaint(
         image: a path, a PIL image, or an array (H,W), (H,W,3) or (H,W,4) of 8 or 16 bits.
         mask: a path, a PIL image, or an array (H,W), of the photo's size; anything above 0 is removed. None where
             `mask_options` take it from the photo's alpha.
-        model: a model's name, the path of a weights file, `module:attribute`, or an inpainter; the best one that is on
-            this machine where None.
+        model: a model's name, the path of a weights file, `module:attribute`, or an inpainter; None for the best
+            one on this machine.
         settings: settings, or the name or file of a preset.
         mask_options: how the mask is read.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. An inpainter that is a module is moved there. Several,
@@ -67,7 +67,7 @@ def inpaint(
         progress: called after each prediction, see `refine`.
         on_scale: called with each scale's result, see `refine`.
         guide: a fill made by any other tool, of any size and the photo's aspect; it is brought up to the photo's size.
-        avoid: what must not be copied into the hole, given as a mask is.
+        avoid: mask of what must not be copied into the hole, given as `mask` is.
 
     Returns:
         The photo in its own mode, depth and size, equal to the input outside the hole: `save(path)` writes it,
@@ -98,7 +98,7 @@ def inpaint(
 
 
 def read_photo(image: Source, mask: Source | None = None, options: MaskOptions | None = None) -> Photo:
-    """A photo and its hole. Where its alpha is the hole, the photo comes without it: what was transparent is filled.
+    """Read a photo and its hole. Where the alpha marks the hole, it is dropped: the transparent part gets filled.
 
     Args:
         image: see `inpaint`.
@@ -106,7 +106,7 @@ def read_photo(image: Source, mask: Source | None = None, options: MaskOptions |
         options: how the mask is read.
 
     Raises:
-        InputError: see `read_picture` and `read_mask`; or there is not exactly one of a mask and an alpha to take.
+        InputError: see `read_picture` and `read_mask`; or both or neither of a mask and an alpha are to be taken.
     """
     options = options or MaskOptions()
     if mask is None and not options.from_alpha:
@@ -121,14 +121,14 @@ def read_photo(image: Source, mask: Source | None = None, options: MaskOptions |
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo that was read, and what to remove from it.
+    """A photo that was read, with what to remove from it.
 
     Attributes:
         picture: the photo.
         hole: what to remove.
         path: its file; None where it came as an image or an array.
         guide: a fill made elsewhere, (1,3,h,w) in [0,1], of any size and the photo's aspect; None for none.
-        avoid: what must not be copied into the hole, (H,W), bool; None for nothing.
+        avoid: (H,W), bool, true where nothing may be copied from into the hole; None for nowhere.
     """
 
     picture: Picture
@@ -138,7 +138,7 @@ class Photo:
     avoid: NDArray[np.bool_] | None = None
 
     def with_hints(self, guide: Source | None = None, avoid: Source | None = None) -> Photo:
-        """The photo with a fill made elsewhere, and with what must not be copied; each a file, an image or an array.
+        """The photo with `guide` and `avoid` read from a file, an image or an array each.
 
         Raises:
             InputError: one of them cannot be read or does not fit the photo.
@@ -158,7 +158,7 @@ class Photo:
         return lines
 
     def check_fits(self, path: Path) -> None:
-        """Refuse before the work what the format of a file could not hold after it.
+        """Refuse, before the work, a file whose format could not hold the result.
 
         Raises:
             InputError: see `refiner.images.writing.check_fits`.
@@ -166,18 +166,18 @@ class Photo:
         check_fits(path, self.picture.mode, self.picture.size, self.picture.metadata)
 
     def losses_in(self, path: Path, quality: int | None = None) -> list[str]:
-        """What the photo loses in the format of a file, a line each; nothing where the file is copied."""
+        """What the photo loses in the format of a file, a line each; nothing where the photo's file is copied."""
         return [] if self.is_copied_to(path, quality) else losses_in(self.picture, path, quality)
 
     def is_copied_to(self, path: Path, quality: int | None = None) -> bool:
-        """Whether a result is the photo's very file: there is nothing to remove, and the format is its own."""
+        """Whether the photo's own file is the result: there is nothing to remove, and format and quality stay."""
         return self.path is not None and not self.hole.mask.any() and quality is None and self._has_format_of(path)
 
     def _has_format_of(self, path: Path) -> bool:
         return format_of(path) == self.picture.format
 
     def plan(self, model: Inpainter, settings: Settings, devices: Sequence[torch.device]) -> Plan:
-        """How the hole would be filled, without any of the work.
+        """The plan for filling the hole, without any of the work.
 
         Args:
             model: the inpainter.
@@ -214,7 +214,7 @@ class Photo:
             on_scale: see `refine`.
 
         Raises:
-            RefinerError: the settings do not go together with the hole, or see `refine`.
+            RefinerError: the settings shrink the photo, but the hole has feather; or see `refine`.
         """
         self._check_blending(settings)
         _place(model, devices)
@@ -238,7 +238,7 @@ class Photo:
 
 
 def _read_guide(source: Source, photo: Photo) -> Tensor:
-    """A fill made elsewhere."""
+    """Read a fill made elsewhere: (1,3,h,w) in [0,1]."""
     fill = read_picture(source)
     (height, width), (own_height, own_width) = fill.size, photo.picture.size
     if not has_aspect((height, width), (own_height, own_width)):
@@ -259,10 +259,10 @@ class PhotoResult:
     """A photo with its hole filled.
 
     Attributes:
-        photo: what was given.
-        picture: the filled photo, in its own mode and depth; equal to what was given outside the hole.
+        photo: the photo that was given.
+        picture: the filled photo, in its own mode and depth; equal to the given one outside the hole.
         refinement: what happened at each scale.
-        model: what filled it.
+        model: the inpainter.
         settings: of the refinement.
     """
 
@@ -279,11 +279,11 @@ class PhotoResult:
 
     @property
     def network_ran(self) -> bool:
-        """Whether some of the fill, at some scale, is a network's."""
+        """Whether the network made some of the fill, at any scale."""
         return any({"model", "features"} & set(scale.shares) for scale in self.refinement.scales)
 
     def shrinking(self) -> str | None:
-        """That the photo was shrunk, and from what to what, in words; None where it was not."""
+        """Words for the sizes that the photo was shrunk from and to; None where it was not shrunk."""
         if self.refinement.shrunk_from is None:
             return None
         (before_height, before_width), (height, width) = self.photo.picture.size, self.size
@@ -304,7 +304,7 @@ class PhotoResult:
 
         Args:
             path: the file; one that exists is replaced.
-            quality: 1 to 100 in formats that have one; see `refiner.images.writing.encode` for what holds without.
+            quality: 1 to 100 in formats that have one; see `refiner.images.writing.encode` for the default.
 
         Raises:
             InputError: the format is not known or cannot hold the picture, or the file cannot be written.
@@ -325,7 +325,7 @@ class PhotoResult:
         return encode(Picture(sides), Path("notebook.png"))
 
     def to_dict(self) -> dict[str, Any]:
-        """What was done, in plain values as JSON takes them; sizes are width and height."""
+        """What was done, in values that JSON takes; sizes are width and height."""
         spec = self.model.spec
         return {
             "size": list(self.size[::-1]),
@@ -336,7 +336,7 @@ class PhotoResult:
         }
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Color and alpha as (H,W) for gray alone, else (H,W,C)."""
+        """Color and alpha: (H,W) for gray without alpha, else (H,W,C)."""
         return np.array(self.picture, dtype=dtype, copy=copy)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,8 @@ from scipy import ndimage
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
 Flags: TypeAlias = NDArray[np.bool_]
@@ -53,6 +56,13 @@ class Window:
         top, left = max(self.top - margin, 0), max(self.left - margin, 0)
         return Window(top, left, min(self.bottom + margin, size[0]), min(self.right + margin, size[1]))
 
+    def aligned(self, step: int, size: tuple[int, int]) -> Window:
+        """The window with its edges moved outward to multiples of a step, within a picture of this height and width."""
+        top, left = self.top // step * step, self.left // step * step
+        return Window(
+            top, left, min(-(-self.bottom // step) * step, size[0]), min(-(-self.right // step) * step, size[1])
+        )
+
     def overlaps(self, other: Window) -> bool:
         """Whether the two share a pixel."""
         rows = self.top < other.bottom and other.top < self.bottom
@@ -76,80 +86,50 @@ class HoleBoxes:
     Attributes:
         size: height and width of the picture.
         pixels: how many the hole has.
-        cells: boxes of the hole's pixels in each cell that has any, see `cell_side`: top, left, bottom, right; (K,4).
-        regions: which region each of these belongs to; (K,), from 0.
+        boxes: of its regions.
     """
 
     size: tuple[int, int]
     pixels: int
-    cells: NDArray[np.int64]
-    regions: NDArray[np.int64]
+    boxes: tuple[Window, ...]
 
     @classmethod
     def of(cls, hole: Flags) -> HoleBoxes:
         """The boxes of a hole (H,W)."""
-        height, width = hole.shape
-        cell = cell_side((height, width))
-        blocks = _in_cells(hole, cell)
-        rows, columns = blocks.any(axis=3), blocks.any(axis=1)  # (Y, cell, X) and (Y, X, cell)
-        occupied = rows.any(axis=1)
-        labels, _ = ndimage.label(occupied, _AROUND)
-        y, x = np.nonzero(occupied)
-        along_y, along_x = rows.transpose(0, 2, 1)[y, x], columns[y, x]  # (K, cell) each
-        cells = np.stack(
-            [
-                cell * y + along_y.argmax(axis=1),
-                cell * x + along_x.argmax(axis=1),
-                cell * (y + 1) - along_y[:, ::-1].argmax(axis=1),
-                cell * (x + 1) - along_x[:, ::-1].argmax(axis=1),
-            ],
-            axis=1,
-        )
-        return cls((height, width), int(np.count_nonzero(hole)), cells.astype(np.int64), labels[y, x].astype(int) - 1)
+        boxes = tuple(window for window, _ in _regions(hole))
+        return cls((hole.shape[0], hole.shape[1]), int(np.count_nonzero(hole)), boxes)
 
     def halved(self) -> HoleBoxes:
         """The boxes in the picture halved, where holes grow by what the blur reaches."""
-        size = self.size[0] // 2, self.size[1] // 2
+        (height, width), half = self.size, (self.size[0] // 2, self.size[1] // 2)
         edges = [
-            _halved_edges(self.cells[:, axis], self.cells[:, axis + 2], self.size[axis], size[axis]) for axis in (0, 1)
+            (_halved_span(box.top, box.bottom, height), _halved_span(box.left, box.right, width)) for box in self.boxes
         ]
-        (top, bottom), (left, right) = edges
-        cells = np.stack([top, left, bottom, right], axis=1)
-        return HoleBoxes(size, -(-self.pixels // 4), cells, self.regions)
+        boxes = tuple(Window(rows[0], columns[0], rows[1], columns[1]) for rows, columns in edges)
+        return HoleBoxes(half, -(-self.pixels // 4), boxes)
 
     def resized(self, size: tuple[int, int]) -> HoleBoxes:
         """The boxes in the picture scaled to another height and width, and a pixel more to each side."""
         if size == self.size:
             return self
-        ratios = np.array([size[0] / self.size[0], size[1] / self.size[1]] * 2)
-        scaled = self.cells * ratios
-        limits = np.array([*size, *size])
-        starts = np.clip(np.floor(scaled[:, :2]) - 1, 0, limits[:2] - 1)
-        stops = np.clip(np.ceil(scaled[:, 2:]) + 1, 1, limits[2:])
-        pixels = round(self.pixels * float(ratios[0] * ratios[1]))
-        return HoleBoxes(size, pixels, np.concatenate([starts, stops], axis=1).astype(np.int64), self.regions)
-
-    def windows(self) -> list[Window]:
-        """The box of each region."""
-        count = int(self.regions.max(initial=-1)) + 1
-        boxes = np.zeros((count, 4), np.int64)
-        boxes[:, :2] = max(self.size)
-        for column, reduce in enumerate((np.minimum, np.minimum, np.maximum, np.maximum)):
-            reduce.at(boxes[:, column], self.regions, self.cells[:, column])
-        return [Window(*map(int, box)) for box in boxes]
+        y, x = size[0] / self.size[0], size[1] / self.size[1]
+        scaled = (
+            Window(int(box.top * y), int(box.left * x), math.ceil(box.bottom * y), math.ceil(box.right * x))
+            for box in self.boxes
+        )
+        return HoleBoxes(size, round(self.pixels * x * y), tuple(box.grown(1, size) for box in scaled))
 
 
-def _halved_edges(
-    start: NDArray[np.int64], stop: NDArray[np.int64], side: int, half: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where spans of an axis begin and end after halving: a halved pixel is made of six, two beyond its own pair."""
+def _halved_span(start: int, stop: int, side: int) -> tuple[int, int]:
+    """Where a span of an axis begins and ends after halving: a halved pixel is made of six, two beyond its own pair."""
+    half = side // 2
     if half == 0:
-        return np.zeros_like(start), np.zeros_like(stop)
+        return 0, 0
     stretch = side / half  # over 2 where the side is odd
     # Pixel i is made of those from floor((i + 0.5) * stretch - 0.5) - 2 to 3 after it.
-    first = np.ceil((start - 3 + 0.5) / stretch - 0.5).astype(np.int64)
-    end = np.ceil((stop + 2 + 0.5) / stretch - 0.5).astype(np.int64)
-    return np.clip(first, 0, half - 1), np.clip(end, 1, half)
+    first = math.ceil((start - 3 + 0.5) / stretch - 0.5)
+    end = math.ceil((stop + 2 + 0.5) / stretch - 0.5)
+    return min(max(first, 0), half - 1), min(max(end, 1), half)
 
 
 @dataclass(frozen=True)
@@ -174,22 +154,22 @@ class Region:
 
 def regions_of(hole: Tensor) -> list[Region]:
     """The regions of a hole (...,H,W), bool, one picture's: parts in neighboring cells belong together."""
-    flags = hole.reshape(hole.shape[-2:])
-    own = flags.cpu().numpy()
-    cell = cell_side((own.shape[0], own.shape[1]))
-    labels, _ = ndimage.label(_in_cells(own, cell).any(axis=(1, 3)), _AROUND)
-    regions = []
+    own = hole.reshape(hole.shape[-2:]).cpu().numpy()
+    return [Region(window, torch.from_numpy(mask).to(hole.device)) for window, mask in _regions(own)]
+
+
+def _regions(hole: Flags) -> Iterator[tuple[Window, Flags]]:
+    """The box and the mask in it of each region."""
+    cell = cell_side((hole.shape[0], hole.shape[1]))
+    labels, _ = ndimage.label(_in_cells(hole, cell).any(axis=(1, 3)), _AROUND)
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        box = slice(cell * rows.start, cell * rows.stop), slice(cell * columns.start, cell * columns.stop)
-        cells = (labels[rows, columns] == number).repeat(cell, 0).repeat(cell, 1)
-        mask = own[box]
-        mask = mask & cells[: mask.shape[0], : mask.shape[1]]
-        window = _box_of(mask, box[0].start, box[1].start)
-        own_mask = mask[window.top - box[0].start : window.bottom - box[0].start][
-            :, window.left - box[1].start : window.right - box[1].start
-        ]
-        regions.append(Region(window, torch.from_numpy(own_mask.copy()).to(hole.device)))
-    return regions
+        top, left = cell * rows.start, cell * columns.start
+        mask = hole[top : cell * rows.stop, left : cell * columns.stop]
+        own = (labels[rows, columns] == number).repeat(cell, 0).repeat(cell, 1)
+        mask = mask & own[: mask.shape[0], : mask.shape[1]]
+        y, x = (np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (1, 0))
+        window = Window(top + int(y[0]), left + int(x[0]), top + int(y[1]) + 1, left + int(x[1]) + 1)
+        yield window, mask[y[0] : y[1] + 1, x[0] : x[1] + 1].copy()
 
 
 def parts_of(hole: Flags) -> tuple[NDArray[np.int32], int]:
@@ -215,9 +195,3 @@ def _in_cells(hole: Flags, cell: int) -> Any:
     """(H,W) as (rows of cells, cell, columns of cells, cell)."""
     padded = np.pad(hole, ((0, -hole.shape[0] % cell), (0, -hole.shape[1] % cell)))
     return padded.reshape(padded.shape[0] // cell, cell, -1, cell)
-
-
-def _box_of(mask: Flags, top: int, left: int) -> Window:
-    """The box of the marked pixels of a part of a picture that starts at `top`, `left`."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return Window(top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1)

@@ -12,7 +12,7 @@ from refiner.errors import SettingsError
 
 Start = Literal["auto", "model", "exemplar"]
 Keep = Literal["best", "last"]
-Windows = Literal["auto", "split", "off"]
+Windows = Literal["auto", "off"]
 MatchColor = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 _STEPS = "a whole number from 1, or several in a list, the smallest scale first"
@@ -70,11 +70,10 @@ class Settings:
             after the optimization and away from the hole's rim; 0 for never.
         pixel_budget: a larger picture (height x width) is shrunk to this many pixels first, and so is the
             result; None never shrinks.
-        windows: `auto` refines windows around the holes where they are smaller than the picture; `split` cuts the
-            window of a long or branched hole into several that overlap, where that covers clearly less; `off` refines
-            the whole picture. The smallest scale sees the whole picture in any case.
-        precision: of convolutions: `auto` takes `bfloat16` where the hardware computes in it, and `float32`
-            elsewhere; `tf32` is float32 multiplied with 10 bits of mantissa, on NVIDIA GPUs from Ampere on. FFTs,
+        windows: `auto` refines windows around the holes where they are smaller than the picture; `off` refines the
+            whole picture. The smallest scale sees the whole picture in any case.
+        precision: of convolutions: `auto` takes `tf32` on NVIDIA GPUs from Ampere on, `bfloat16` where a CPU computes
+            in it, and `float32` elsewhere; `tf32` is float32 multiplied with 10 bits of mantissa. FFTs,
             features, optimizer and loss are always in the picture's own precision, pictures of 16 bits in float32.
         memory: most that the work may take, such as `6GB`; the picture is cut into strips and smaller windows to fit.
             None for most of what is free on the device.
@@ -108,7 +107,7 @@ class Settings:
     pixel_budget: int | None = None
     windows: Annotated[Windows, Flag("Refine around the holes alone, or the whole photo [preset: auto].")] = "auto"
     precision: Annotated[
-        Precision, Flag("Of convolutions [preset: auto, bfloat16 where the hardware has it].", unrefined=True)
+        Precision, Flag("Of convolutions [preset: auto, the fastest that the hardware has].", unrefined=True)
     ] = "auto"
     memory: Annotated[
         str | None, Flag("Most to take, such as 6GB [preset: most of what is free].", "SIZE", unrefined=True)

@@ -19,7 +19,7 @@ SURFACE = {
         "BudgetError": "error: RefinerError",
         "Encoding": "fields: planes low high fill",
         "Features": "type",
-        "HoleBoxes": "fields: size pixels cells regions",
+        "HoleBoxes": "fields: size pixels boxes",
         "Inpainter": "protocol: front rear spec",
         "InputError": "error: RefinerError",
         "MaskOptions": "fields: threshold invert dilate feather resize from_alpha",
@@ -30,7 +30,8 @@ SURFACE = {
         "PhotoResult": "fields: photo picture refinement model settings",
         "Picture": "fields: color alpha name format metadata turned stored_depth",
         "Plan": (
-            "fields: sizes levels start detail scale_windows copy_windows strip_height conv_dtype bytes budget attempt"
+            "fields: sizes levels start detail scale_windows copy_windows strip_height conv_dtype tf32 bytes budget "
+            "attempt"
         ),
         "Progress": "fields: scale scales size step steps loss window windows scale_done seconds_left image images",
         "RefinerError": "error: Exception",
@@ -86,7 +87,10 @@ SURFACE = {
         "current_strip_height": "()",
         "in_strips": "(run, x, *, rows, halo, scale)",
         "inverse_rfft2": "(spectrum, size, norm=None)",
+        "relu_of_sum_": "(x, other)",
         "saved_bytes": "(run)",
+        "stacked_irfft2": "(stacked, width)",
+        "stacked_rfft2": "(x)",
         "strip_height": "(rows)",
     },
 }

@@ -92,7 +92,7 @@ def main(
     given: dict[str, Any] = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
     settings = replace(load_preset(preset), **given)
     where = pick_device(device)
-    found = machine(where)  # now: the code may be another at the end
+    found = machine(where)  # read now, since the code may change before the end
     cases = find_cases(pairs, lambda reason: click.echo(f"left out: {reason}", err=True))
     models: dict[str, Any] = {}
     names = [name.strip() for name in methods.split(",")]
@@ -143,7 +143,7 @@ def _report(
 
 
 def _method(name: str, ours: Callable[[str], Compared]) -> Compared:
-    """A way to fill by its name."""
+    """The method of this name."""
     given, equals, folder = name.partition("=")
     if equals:
         return Given(given, Path(folder))
@@ -153,7 +153,7 @@ def _method(name: str, ours: Callable[[str], Compared]) -> Compared:
 
 
 def _had(missing: list[str], make: Any) -> Any:
-    """What can be had; the reason why not goes on the list, and the rest is measured without."""
+    """What `make` gives; None where it fails, with the reason added to `missing`."""
     try:
         return make()
     except InputError as error:
@@ -164,7 +164,7 @@ def _had(missing: list[str], make: Any) -> Any:
 def _notes(
     found: dict[str, Any], chosen: list[Compared], cases: list[Case], records: list[dict[str, Any]]
 ) -> list[str]:
-    """What was measured, and how."""
+    """Lines for the report on what was measured, and how."""
     photos = len({case.photo for case in cases})
     commits = sorted({str(record.get("commit")) for record in records})
     refining = {method.name for method in chosen if method.described["way"] == "refined"}

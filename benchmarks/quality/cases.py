@@ -22,8 +22,8 @@ class Case:
 
     Attributes:
         kind: of hole; the folder's name.
-        pair: the files.
-        photo: what it was cut from, which groups pictures of one photo.
+        pair: the files of picture and mask.
+        photo: name of the photo that the picture was cut from.
     """
 
     kind: str
@@ -32,14 +32,14 @@ class Case:
 
 
 def find_cases(folder: Path, on_skip: Callable[[str], object] = lambda _reason: None) -> list[Case]:
-    """Pictures with holes, of the kinds that the folders in `folder` name; of one kind where it has none.
+    """Find pictures with holes in a folder and the folders in it, each of which is a kind of hole.
 
     Args:
         folder: as `refiner masks` makes it.
         on_skip: called with what is left out, in a line.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no pictures with holes.
     """
     folder = folder.resolve()
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What is compared, and fills that are not ours: the photo itself, OpenCV's Telea, another tool's results."""
+"""The interface of compared methods, and those not ours: the photo itself, OpenCV's Telea, another tool's results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Filled:
     Attributes:
         image: (1,3,H,W), the photo with its hole filled.
         losses: the loss curve of the full size; empty where nothing was refined.
-        seconds: it took.
+        seconds: how long it took.
     """
 
     image: Tensor
@@ -46,31 +46,31 @@ class Method(Protocol):
 
     Attributes:
         name: as the user wrote it.
-        described: what it is, for the report; has `way`.
+        described: the method in plain values, for the report; has the key `way`.
     """
 
     name: str
     described: dict[str, Any]
 
     def identity(self, case: Case) -> str:
-        """What decides the result, beside the photo and its mask."""
+        """Text of all that decides the result, besides the photo and its mask."""
 
     def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:
         """Fill (1,3,H,W) in [0,1] where `hole` (1,1,H,W), bool, says.
 
         Raises:
-            InputError: it cannot.
+            InputError: the method cannot fill this picture.
         """
 
 
 class Photo:
-    """The photo itself: what the measures that need no reference say of nature."""
+    """The photo itself: shows what the measures without a reference give for a picture that was not filled."""
 
     name = "photo"
     described: dict[str, Any] = {"way": "photo"}  # noqa: RUF012  the protocol's type
 
     def identity(self, case: Case) -> str:  # noqa: ARG002  the same for all
-        """Nothing decides."""
+        """The name, as nothing else decides the result."""
         return self.name
 
     def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:  # noqa: ARG002  nothing is filled
@@ -114,8 +114,8 @@ class Given:
     """Fills that another tool made, as files: `FOLDER/KIND/NAME.png` or any other suffix, NAME that of the mask.
 
     Args:
-        name: to call it by.
-        folder: of a folder for each kind of hole, named as the pairs' are; or of the files, where pairs have no kinds.
+        name: of the method.
+        folder: has a folder for each kind of hole, named as that of the pairs; or the files, where pairs have no kinds.
 
     Raises:
         InputError: there is no such folder.

@@ -1,4 +1,4 @@
-"""Ways of ours to fill a hole that are compared: a model, a way to use it, and settings."""
+"""Our methods that are compared: a model, a way to fill holes with it, and settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.quality.cases import Case
     from refiner import Inpainter
 
-# Settings that the other ways use too.
+# Settings that count for ways without refinement.
 _USED = {"plain": ("precision", "match_color"), "upsampled": ("precision", "match_color", "min_side", "max_scales")}
 _FILLED: dict[str, dict[str, Any]] = {
     "refined": {"start": "model", "detail": "features"},
@@ -35,7 +35,7 @@ _WAYS = ("plain", "upsampled", "refined", "exemplar", "filled")
 
 
 class Method:
-    """A model and a way to use it.
+    """A model and a way to fill holes with it.
 
     Args:
         name: `plain`, the model at full size; `upsampled`, the model at its training size, enlarged; `refined`, by its
@@ -44,12 +44,12 @@ class Method:
         default_model: name or path.
         settings: of the refinement.
         device: where to compute.
-        models: those loaded before, by name.
-        given: settings that go over those of any preset.
+        models: the models loaded so far, by name; a new one is added.
+        given: settings that replace those of any preset.
 
     Attributes:
         name: as given.
-        described: model, its weights' digest, way, and the settings that count, each with its value in force.
+        described: model, digest of its weights, way, and the settings that count, with the values in force.
 
     Raises:
         InputError: there is no such way.
@@ -90,7 +90,7 @@ class Method:
         }
 
     def identity(self, case: Case) -> str:  # noqa: ARG002  others' files differ by case
-        """What decides the result: another model by the same name, or other settings, are another thing to measure."""
+        """Text of all that decides the result: model and weights, way, settings, device and version."""
         return json.dumps({**self.described, "device": self._device.type, "refiner": __version__})
 
     def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:  # noqa: ARG002  others look for its file
@@ -131,7 +131,7 @@ class Method:
 
 
 def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
-    """The settings that a way uses, with what the model says where they leave it to the model."""
+    """The settings that a way uses, with the model's own values where a setting leaves them to the model."""
     found = asdict(replace(settings, **_FILLED.get(way, {}))) | {
         "min_side": settings.min_side or model.spec.train_size,
         "lr": settings.lr or model.spec.learning_rate,
@@ -142,7 +142,7 @@ def _in_force(settings: Settings, model: Inpainter, way: str) -> dict[str, Any]:
 
 
 def _fingerprint(model: object) -> str:
-    """Of a module's weights; nothing where it is none."""
+    """A digest of a module's weights; that of no bytes where the model is no module."""
     digest = hashlib.sha256()
     if isinstance(model, torch.nn.Module):
         for name, tensor in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""`report.md`, and `report.html`: one file with table, plots and pictures that can be mailed."""
+"""Write `report.md` and `report.html`, which is one file with tables, plots and pictures to be mailed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_report(
         title: of the report.
         tables: in Markdown.
         notes: paragraphs on how it was measured.
-        records: of all pictures.
+        records: of all methods on all pictures.
         method: whose best, median and worst cases are shown beside the other methods.
     """
     text = "\n\n".join([f"# {title}", *notes, tables])
@@ -113,7 +113,7 @@ def _plots(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _label(method: str) -> str:
-    """A name that leaves room for the plot; the end of a path says most."""
+    """A name short enough for a plot: the end, since the end of a path says most."""
     return method if len(method) <= _LABEL else f"...{method[-_LABEL:]}"
 
 
@@ -124,7 +124,7 @@ def _figure(figure: Any, name: str) -> str:
 
 
 def _gallery(records: Sequence[dict[str, Any]], method: str) -> list[str]:
-    """Best, median and worst case of each kind, by the texture distance against the first method."""
+    """Best, median and worst case of each kind, by the texture distance less that of the first other method."""
     parts = []
     methods = list(dict.fromkeys(r["method"] for r in records))
     for kind in sorted({r["kind"] for r in records}):

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Measures methods on cases; what was measured before, of the same files and settings, is not done again.
+    """Measures methods on cases; records of the same files and settings are taken from the cache.
 
     Args:
         out: folder for `cache/`.
-        perceptual: computes LPIPS, where it can be had.
-        inception: computes features for FID and KID, where it can be had.
-        commit: of the code, which records are marked with.
+        perceptual: computes LPIPS; None leaves it out.
+        inception: computes features for FID and KID; None leaves them out.
+        commit: of the code; noted in each record.
 
     Raises:
         InputError: the folder cannot be made.
@@ -51,7 +51,7 @@ class Bench:
         self._perceptual, self._inception = perceptual, inception
 
     def measure(self, case: Case, method: Method) -> dict[str, Any]:
-        """Scores of a method on a case, and where its picture is.
+        """The record of a method on a case: its scores, and the paths of its files.
 
         Raises:
             InputError: the files cannot be read or used, or the cache cannot be written.
@@ -73,23 +73,23 @@ class Bench:
                 "hole": float(photo.hole.mask.mean()),
                 "losses": filled.losses,
                 "seconds": filled.seconds,
-                # The file that a user would get is measured, rounded to 8 bits as it is.
+                # What is measured is the file that a user would get, rounded to 8 bits.
                 "scores": score(shown.rgb(), target, mask),
                 "commit": self._commit,
             }
             make_folder(path.parent)
             data = json.dumps(record).encode()
             write_atomic({image_path: encode(shown, image_path), path.with_name(f"{path.name}.json"): data})
-        # What it is called and where it lies may be otherwise now.
+        # Names and paths may have changed since the record was cached.
         record |= {"kind": case.kind, "name": case.pair.output, "photo": case.photo, "method": method.name}
         record |= {"picture": str(image_path), "image": str(case.pair.image), "mask": str(case.pair.mask)}
         self._add_learned(record, path, case, target)
         return record
 
     def _add_learned(self, record: dict[str, Any], path: Path, case: Case, target: torch.Tensor) -> None:
-        """Add what needs pretrained networks, to records made before they were there too."""
+        """Add the scores and features of pretrained networks, also to cached records that lack them."""
         changed = False
-        record["scores"].pop("lpips", None)  # of another network, perhaps
+        record["scores"].pop("lpips", None)  # perhaps of another network
         record.pop("features", None)
         if self._perceptual is not None:
             known = record.setdefault("lpips", {})
@@ -99,7 +99,7 @@ class Bench:
             record["scores"]["lpips"] = known[self._perceptual.name]
         if self._inception is not None:
             fake = path.with_name(f"{path.name}-{self._inception.name}.npy")
-            # Those of the photo serve every method.
+            # The photo's features serve every method.
             real = fake.with_name(f"{case.pair.output}-{_digest('photo', case.pair)}-{self._inception.name}.npy")
             if not fake.is_file():
                 _save(fake, self._inception(read_picture(record["picture"]).rgb()))
@@ -113,7 +113,7 @@ class Bench:
 def measure_all(
     bench: Bench, cases: list[Case], methods: list[Method], on_record: Callable[[dict[str, Any]], object]
 ) -> list[dict[str, Any]]:
-    """Every method on every case."""
+    """Measure every method on every case."""
     records = []
     for case in cases:
         for method in methods:
@@ -123,7 +123,7 @@ def measure_all(
 
 
 def _digest(identity: str, pair: Pair) -> str:
-    assert pair.mask is not None  # noqa: S101  pairs of files
+    assert pair.mask is not None  # noqa: S101  the pairs here have a mask file
     content = identity.encode() + pair.image.read_bytes() + pair.mask.read_bytes()
     return hashlib.sha256(content).hexdigest()[:12]
 

@@ -102,7 +102,7 @@ class Inception:
 
 
 class _Given(nn.Module):
-    """Takes features for pictures, so that torchmetrics computes distances of features computed before."""
+    """Gives its input back, so that torchmetrics takes features that were computed before in place of pictures."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -128,14 +128,14 @@ def kernel_distance(fake: NDArray[Any], real: NDArray[Any], *, seed: int = 0) ->
     """KID of two sets of features: the squared maximum mean discrepancy under a cubic kernel, averaged over subsets.
 
     Fills and photos come in pairs, and a picture is nearer to its own photo than to others: that lowers the value by an
-    amount that falls with the number of pictures. Compare values of as many pictures alone.
+    amount that falls with the number of pictures. Compare values only where the number of pictures is the same.
     """
     _require("torchmetrics")
     from torchmetrics.image.kid import KernelInceptionDistance  # noqa: PLC0415
 
     size = min(_SUBSET_SIZE, len(fake), len(real))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it keeps the features, which are given
+        warnings.simplefilter("ignore")  # torchmetrics warns that it keeps all features
         torch.manual_seed(seed)
         metric = KernelInceptionDistance(
             feature=_Given(fake.shape[1]), subsets=_SUBSETS, subset_size=size, normalize=True

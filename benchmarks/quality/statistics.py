@@ -1,8 +1,8 @@
 """Means with intervals: studentized bootstrap over photos.
 
-Crops of one photo are not independent, so photos are drawn, with all their crops. Studentised (Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, section 12.5), since the percentiles of resampled means alone are too narrow for a
-dozen photos.
+Crops of one photo are not independent, so photos are drawn, with all their crops. The bootstrap is studentized (Efron
+and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5), since intervals from the percentiles of resampled
+means are too narrow for a dozen photos.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MIN_PHOTOS = 5  # fewer say too little about how photos differ for an interval
+MIN_PHOTOS = 5  # with fewer there is no interval, as they say too little about how photos differ
 _RESAMPLES = 2000
 _LEVEL = 95  # percent
 
@@ -40,7 +40,7 @@ def mean_of(values: Sequence[float], groups: Sequence[str]) -> Estimate:
     """Mean over pictures, and its interval.
 
     Args:
-        values: of each picture. One that is infinite, as the PSNR of equal pictures, makes the mean so.
+        values: one for each picture. An infinite one, as the PSNR of equal pictures, makes the mean infinite.
         groups: the photo that each picture is from.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -51,7 +51,7 @@ def mean_of(values: Sequence[float], groups: Sequence[str]) -> Estimate:
     mean, error = _mean_and_error(sums, counts)
     drawn = np.random.default_rng(0).integers(len(names), size=(_RESAMPLES, len(names)))
     means, errors = _mean_and_error(sums[drawn], counts[drawn])
-    usable = errors > 0  # not the same photo throughout
+    usable = errors > 0  # leaves out draws of one photo throughout
     if not usable.any():  # all values are equal
         return Estimate(float(mean), float(mean), float(mean))
     tail = (100 - _LEVEL) / 2

@@ -13,7 +13,7 @@ from benchmarks.quality.statistics import Estimate, difference_of, mean_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MIN_PICTURES = 100  # for FID and KID: fewer measure their own bias
+MIN_PICTURES = 100  # for FID and KID: with fewer, their bias prevails
 _DIGITS = {"psnr": 2, "fid": 1}
 
 
@@ -53,7 +53,7 @@ def summarize(records: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def compare(records: Sequence[dict[str, Any]], method: str) -> list[Difference]:
-    """`method` less each other one, for each kind of hole."""
+    """The scores of `method` less those of each other method, for each kind of hole."""
     differences = []
     for kind in sorted({r["kind"] for r in records}):
         ours = {r["name"]: r for r in _chosen(records, kind, method)}

@@ -16,5 +16,5 @@ except ImportError:  # a ComfyUI from before its V3 schema
 else:
 
     async def comfy_entrypoint() -> object:
-        """What ComfyUI calls for the nodes."""
+        """Called by ComfyUI; gives the nodes."""
         return extension(NODES)

@@ -1,4 +1,4 @@
-"""Nodes in ComfyUI's classic schema, for versions that have no other."""
+"""Nodes in ComfyUI's classic schema, for versions without V3."""
 
 from __future__ import annotations
 

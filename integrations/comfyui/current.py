@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def extension(nodes: Sequence[Node]) -> ComfyExtension:
-    """What ComfyUI's loader takes."""
+    """The extension that ComfyUI's loader takes."""
 
     class Nodes(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:

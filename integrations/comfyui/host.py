@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHTS = (".safetensors", ".pt", ".ckpt")
-_FOLDER = "inpaint"  # of ComfyUI's models/, where other inpainting nodes have theirs
+_FOLDER = "inpaint"  # folder in ComfyUI's models/ where other inpainting nodes keep their weights
 _PARTS = 1000  # of the progress bar
 _PREVIEW = 1024  # pixels on the longer side; ComfyUI shrinks it to what its user set
 
@@ -41,7 +41,7 @@ def input_path(name: str) -> Path:
     """The file that ComfyUI calls `name`, in its input folder or in the one that the name says.
 
     Raises:
-        InputError: it is not in one of ComfyUI's folders, which others than its owner may ask for.
+        InputError: the file is outside ComfyUI's folders, where others than its owner must not read.
     """
     path = Path(os.path.normpath(folder_paths.get_annotated_filepath(name)))
     folders = (
@@ -55,7 +55,7 @@ def input_path(name: str) -> Path:
 
 
 def output_path(prefix: str, size: tuple[int, int], suffix: str) -> tuple[Path, str]:
-    """A new file's path in ComfyUI's output folder, and the folder within that."""
+    """A new file's path in ComfyUI's output folder, and its subfolder there."""
     height, width = size
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), width, height
@@ -64,7 +64,7 @@ def output_path(prefix: str, size: tuple[int, int], suffix: str) -> tuple[Path, 
 
 
 def preview_path(name: str) -> Path:
-    """A file in ComfyUI's folder of what may be thrown away."""
+    """A file's path in ComfyUI's folder of temporary files."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
@@ -82,7 +82,7 @@ def say(lines: list[str]) -> None:
     for line in lines:
         _log.info(line)
     try:
-        from comfy_execution.utils import get_executing_context  # noqa: PLC0415  newer versions have it
+        from comfy_execution.utils import get_executing_context  # noqa: PLC0415  only in newer versions
         from server import PromptServer  # noqa: PLC0415
     except ImportError:
         return
@@ -93,9 +93,9 @@ def say(lines: list[str]) -> None:
 
 @contextmanager
 def placed(network: refiner.Inpainter) -> Iterator[torch.device]:
-    """A network on the device where ComfyUI computes, for a while; afterwards its memory is given back."""
+    """Put a network on ComfyUI's device while the block runs; then move it back and give its memory back."""
     device = model_management.get_torch_device()
-    if not isinstance(network, nn.Module):  # it sees to itself
+    if not isinstance(network, nn.Module):  # it chooses its device itself
         yield device
         return
     make_room(sum(part.numel() * part.element_size() for part in network.parameters()))
@@ -123,7 +123,7 @@ class ProgressBar:
         self._bar = comfy.utils.ProgressBar(_PARTS)
         self._pictures = pictures
         self._done = 0
-        self._part = 0.0  # of the picture at hand
+        self._part = 0.0  # share of the current picture that is done
 
     def on_plan(self, _: refiner.Plan) -> None:
         """End the work before it starts where the user pressed Interrupt meanwhile."""

@@ -1,4 +1,4 @@
-"""IMAGE and MASK as ComfyUI's nodes hand them on, checked against each other."""
+"""The tensors IMAGE and MASK as ComfyUI's nodes pass them, checked against each other."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _IMAGE_DIMS = 4  # B, H, W, C
-ABSENT = (64, 64)  # of the zeros that stand for a mask where there is none
+ABSENT = (64, 64)  # shape of the zeros that stand for no mask
 
 
 def checked(image: Tensor) -> None:
-    """Refuse what is no IMAGE.
+    """Refuse a tensor that is no IMAGE.
 
     Raises:
-        InputError: it is not (B,H,W,3) or (B,H,W,4).
+        InputError: the tensor is not (B,H,W,3) or (B,H,W,4).
     """
     if image.ndim != _IMAGE_DIMS or image.shape[3] not in (3, 4) or 0 in image.shape:
         raise refiner.InputError(f"image: expected (B,H,W,3) or (B,H,W,4), got {tuple(image.shape)}.")
 
 
 def masks_of(mask: Tensor, image: Tensor) -> list[Tensor]:
-    """The masks (H,W) of a batch of pictures, one each.
+    """The masks (H,W) of a batch, one for each picture.
 
     Args:
-        mask: (H,W), (B,H,W) or (B,1,H,W). One serves all pictures. Zeros of 64x64 stand for no mask, as ComfyUI has it.
+        mask: (H,W), (B,H,W) or (B,1,H,W). One serves all pictures. 64x64 zeros stand for no mask, as in ComfyUI.
         image: (B,H,W,C).
 
     Raises:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CATEGORY = "image/refiner"  # in ComfyUI's menu
-# Kinds of these nodes' own.
+# Kinds that only these nodes have.
 INPAINTER = "REFINER_INPAINTER"
 PHOTO = "REFINER_PHOTO"
 
@@ -20,7 +20,7 @@ class Input:
 
     Attributes:
         id: the parameter of the node's function.
-        kind: IMAGE, MASK, INT, STRING, COMBO, or a kind of these nodes' own.
+        kind: IMAGE, MASK, INT, STRING, COMBO, or a kind that only these nodes have.
         tooltip: what it is, in a sentence.
         options: of the widget, by the names that both schemas have: default, min, max, multiline.
         choices: of a COMBO; called whenever ComfyUI lists the nodes.
@@ -39,11 +39,11 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """What a node gives.
+    """An output of a node.
 
     Attributes:
         id: its name.
-        kind: as of an `Input`.
+        kind: as for an `Input`.
         tooltip: what it is, in a sentence.
     """
 
@@ -67,7 +67,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Node:
-    """A node.
+    """A node of ComfyUI.
 
     Attributes:
         id: unique among all nodes of ComfyUI.
@@ -76,9 +76,8 @@ class Node:
         run: does the work; called with the inputs by name, gives a `Done`.
         inputs: in the order shown.
         outputs: in the order shown.
-        validate: checks inputs before anything runs; gives True, or what is wrong. Called by name with all that are
-            widgets.
-        fingerprint: gives what stands for the inputs' content; where it changes, the node runs again.
+        validate: checks inputs before anything runs; gives True, or what is wrong. Called with all widgets by name.
+        fingerprint: gives text that changes when the inputs' content does; then the node runs again.
         is_end: whether it runs although nothing is connected to its outputs.
     """
 

@@ -1,4 +1,4 @@
-"""Load Photo and Save Photo: a photo goes through ComfyUI beside its IMAGE, and comes out with all it had."""
+"""Load Photo and Save Photo: a photo goes through ComfyUI beside its IMAGE, and keeps its depth and metadata."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _AS_THE_PHOTO = "as the photo"
 _IN_BROWSERS = (".png", ".jpg", ".webp", ".avif", ".bmp")
-_PREVIEW = 2048  # pixels on the longer side, of files that browsers cannot show
+_PREVIEW = 2048  # pixels on the longer side of a preview, for files that browsers cannot show
 
 
 def load_photo(image: str) -> Done:
@@ -58,15 +58,15 @@ def save_photo(
     quality: int,
     mask: Tensor | None = None,
 ) -> Done:
-    """Write a photo with pixels of an IMAGE in it, in the photo's own mode and depth and with its metadata.
+    """Write a photo with pixels from an IMAGE in it, in the photo's own mode and depth and with its metadata.
 
     Args:
-        photo: as read.
-        image: (B,H,W,C), of the photo's size; a file for each of the batch.
-        filename_prefix: of the files, as ComfyUI's own Save Image has it.
+        photo: the photo as it was read.
+        image: (B,H,W,C), of the photo's size; each picture of the batch gives a file.
+        filename_prefix: of the files, as in ComfyUI's own Save Image.
         format: what the names end in, or `as the photo`.
         quality: 1 to 100 in formats that have one; 0 for the format's own.
-        mask: (B,H,W), above 0 where to take pixels from the image; None for everywhere.
+        mask: (B,H,W), above 0 where pixels are taken from the image; None for everywhere.
 
     Raises:
         InputError: sizes differ, or the format cannot hold the photo.
@@ -99,7 +99,7 @@ def _suffix_of(photo: refiner.Picture) -> str:
 
 
 def _opaque(photo: refiner.Picture, hole: NDArray[np.bool_]) -> refiner.Picture:
-    """The photo without its alpha where the hole is all that was transparent, as what ComfyUI's mask editor draws."""
+    """The photo without its alpha where the hole covers all that is transparent, as after ComfyUI's mask editor."""
     if photo.alpha is None or not hole.any():
         return photo
     opaque = photo.alpha == np.iinfo(photo.alpha.dtype).max
@@ -130,12 +130,12 @@ def is_there(image: str) -> bool | str:
 
 
 def content_of(image: str) -> str:
-    """What changes when the file does."""
+    """A digest of the file, which changes when the file does."""
     return hashlib.sha256(host.input_path(image).read_bytes()).hexdigest()
 
 
 def suffixes() -> list[str]:
-    """What files can be written as."""
+    """The formats that files can be written in."""
     return [_AS_THE_PHOTO, *(kind.suffix for kind in formats.writable())]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from refiner.images.masks import Hole
 
 _NO_LIMIT = "1000000GB"
-_ROOM = 1.3  # times what the work takes is to be free, as it plans with 80 % of that
+_ROOM = 1.3  # so many times the memory of the work must be free, since the engine plans with 80 % of what is free
 _NOTHING = "Nothing was removed: the mask is empty."
 
 
@@ -42,7 +42,7 @@ def refine_inpaint(
     """Remove what the mask covers and refine the fill at full size.
 
     Args:
-        image: (B,H,W,3) or (B,H,W,4), floating point in [0,1]. Values outside are kept where nothing is filled.
+        image: (B,H,W,3) or (B,H,W,4), floating point in [0,1]. Values outside that are kept where nothing is filled.
         mask: (B,H,W), or one for all; every value above 0 is hole. 64x64 zeros stand for none.
         inpainter: fills the smallest scale, and is refined at the others.
         preset: a preset's name.
@@ -50,7 +50,7 @@ def refine_inpaint(
         grow: pixels the hole grows by.
         feather: pixels from the hole's rim inwards over which the fill blends into the picture.
         memory: most to take, such as `6GB`; empty for most of what is free.
-        settings: further ones, as the lines of a preset.
+        settings: further settings, as the lines of a preset.
 
     Returns:
         The image with its holes filled, all else equal bit for bit; the fill's mask (B,H,W); what was done, in words.
@@ -70,13 +70,13 @@ def refine_inpaint(
 
 
 def settings_of(preset: str, steps: int, memory: str, more: str) -> refiner.Settings:
-    """A preset with what the widgets say over it.
+    """A preset with the values of the widgets in it.
 
     Args:
         preset: its name.
         steps: predictions at each refined scale; 0 for what the preset says.
         memory: most to take; empty for what the preset says.
-        more: lines of a preset, which count most.
+        more: further settings, as the lines of a preset; they replace all others.
 
     Raises:
         SettingsError: a line is not valid.
@@ -102,7 +102,7 @@ def _lines(more: str) -> dict[str, object]:
 
 
 def _keeps_size(image: Tensor, settings: refiner.Settings) -> None:
-    """Refuse what would give a smaller picture: scaling is another node's work.
+    """Refuse settings that would shrink the picture: scaling is another node's work.
 
     Raises:
         InputError: the picture is above the settings' pixel budget.
@@ -117,7 +117,7 @@ def _keeps_size(image: Tensor, settings: refiner.Settings) -> None:
 
 
 def _hole(mask: Tensor, grow: int, feather: int) -> Hole:
-    """What to remove of one picture."""
+    """The hole of one picture, from its mask (H,W)."""
     drawn = (mask > 0).cpu().numpy()
     of_its_size = refiner.Picture(np.zeros((*drawn.shape, 1), np.uint8))
     return read_mask(drawn, of_its_size, refiner.MaskOptions(dilate=grow, feather=feather))
@@ -140,7 +140,7 @@ class _Filled:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done to each picture of a batch."""
+    """Fills the pictures of a batch."""
 
     network: refiner.Inpainter
     settings: refiner.Settings
@@ -156,7 +156,7 @@ class _Work:
         first = next(number for number, hole in enumerate(holes) if hole.mask.any())
         with host.placed(self.network) as device:
             for number, (picture, hole) in enumerate(zip(image, holes, strict=True)):
-                # The other pictures of the batch find the room made.
+                # Room is made once for all pictures of the batch.
                 done, weight, line = self._one(picture, hole, device, make_room=number == first)
                 pictures.append(done)
                 masks.append(weight)
@@ -182,7 +182,7 @@ class _Work:
         return done, weight.cpu(), _said(result)
 
     def _need(self, hole: np.ndarray, device: torch.device) -> int:
-        """Bytes that the work would take if it could have as much as it is allowed; 0 where that is not known."""
+        """Bytes that the work takes where it may take all that is allowed; 0 where that is not known."""
         settings = self.settings if self.settings.memory else replace(self.settings, memory=_NO_LIMIT)
         boxes = refiner.HoleBoxes.of(hole)
         return refiner.make_plan(boxes, self.network, settings, device=device).bytes or 0

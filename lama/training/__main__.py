@@ -97,7 +97,7 @@ def main(
 
 
 def _check_export(target: Path, *, overwrite: bool) -> None:
-    """Refuse before hours of training what could not be written after them."""
+    """Refuse, before hours of training, an export that could not be written after them."""
     if is_file_target(target):
         check_target(target, overwrite=overwrite)
         return

@@ -1,4 +1,4 @@
-"""What a training run is made of, read from a YAML file whose keys are these fields."""
+"""The settings of a training run, read from a YAML file whose keys are the fields here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lama.generator import GeneratorConfig
 from refiner.config_files import build, read_mapping
 from refiner.errors import SettingsError
-from refiner.evaluation.random_masks import MaskKind  # noqa: TC001  read when a file is read
+from refiner.evaluation.random_masks import MaskKind  # noqa: TC001  `build` needs the type when it reads a file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,15 +28,15 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What the network is shown.
+    """The photos, crops and holes that the network is shown.
 
     Attributes:
-        masks: holes drawn on crops.
+        masks: kind of the holes drawn on crops.
         crop: side of a crop in pixels, a multiple of 8.
         batch: crops in a step.
-        working_side: photos are kept at this short side; a larger crop of it shows more of a photo, scaled down.
-        max_zoom_out: a crop shows at most this many times `crop` pixels of a kept photo's side.
-        held_out: share of the photos kept back for evaluation, where no folder of its own is given for that.
+        working_side: short side that photos are kept at; a crop may show a larger part of them, scaled down.
+        max_zoom_out: side that a crop shows of a photo at most, in multiples of `crop` pixels.
+        held_out: share of the photos kept back for evaluation, where no folder is given for that.
         workers: processes that prepare crops beside the training; 0 for none.
     """
 
@@ -55,14 +55,15 @@ class LossConfig:
 
     Attributes:
         known_l1: mean absolute error over the known pixels.
-        hole_l1: over the hole; LaMa has none, since it blurs. A little steadies the colors of a short training.
+        hole_l1: mean absolute error over the hole. LaMa has none, since it blurs. A little steadies the colors of a
+            short training.
         adversarial: non-saturating adversarial loss.
         feature_matching: distance of the discriminator's features.
         perceptual: high-receptive-field perceptual loss; needs its network's weights.
         gradient_penalty: R1 penalty of the discriminator.
         penalty_every: steps between penalties, each weighted by this number ("lazy").
         adversarial_from: share of the training before the discriminator comes in.
-        adversarial_ramp: share of the training in which the adversarial weight then grows from 0 to full.
+        adversarial_ramp: share of the training in which the adversarial weights then grow from 0 to full.
     """
 
     known_l1: float = 10.0
@@ -78,14 +79,14 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How weights move. Learning rates and clipping are LaMa's.
+    """How the weights are updated. Learning rates and clipping are LaMa's.
 
     Attributes:
-        generator_lr: Adam's learning rate for the generator at its highest.
-        discriminator_lr: the same for the discriminator.
+        generator_lr: Adam's highest learning rate for the generator.
+        discriminator_lr: Adam's highest learning rate for the discriminator.
         betas: Adam's decay rates.
         warmup: share of the training in which learning rates grow from 0.
-        final_lr: what the cosine schedule ends at, as a share of the highest.
+        final_lr: learning rate at the end of the cosine schedule, as a share of the highest.
         clip: largest norm of the generator's gradient.
         ema: decay of the average of weights that is evaluated and exported.
     """
@@ -108,7 +109,7 @@ class TrainingConfig:
         seed: of weights, crops and holes.
         precision: of convolutions: `auto`, `float32` or `bfloat16`.
         evaluate_every: steps between evaluations on held-out crops.
-        evaluation_crops: how many there are.
+        evaluation_crops: how many held-out crops there are.
         save_every: steps between saved states.
     """
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from lama.training.config import DataConfig
     from refiner.images.planes import Pixels
 
-_VERSION = 2  # of how photos are decoded; what was decoded another way is decoded again
+_VERSION = 2  # of the decoding; photos that another version decoded are decoded again
 _THREADS = 4
-_LEAST_HOLE, _TRIES = 0.02, 20  # share of a crop; a smaller hole teaches little
+_LEAST_HOLE, _TRIES = 0.02, 20  # share of a crop, as smaller holes teach little; draws to get such a hole
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class PhotoSet:
 
     Attributes:
         file: rows of all photos, one after the other.
-        names: of the files they are from.
-        sizes: height and width of each.
-        offsets: of each in `file`, in bytes.
+        names: of the photos' files.
+        sizes: height and width of each photo.
+        offsets: of each photo in `file`, in bytes.
     """
 
     file: Path
@@ -60,12 +60,12 @@ class PhotoSet:
         return len(self.names)
 
     def photo(self, index: int) -> NDArray[np.uint8]:
-        """One photo (H,W,3), read from the file where it is touched."""
+        """One photo (H,W,3), memory-mapped: only pixels that are used are read."""
         height, width = self.sizes[index]
         return np.memmap(self.file, np.uint8, "r", self.offsets[index], (height, width, 3))
 
     def only(self, indices: Sequence[int]) -> PhotoSet:
-        """Some of the photos."""
+        """The photos of these indices."""
         return PhotoSet(
             self.file,
             tuple(self.names[i] for i in indices),
@@ -82,7 +82,7 @@ def find_photos(folder: Path, *, exclude: Sequence[Path] = ()) -> list[Path]:
         exclude: folders whose files are left out.
 
     Raises:
-        InputError: there is no such folder, or nothing in it.
+        InputError: there is no such folder, or no photo in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of photos.")
@@ -107,20 +107,20 @@ def keep_photos(
     on_skip: Callable[[Path, str], object],
     exclude: Path | None = None,
 ) -> PhotoSet:
-    """Decode a folder's photos, or take them as they were decoded before where the files are the same.
+    """Decode a folder's photos into the cache, or take them from the cache where the files have not changed.
 
     Args:
         folder: of photos, searched with the folders below it.
         cache: folder for the decoded photos.
-        side: short side they are scaled down to; smaller ones stay as they are.
+        side: short side that photos are scaled down to; smaller photos stay as they are.
         min_side: photos with a shorter side are left out.
         on_skip: called with each file that is left out, and why.
-        exclude: folder whose photos are not taken, such as that of the held-out ones.
+        exclude: folder whose photos are left out, such as the held-out photos.
 
     Raises:
         InputError: there are no photos, none can be used, or the cache cannot be written.
     """
-    own = cache.parent / "sheets"  # the training's own pictures
+    own = cache.parent / "sheets"  # the training's own sample sheets
     paths = find_photos(folder, exclude=[own] if exclude is None else [own, exclude])
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = hashlib.sha256(json.dumps([_VERSION, stats, side, min_side]).encode()).hexdigest()[:16]
@@ -138,13 +138,13 @@ def keep_photos(
 
 
 def _decode_all(paths: list[Path], folder: Path, file: Path, index: Path, side: int, min_side: int) -> None:
-    """Write the photos to `file`, one after the other, and what is in it to `index`."""
+    """Write the photos to `file`, one after the other, and their names, sizes and offsets to `index`."""
     names, sizes, offsets, skipped, offset = [], [], [], [], 0
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial_file = file.with_suffix(".part")
         with warnings.catch_warnings(), partial_file.open("wb") as out, ThreadPoolExecutor(_THREADS) as pool:
-            # Set once for all threads, which share it, and each of which silences warnings while it reads.
+            # Pillow warns of odd metadata. The filter is set once, since all threads share it.
             warnings.simplefilter("ignore")
             decoded = pool.map(partial(_decode, side=side, min_side=min_side), paths)
             for path, pixels in zip(paths, decoded, strict=True):
@@ -180,7 +180,7 @@ def _decode(path: Path, *, side: int, min_side: int) -> Pixels | str:
 
 
 def hold_out(photos: PhotoSet, share: float) -> tuple[PhotoSet, PhotoSet]:
-    """Divide photos into those to train on and those to evaluate on, by their names alone.
+    """Divide photos, by their names alone, into some to train on and some to evaluate on.
 
     Raises:
         InputError: a part is empty.
@@ -214,10 +214,10 @@ class Crops(Dataset[tuple["Tensor", "Tensor"]]):
             min(int(left + side) + 2, photo.shape[1]),
             min(int(top + side) + 2, photo.shape[0]),
         )
-        part = Image.fromarray(photo[outer[1] : outer[3], outer[0] : outer[2]])  # reads no more than it needs
+        part = Image.fromarray(photo[outer[1] : outer[3], outer[0] : outer[2]])  # reads only what the crop needs
         box = (box[0] - outer[0], box[1] - outer[1], box[2] - outer[0], box[3] - outer[1])
         picture = np.asarray(part.resize((crop, crop), Image.Resampling.BICUBIC, box=box))
-        if rng.random() < 0.5:  # noqa: PLR2004  a coin
+        if rng.random() < 0.5:  # noqa: PLR2004  a coin toss
             picture = picture[:, ::-1]
         for _ in range(_TRIES):
             hole = self.config.masks.draw(crop, crop, rng)
@@ -230,7 +230,7 @@ class Crops(Dataset[tuple["Tensor", "Tensor"]]):
 
 
 def batches(crops: Crops, *, start: int, workers: int) -> Generator[tuple[Tensor, Tensor]]:
-    """Batches from the `start`-th on, without end; to be closed, since workers live until then."""
+    """Endless batches from the `start`-th on; the caller closes them, since workers live until then."""
     size = crops.config.batch
 
     class Numbers:
@@ -251,12 +251,12 @@ def batches(crops: Crops, *, start: int, workers: int) -> Generator[tuple[Tensor
 
 
 def _ignore_signals(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal: it is for the training to stop its workers."""
+    """Keep a worker alive at Ctrl-C, which reaches every process of a terminal: the training stops its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def held_out_crops(photos: PhotoSet, config: DataConfig, count: int) -> tuple[Tensor, Tensor]:
-    """The same crops and holes at every evaluation, photos taken in turn: (count,3,H,W) and (count,1,H,W)."""
+    """Crops of the photos in turn and holes, the same at every evaluation: (count,3,H,W) and (count,1,H,W)."""
     pairs = [Crops(photos.only([number % len(photos)]), config, seed=1 << 30)[number] for number in range(count)]
     return torch.stack([picture for picture, _ in pairs]), torch.stack([hole for _, hole in pairs])

@@ -1,4 +1,4 @@
-"""How good a generator is on held-out crops, beside fills that need no training."""
+"""Measure how good a generator is on held-out crops, beside fills that need no training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fill(generator: nn.Module, pictures: Tensor, holes: Tensor) -> Tensor:
 
 
 def score(filled: Tensor, pictures: Tensor, holes: Tensor) -> dict[str, float]:
-    """Means over the crops: L1 and SSIM in the hole, texture distance over the levels that have texture, and all."""
+    """Means over the crops: L1 and SSIM in the hole, and texture distance, over all but the last level and at each."""
     hole = holes > 0
     texture = texture_distance(filled, pictures, hole).mean(dim=0)
     return {
@@ -67,14 +67,14 @@ def baselines(pictures: Tensor, holes: Tensor) -> dict[str, Tensor]:
 
 
 def write_sheet(path: Path, columns: Sequence[Tensor]) -> None:
-    """Pictures side by side, a row for each of the first crops, as PNG."""
+    """Write a PNG with the given pictures side by side, a row for each of the first crops."""
     rows = torch.cat([torch.cat(list(column[:SHEET_ROWS]), dim=1) for column in columns], dim=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(_to_bytes(rows.unsqueeze(0))[0]).save(path)
 
 
 class CsvLog:
-    """A table on disk that grows by a row at a time; after a restart, rows later than the saved state are dropped."""
+    """A table on disk that grows by a row at a time; rows later than `keep_to_step` are dropped at a restart."""
 
     def __init__(self, path: Path, columns: Sequence[str], *, keep_to_step: int) -> None:
         self._path, self._columns = path, list(columns)

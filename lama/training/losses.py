@@ -29,8 +29,8 @@ def generator_adversarial(fake_logits: Tensor) -> Tensor:
 def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor, hole: Tensor) -> Tensor:
     """Low where photos are taken for real and fills for fake.
 
-    Patches of a filled picture count as fake by the share of hole in them and as real by the rest: they show the
-    photo there ("masks as fake targets").
+    A patch of a filled picture counts as fake by its share of hole and as real by the rest, which shows the photo
+    ("masks as fake targets").
     """
     share = functional.interpolate(hole, size=fake_logits.shape[-2:], mode="bilinear", align_corners=False)
     fake = share * functional.softplus(fake_logits) + (1 - share) * functional.softplus(-fake_logits)

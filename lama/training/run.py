@@ -1,4 +1,4 @@
-"""A training from its start, or from where it stopped, to its end."""
+"""Run a training from its start, or from where it stopped, to its end."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _LOG_EVERY = 50
 
 
 class Run:
-    """A folder with a training's state, logs and sample sheets.
+    """A training, and its folder with state, logs and sample sheets.
 
     Args:
         config: the run's settings.
-        trainer: what is trained.
+        trainer: does the steps.
         photos: to train on.
         held_out: to evaluate on.
         out: the folder: `state.pt`, `training.csv`, `evaluation.csv`, `sheets/`.
-        say: shown a line from time to time.
-        header: of the weights that the training began with; what it says of refinement is exported again.
+        say: called with a line for the user from time to time.
+        header: metadata of the weights that the training began with; their learning rate is exported again.
         log_every: steps between lines of the log.
 
     Attributes:
-        elapsed: seconds of training so far, those before a restart counted in.
+        elapsed: seconds of training so far, with those before a restart.
         held_out: crops to evaluate on, and their holes.
     """
 
@@ -76,11 +76,11 @@ class Run:
         self._header = header or {}
 
     def resume(self) -> None:
-        """Take up the state that was saved last.
+        """Go on from the state that was saved last.
 
         Raises:
-            InputError: there is none, or it is of another configuration.
-            ModelError: it is damaged.
+            InputError: there is no state, or it is of another configuration.
+            ModelError: the state is damaged.
         """
         saved = read_state(self.out)
         ours = _comparable(self.config) | self._inputs
@@ -100,7 +100,7 @@ class Run:
 
         Args:
             steps: length of the training; the configuration's where None.
-            minutes: length in minutes of training in its place, those before a restart counted in.
+            minutes: length of the training in minutes instead, with those before a restart.
 
         Returns:
             Whether the end was reached.
@@ -112,7 +112,7 @@ class Run:
             self._evaluate_baselines(scores)
         meter = _Meter(self.config.data.batch)
         stream_from_here = batches(self._crops, start=trainer.step_count, workers=self.config.data.workers)
-        # Closed in any case: workers ignore signals, and a process does not end before they do.
+        # Closed in any case: workers ignore signals, and this process does not end before they do.
         with _stop_requested() as stopped, closing(stream_from_here) as stream:
             while not stopped() and (share := self.share_done(steps, minutes)) < 1:
                 self.elapsed += meter.add(trainer.step(*next(stream), share))
@@ -120,7 +120,7 @@ class Run:
                     self._log(losses, meter, share)
                 if trainer.step_count % self.config.evaluate_every == 0:
                     self._evaluate(scores)
-                    meter.skip_pause()  # evaluation is not training
+                    meter.skip_pause()  # the time of an evaluation does not count
                 if trainer.step_count % self.config.save_every == 0:
                     self.save()
         finished = self.share_done(steps, minutes) >= 1
@@ -143,11 +143,11 @@ class Run:
         write_atomic({self.out / "state.pt": data.getvalue()})
 
     def share_done(self, steps: int, minutes: float | None) -> float:
-        """Share of the training that is done, of so many steps, or minutes where they are given."""
+        """Share of the training that is done, measured in minutes where they are given, else in steps."""
         return self.trainer.step_count / steps if minutes is None else self.elapsed / (60 * minutes)
 
     def _logs(self) -> tuple[CsvLog, CsvLog]:
-        """The tables of losses and of scores; of a training that goes on, rows beyond its state are dropped."""
+        """The tables of losses and of scores; where a training is resumed, rows later than its state are dropped."""
         step = self.trainer.step_count
         losses = ["step", "minutes", "images_per_second", *_LOSSES]
         scores = ["step", "minutes", "fill", "l1", "ssim", "texture", "texture_0", "texture_1", "texture_2"]
@@ -163,7 +163,7 @@ class Run:
         self._say(f"{share:6.1%}  step {step}  {rate:.1f} images/s  {parts}")
 
     def _evaluate_baselines(self, scores: CsvLog) -> None:
-        """What needs no training, and the network as it is at the start."""
+        """Score the fills that need no training, and the network as it is at the start."""
         for name, filled in baselines(*self.held_out).items():
             scores.add(step=0, fill=name, **score(filled, *self.held_out))
         self._evaluate(scores)
@@ -182,7 +182,7 @@ class Run:
 
 
 class _Meter:
-    """Losses and speed since they were last read."""
+    """Losses and speed since the meter was last read."""
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
@@ -190,7 +190,7 @@ class _Meter:
         self._mark = self._last = time.monotonic()
 
     def add(self, losses: dict[str, Tensor]) -> float:
-        """Note a step's losses; gives the seconds it took."""
+        """Note a step's losses; gives the seconds that the step took."""
         self._losses.append(losses)
         before, self._last = self._last, time.monotonic()
         return self._last - before
@@ -210,15 +210,15 @@ def read_state(out: Path) -> dict[str, Any]:
     """A training's saved state.
 
     Raises:
-        InputError: there is none.
-        ModelError: it is damaged.
+        InputError: there is no state.
+        ModelError: the state is damaged.
     """
     path = out / "state.pt"
     if not path.is_file():
         raise InputError(f"{out}: has no state.pt to go on from; start a training there without --resume.")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        # What follows relies on them.
+        # The callers rely on these keys.
         state["trainer"]["average"], state["config"], state["inputs"], state["header"], state["elapsed"]
     except DAMAGE as error:
         raise ModelError(f"{path}: not a readable training state; start again in another --out.") from error
@@ -232,8 +232,8 @@ def export(out: Path, target: Path, *, half: bool, learning_rate: float | None =
         out: the training's folder.
         target: a name ending in `.safetensors`; any other is a folder for `models/best.ckpt`.
         half: store float16 (safetensors only).
-        learning_rate: what suits its features when they are refined, to be noted; that of the weights the training
-            began with where None.
+        learning_rate: learning rate for refinement, noted in the file; None for that of the weights the training began
+            with.
 
     Raises:
         InputError: there is no state, or the target cannot be written.
@@ -271,7 +271,7 @@ def is_file_target(target: Path) -> bool:
 
 
 def _public_config(sizes: dict[str, int]) -> dict[str, Any]:
-    """What tools that read the public layout ask of its `config.yaml`."""
+    """The keys of `config.yaml` that tools for the public layout need."""
     share = sizes["global_channels"] / (sizes["ngf"] * 2 ** sizes["n_downsampling"])
     plain = {"ratio_gin": 0, "ratio_gout": 0, "enable_lfu": False}
     return {
@@ -292,7 +292,7 @@ def _public_config(sizes: dict[str, int]) -> dict[str, Any]:
 
 
 def _comparable(config: TrainingConfig) -> dict[str, Any]:
-    """The settings that a restart must not change, as JSON knows them; the length may."""
+    """The settings that a restart must not change, in values that JSON takes; the length may change."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     free = ("steps", "evaluate_every", "save_every")
     values["data"].pop("workers")

@@ -1,4 +1,4 @@
-"""One step of LaMa's training (arXiv 2109.07161), and the state that it moves."""
+"""One step of LaMa's training (arXiv 2109.07161), and the state that it updates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Trainer:
 
     Attributes:
         step_count: steps done.
-        average: the exponential moving average of the generator, which is what a training is for.
+        average: the exponential moving average of the generator, which is evaluated and exported.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Trainer:
         self.discriminator = _placed(Discriminator(config.discriminator), device)
         self.perceptual = None if perceptual is None else _placed(perceptual, device)
         if init is not None:
-            # A checkpoint does not keep the counters of BatchNorm, which training needs none of.
+            # Checkpoints lack BatchNorm's counters, which training does not need.
             self.generator.load_state_dict(init.state_dict(), strict=False)
         decay: Any = get_ema_multi_avg_fn(config.optimizer.ema)  # type: ignore[no-untyped-call]
         self._averaged = AveragedModel(self.generator, multi_avg_fn=decay, use_buffers=True)
@@ -82,7 +82,7 @@ class Trainer:
         Args:
             pictures: (N,3,H,W) in [0,1].
             holes: (N,1,H,W), 1 inside.
-            share: how far the training is, from 0 to 1: schedules follow it.
+            share: how far the training is, from 0 to 1; schedules follow it.
 
         Returns:
             The losses before weighting, without gradient.
@@ -97,7 +97,7 @@ class Trainer:
 
         with self._autocast:
             prediction = self.generator(torch.cat([pictures * (1 - holes), holes], dim=1)).float()
-        fake = prediction.detach()  # before the generator moves
+        fake = prediction.detach()  # from before the generator's update
         losses = self._generator_losses(prediction, pictures, holes, adversarial=adversarial)
         total = torch.stack([self.weight(name, share) * loss for name, loss in losses.items()]).sum()
         self._update("generator", total, clip=self.config.optimizer.clip, networks=self.generator.parameters())
@@ -108,7 +108,7 @@ class Trainer:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, but the data."""
+        """Everything that the next step depends on, except the data."""
         return {
             "step": self.step_count,
             "generator": self.generator.state_dict(),
@@ -118,7 +118,7 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` gave."""
         self.step_count = state["step"]
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
@@ -170,7 +170,7 @@ class Trainer:
         optimizer.step()
 
     def weight(self, name: str, share: float) -> float:
-        """A loss's weight after a share of the training; the adversarial ones are phased in."""
+        """A loss's weight after a share of the training; the adversarial losses are phased in."""
         weights = self.config.losses
         weight: float = getattr(weights, name)
         if name in ("adversarial", "feature_matching") and weights.adversarial_ramp > 0:
@@ -178,7 +178,7 @@ class Trainer:
         return weight
 
     def learning_rate(self, share: float) -> float:
-        """Share of the highest learning rate: a linear start, then half a cosine."""
+        """The learning rate as a share of the highest: a linear start, then half a cosine."""
         optimizer = self.config.optimizer
         if share < optimizer.warmup:
             return share / optimizer.warmup

@@ -32,6 +32,6 @@ app.add_command(weights)
 
 def main() -> None:
     """Run the command line and exit."""
-    # Pages of 2 MB, which Linux clears and maps several times faster; PyTorch looks when it first allocates.
+    # Pages of 2 MB, which Linux clears and maps several times faster. PyTorch reads this when it first allocates.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     app.main()

@@ -69,7 +69,7 @@ def batch(
     restart.check()
     if choices.idle():
         raise InputError(f"{', '.join(choices.idle())}: without effect together with --no-refine.")
-    # Absolute, since a cluster's workers have other folders.
+    # Absolute, since a cluster's workers run in other folders.
     source, out = source.absolute(), out.absolute()
     work = _work(out, choices, options, quality, suffix)
     pairing = find_pairs(source, exclude=out, from_alpha=options.from_alpha, **selection.arguments())
@@ -111,14 +111,14 @@ def _work(out: Path, choices: Choices, options: MaskOptions, quality: int | None
     if Path(model).exists():
         from refiner.models.registry import model_names  # noqa: PLC0415  imports PyTorch
 
-        if model not in model_names():  # which count before paths, as in `load_model`
+        if model not in model_names():  # names go before paths, as in `load_model`
             model = str(Path(model).absolute())
     weights = None if choices.weights is None else choices.weights.absolute()
     return Work(out, model, weights, choices.settings(), options, quality, suffix)
 
 
 def _workers(cluster: Cluster) -> Callable[..., AbstractContextManager[Fill]]:
-    """What starts the workers, in this process or on Ray."""
+    """The function that starts the workers, in this process or on Ray."""
     if not cluster.ray:
         from refiner.batch.worker import local_worker  # noqa: PLC0415
 
@@ -131,7 +131,7 @@ def _workers(cluster: Cluster) -> Callable[..., AbstractContextManager[Fill]]:
 
 
 def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: ReportFile, *, quiet: bool) -> None:
-    """Put each line into the report as it comes, and show progress; a photo counts by its megapixels."""
+    """Add each row to the report as it comes, and show progress in megapixels."""
     from tqdm import tqdm  # noqa: PLC0415
 
     shown = not quiet and sys.stderr.isatty()
@@ -154,7 +154,7 @@ def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: Report
 
 
 def _megapixels(path: Path) -> float:
-    """Size of a photo, from its header alone; 0 where it cannot be read, as the work on it will tell."""
+    """Megapixels of a photo, from its header alone; 0 where it cannot be read, which the work on it will report."""
     from refiner.images.reading import read_size  # noqa: PLC0415
 
     height, width = read_size(path)
@@ -172,7 +172,7 @@ def _show(work: Work, todo: Sequence[Pair], left_out: Sequence[tuple[Path, str]]
 
 
 def _conclude(rows: list[dict[str, Any]], left_out: Sequence[tuple[Path, str]], skipped: int, *, quiet: bool) -> None:
-    """Print how many photos are done and which failed; where one failed, the exit code says so."""
+    """Print how many photos are done and which failed; where one failed, exit with 1."""
     failed = [row for row in rows if row["status"] != "ok"]
     if not quiet:
         before = f", {skipped} of them before" if skipped else ""

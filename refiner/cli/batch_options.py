@@ -54,7 +54,7 @@ class Restart:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Whether to work on a Ray cluster, and how; the other fields are arguments of `ray_workers`."""
+    """Whether and how to work on a Ray cluster; all fields but `ray` are arguments of `ray_workers`."""
 
     ray: bool
     address: str | None
@@ -68,7 +68,7 @@ class Cluster:
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose photos and masks to a command, which gets them as `selection`, a `Selection`."""
+    """Add the options that choose photos and masks; the command gets them as `selection`, a `Selection`."""
 
     @click.option("--masks", type=_PATH, metavar="DIR", help="Masks by the same names in another folder.")
     @click.option("--mask", type=_PATH, metavar="FILE", help="One mask for all photos.")
@@ -84,7 +84,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def restart_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for results that are there already to a command, which gets them as `restart`, a `Restart`."""
+    """Add the options for results that are there already; the command gets them as `restart`, a `Restart`."""
 
     @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
     @click.option("--resume", is_flag=True, help="Go on: skip photos that are done and unchanged.")
@@ -97,7 +97,7 @@ def restart_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of Ray to a command, which gets them as `cluster`, a `Cluster`."""
+    """Add the options of Ray; the command gets them as `cluster`, a `Cluster`."""
 
     @click.option("--ray", "ray", is_flag=True, help="On a Ray cluster, or several processes of this machine.")
     @click.option(

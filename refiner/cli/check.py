@@ -1,4 +1,4 @@
-"""`refiner check`: whether an inpainter keeps what the engine relies on."""
+"""`refiner check`: test whether an inpainter does what the engine relies on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @click.option("--scan", "scanning", is_flag=True, help="Also try every place to cut a sequence of layers.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps", help="Where to compute.")
 def check(model: str, *, scanning: bool, device: str) -> None:
-    """Say what holds and what does not of an inpainter.
+    """Test whether an inpainter does what the engine relies on.
 
-    MODULE:ATTRIBUTE names an inpainter in Python code, or what makes one; modules are also looked for in the current
-    folder. Exits with 1 where something failed.
+    MODULE:ATTRIBUTE names an inpainter in Python code, or a function that makes one; modules are also looked for in the
+    current folder. Exits with 1 where something failed.
     """
     from torch import nn  # noqa: PLC0415  so that help comes at once
 
@@ -44,7 +44,7 @@ def check(model: str, *, scanning: bool, device: str) -> None:
 
 
 def _table(cuts: list[Cut]) -> str:
-    """One row a cut; the loss is comparable between them, since the picture and the coarser scale are the same."""
+    """A table with a row for each cut. Losses compare, since all cuts have the same picture and coarser scale."""
     head = ("cut before", "depth", "features", "values/px", "saved B/px", "s/update", "loss", "loss after 15")
     rows = [
         (

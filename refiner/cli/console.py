@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     OnScale: TypeAlias = Callable[[ScaleResult], object]
 
 
-_FIRST = 0.1  # share of the smallest scale in the work
-_MINUTES, _HOURS = 90, 90  # from how many seconds time is told in minutes, and from how many of those in hours
-_LONG = 10  # seconds from which it is worth a line how long the work will go on
+_FIRST = 0.1  # share of the work that the smallest scale takes
+_MINUTES, _HOURS = 90, 90  # times are told in minutes from 90 s, and in hours from 90 min
+_LONG = 10  # seconds; a shorter time left is not told
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 @contextmanager
 def only_errors(*, quiet: bool) -> Iterator[None]:
-    """Where `quiet`, let neither downloads nor warnings show anything."""
+    """With `quiet`, hide the progress of downloads and the warnings meant for users."""
     with quiet_downloads(quiet=quiet), warnings.catch_warnings():
         if quiet:
             warnings.simplefilter("ignore", RefinerWarning)
@@ -46,8 +46,8 @@ class ProgressBars:
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
         self._last: Progress | None = None
-        self._before = 0  # predictions of the scale's windows before this one
-        self._planned = 0  # of each window
+        self._before = 0  # predictions made in this scale's earlier windows
+        self._planned = 0  # predictions planned for each window
 
     def __call__(self, progress: Progress) -> None:
         """Show one more prediction."""
@@ -66,19 +66,19 @@ class ProgressBars:
             self._before += last.step
         elif progress.window == 1:
             self._before = 0  # a scale that ran out of memory begins anew
-        assert self._bar is not None  # noqa: S101  made for the first step of each scale
+        assert self._bar is not None  # noqa: S101  the first step of each scale makes it
         postfix = [] if progress.loss is None else [f"loss={progress.loss:.5f}"]
         if progress.seconds_left:
             postfix.append(f"about {in_time(progress.seconds_left)} left in all")
         self._bar.set_postfix_str(", ".join(postfix), refresh=False)
-        # Where predictions end early the bar gets shorter, so that it is full at the end.
+        # Where predictions end early, the bar's total shrinks, so that the bar is full at the end.
         self._planned = max(self._planned, progress.steps)
         self._bar.total = self._before + progress.steps + self._planned * (progress.windows - progress.window)
         self._bar.n = self._before + progress.step
         self._bar.refresh()
 
     def close(self) -> None:
-        """End the bar that is shown."""
+        """Close the bar that is shown."""
         if self._bar is not None:
             self._bar.close()
 
@@ -88,10 +88,10 @@ class ScaleLines:
 
     def __init__(self) -> None:
         self._left: float | None = None
-        self._told = False  # how long the work will go on
+        self._told = False  # whether the time left was told
 
     def __call__(self, progress: Progress) -> None:
-        """Say how long the work will go on, once that is known."""
+        """Say once how much time is left, when that is known."""
         self._left = progress.seconds_left
         if self._left is not None and not self._told:
             self._told = True
@@ -99,7 +99,7 @@ class ScaleLines:
                 click.echo(f"About {in_time(self._left)} to go.", err=True)
 
     def on_scale(self, scale: ScaleResult) -> None:
-        """Say that a scale is done; nothing of one that was not reached."""
+        """Say that a scale is done; say nothing of a scale that was not reached."""
         if not scale.shares:
             return
         height, width = scale.size
@@ -113,11 +113,11 @@ class ScaleLines:
 
 @contextmanager
 def progress_shown(*, in_lines: bool, quiet: bool) -> Iterator[tuple[OnProgress | None, OnScale | None]]:
-    """The callbacks that show a photo's progress: of predictions, and of scales.
+    """Give two callbacks that show a photo's progress, one for predictions and one for scales; None for none.
 
     Args:
-        in_lines: a line for each prediction, for programs.
-        quiet: nothing at all.
+        in_lines: show a line for each prediction, for programs.
+        quiet: show nothing at all.
     """
     if quiet:
         yield None, None
@@ -135,7 +135,7 @@ def progress_shown(*, in_lines: bool, quiet: bool) -> Iterator[tuple[OnProgress 
 
 
 def in_time(seconds: float) -> str:
-    """About how long, in words."""
+    """A rounded time in words: seconds, minutes or hours."""
     if seconds < _MINUTES:
         return f"{max(5 * round(seconds / 5), 5)} s"
     minutes = round(seconds / 60)
@@ -153,7 +153,7 @@ def progress_line(progress: Progress) -> None:
 
 
 def share_done(progress: Progress) -> float:
-    """How much of the work is done, 0 to 1: a step counts four times as much as one at the scale before."""
+    """Share of the work that is done, 0 to 1; each scale counts four times as much as the scale before."""
     first = 1.0 if progress.scales == 1 else _FIRST
     if progress.scale == 1:
         return first * progress.step / progress.steps
@@ -199,7 +199,7 @@ _NAMES = {
 
 
 def _from_what(scales: Sequence[ScaleResult]) -> str:
-    """What filled the last scale that was reached."""
+    """Words for what filled the last scale that was reached."""
     shares = next((scale.shares for scale in reversed(scales) if scale.shares), {})
     if len(shares) == 1:
         return _NAMES[next(iter(shares))]

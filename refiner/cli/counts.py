@@ -1,4 +1,4 @@
-"""Whole numbers on the command line: one, or several by scale."""
+"""Whole numbers on the command line: one for all scales, or several by scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Counts(click.ParamType[Any]):
     name = "count"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, ...]:
-        """See `click.ParamType`; a default comes as it is."""
+        """Convert text, see `click.ParamType`; a default value stays as it is."""
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]
         parts = [part.strip() for part in value.split(",")]

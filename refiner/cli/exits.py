@@ -1,6 +1,6 @@
-"""How a command ends: 0 done, 1 some of it failed, 2 bad input, one line says which, 130 interrupted.
+"""How a command ends: exit code 0 done, 1 partly failed, 2 bad input (one line says which), 130 interrupted.
 
-Commands of other packages here, the trainer and the benchmarks, end the same way.
+The trainer and the benchmarks end the same way.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class OneLineErrors(click.Command):
 
 
 class Command(OneLineErrors):
-    """A single command that ends so."""
+    """A single command with one-line errors."""
 
 
 class Group(OneLineErrors, click.Group):
-    """A group of commands that end so."""
+    """A group of commands with one-line errors."""
 
 
 def _ended(run: Callable[[], Any]) -> int:
-    """Run, and give the exit code."""
+    """Run a command, print its error in one line, and give the exit code."""
     warnings.showwarning = _show_warning
     try:
         return run() or 0
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.stderr.flush()
-        # sys.exit would let Python die by the signal instead, where it struck inside an import's exec().
+        # Where the signal came during an import's exec(), sys.exit would let Python die by the signal instead.
         os._exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as asked:
         click.echo(asked.format_message())
@@ -58,12 +58,12 @@ def _ended(run: Callable[[], Any]) -> int:
         click.echo(f"Error: {error.format_message()}", err=True)
     except RefinerError as error:
         click.echo(f"Error: {in_words(error)}", err=True)
-    except OSError as error:  # of the system rather than of one file's content: a name too long, a disk gone
+    except OSError as error:  # of the system, not of a file's content: a name too long, a disk gone
         click.echo(f"Error: {error.filename or 'system'}: {error.strerror or error}.", err=True)
     return BAD_INPUT
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Warnings meant for users, in one line; Python would add the place in the code."""
+    """Print a warning meant for users in one line; Python would add the place in the code."""
     if issubclass(category, (FutureWarning, RefinerWarning)):
         click.echo(f"Warning: {message}", err=True)

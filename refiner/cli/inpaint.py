@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from refiner.photo import Photo, PhotoResult
 
 _PATH = click.Path(path_type=Path)
-_KEPT = 2  # times what is in use is what the C library may hold where it keeps freed memory
+_KEPT = 2  # the C library, where it keeps freed memory, may hold so many times the memory in use
 
 
 @click.command(no_args_is_help=True)
@@ -114,7 +114,7 @@ class _Job:
     """What to do to one photo, and what to write."""
 
     image: Path
-    mask: Path | None  # None where it is in the photo's alpha
+    mask: Path | None  # None where the photo's alpha says what to remove
     mask_options: MaskOptions
     guide: Path | None
     avoid: Path | None
@@ -129,7 +129,7 @@ class _Job:
 
 
 def _opened(job: _Job, say: Callable[[str], object]) -> tuple[Photo, Inpainter]:
-    """The photo and the model; says what is to be known before the work."""
+    """Read the photo and load the model; tell the user what matters before the work."""
     from refiner.models.registry import load_model  # noqa: PLC0415
     from refiner.photo import read_photo  # noqa: PLC0415
 
@@ -180,7 +180,7 @@ def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool
 
 
 def _files(job: _Job, result: PhotoResult, plain: Picture | None, seconds: float) -> dict[Path, bytes]:
-    """All that is written: the result and the extras."""
+    """The bytes of all files to write: the result and the extras."""
     from refiner.cli.side_by_side import side_by_side  # noqa: PLC0415
     from refiner.images.picture import from_rgb  # noqa: PLC0415
     from refiner.images.writing import encode  # noqa: PLC0415
@@ -215,7 +215,7 @@ def _closing_lines(job: _Job, result: PhotoResult, seconds: float) -> Iterator[s
 
 
 def _report(job: _Job, result: PhotoResult, seconds: float) -> dict[str, Any]:
-    """What was done, as JSON takes it. Sizes are width and height in pixels."""
+    """What was done, in values that JSON takes. Sizes are width and height in pixels."""
     import torch  # noqa: PLC0415
 
     choices = job.choices

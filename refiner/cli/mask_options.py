@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def mask_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options on masks; it is called with them as `options`, a `MaskOptions`."""
+    """Add the options on masks; the command gets them as `options`, a `MaskOptions`."""
 
     @click.option("--threshold", type=int, default=0, show_default=True, metavar="N", help="Above it is hole.")
     @click.option("--invert", is_flag=True, help="Black marks what to remove.")

@@ -36,7 +36,7 @@ def masks(images: Path, out: Path, *, kind: str, size: int, crops: int, seed: in
         raise InputError(f"{images}: expected a folder of photos.")
     kinds = [name.strip() for name in kind.split(",") if name.strip()]
     for name in kinds:
-        load_mask_kind(name)  # before any is drawn
+        load_mask_kind(name)  # fails before any hole is drawn
     folders = [out if len(kinds) == 1 else out / Path(name).stem for name in kinds]
     if not kinds or len(set(folders)) < len(folders):
         raise InputError(f"--kind {kind}: expected names that differ, since each gives its folder the name.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PATH = click.Path(path_type=Path)
-# Each setting that has a flag: its type, and what to say of it.
+# Each setting that has a flag, by name: its type and its `Flag`.
 _FLAGS: dict[str, tuple[Any, Flag]] = {
     name: get_args(hint)
     for name, hint in get_type_hints(Settings, include_extras=True).items()
@@ -28,14 +28,14 @@ _FLAGS: dict[str, tuple[Any, Flag]] = {
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user chose.
+    """The model and settings that the user chose.
 
     Attributes:
-        named: name, path or `module:attribute` of the model; None for the best one here.
+        named: name, path or `module:attribute` of the model; None for the best one on this machine.
         weights: file in place of a named model's own.
         preset: name or path.
         device: where to compute.
-        given: settings that the command line sets over the preset's.
+        given: settings from the command line, which replace the preset's.
         refine: off for the model's own result.
     """
 
@@ -48,7 +48,7 @@ class Choices:
 
     @property
     def model(self) -> str:
-        """Name, path or `module:attribute`; of the best one here where none was named."""
+        """Name, path or `module:attribute` of the model; the best one on this machine where none was named."""
         if self.named is not None:
             return self.named
         from refiner.models.registry import best_model  # noqa: PLC0415  imports PyTorch
@@ -56,7 +56,7 @@ class Choices:
         return best_model()
 
     def settings(self) -> Settings:
-        """The preset with what was given over it.
+        """The preset with the given settings in it.
 
         Raises:
             SettingsError: the preset is not known, or a value is out of range.
@@ -65,14 +65,14 @@ class Choices:
         return settings if self.refine else replace(settings, refine=False)
 
     def idle(self) -> list[str]:
-        """Options given that have no effect without refinement."""
+        """The given options that have no effect without refinement."""
         if self.refine:
             return []
         return [spell(Option(name)) for name in self.given if not _FLAGS[name][1].unrefined]
 
 
 def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options on model and refinement; it is called with them as `choices`, a `Choices`."""
+    """Add the options on model and refinement; the command gets them as `choices`, a `Choices`."""
 
     @click.option(
         "--model",
@@ -115,7 +115,7 @@ def refine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command a flag for each setting that has one; it is called with what was given, as `given`."""
+    """Add a flag for each setting that has one; the command gets the given settings as `given`, by name."""
 
     @wraps(command)
     def with_options(*args: Any, **kwargs: Any) -> Any:
@@ -133,7 +133,7 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _click_type(kind: Any) -> Any:
-    """What click reads a setting of this type with; for one that may be None, that of its values."""
+    """The type with which click reads a setting of this type; None among the values is left out."""
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     if any(get_origin(part) is tuple for part in get_args(kind)):

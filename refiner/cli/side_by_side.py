@@ -16,7 +16,7 @@ _HOLE_COLOR = (1.0, 0.0, 1.0)
 
 
 def side_by_side(result: PhotoResult, plain: Picture | None) -> Picture:
-    """Original with its hole tinted, plain where there is one, and result, in 8-bit RGB; all of the result's size."""
+    """Original with tinted hole, `plain` where given, and result side by side, in 8-bit RGB and the result's size."""
     tint = torch.tensor(_HOLE_COLOR).view(1, 3, 1, 1)
     original = result.photo.picture.rgb()
     marked = torch.where(torch.from_numpy(result.photo.hole.mask), torch.lerp(original, tint, 0.6), original)

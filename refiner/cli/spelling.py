@@ -1,4 +1,4 @@
-"""Options as the command line writes them: what a message of the library calls `memory` is --memory here."""
+"""Options as the command line writes them: `memory` in a message of the library becomes --memory."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def spell(option: Option) -> str:
 
 
 def in_words(error: RefinerError | Message) -> str:
-    """A message in one line, with flags."""
+    """A message in one line, with flags for its options."""
     message = error.message if isinstance(error, RefinerError) else error
     return message.spelled(spell)

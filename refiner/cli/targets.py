@@ -26,10 +26,10 @@ class Targets:
 
     Attributes:
         output: the filled photo.
-        compare: hole, plain and refined side by side.
-        report: JSON.
+        compare: picture of hole, plain and refined side by side.
+        report: JSON of what was done.
         scales: folder for the result of every scale.
-        quality: of the filled photo, where its format has one.
+        quality: of the filled photo, where its format has a quality.
     """
 
     output: Path
@@ -39,10 +39,10 @@ class Targets:
     quality: int | None = None
 
     def check(self, *, overwrite: bool) -> None:
-        """Refuse what could not be written.
+        """Refuse targets that could not be written.
 
         Raises:
-            InputError: a file exists, is named twice, or is of no format; a folder is in use.
+            InputError: a file exists, is named twice or has no known format; or the folder of the scales is in use.
         """
         files = [path for path in (self.output, self.compare, self.report) if path is not None]
         for path in files:
@@ -62,7 +62,7 @@ class Targets:
             _check_scales(self.scales, overwrite=overwrite)
 
     def check_fit(self, photo: Photo) -> None:
-        """Refuse what the formats could not hold.
+        """Refuse formats that could not hold the result.
 
         Raises:
             InputError: see `refiner.images.writing.check_fits`.

@@ -37,7 +37,7 @@ def list_models() -> None:
     metavar="PIXELS",
     help="Side the model was trained for, noted in the file [default: as the source says, else 512].",
 )
-@click.option("--native-side", "old_train_size", type=click.IntRange(min=16), hidden=True)  # its name before
+@click.option("--native-side", "old_train_size", type=click.IntRange(min=16), hidden=True)  # its old name
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),

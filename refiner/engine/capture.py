@@ -11,6 +11,7 @@ A recording reads and writes the very tensors it was made with, so each window h
 from __future__ import annotations
 
 import threading
+import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-from refiner.errors import ModelError
+from refiner.errors import ModelError, RefinerWarning, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +156,21 @@ class Update:
             backward, _ = recorder.record(lambda: self._backward(loss))
             made = prediction.detach(), loss.detach()
             forward()
-            same = torch.allclose(made[1], expected, rtol=_SAME, atol=0)
-        except (RuntimeError, ModelError):  # the second where a model's half is what cannot be recorded
+        except (RuntimeError, ModelError) as error:  # the second where a model's half is what cannot be recorded
+            _tell(first_line(error))
             return None
-        return _Recording(forward, backward, made) if same else None
+        if not torch.allclose(made[1], expected, rtol=_SAME, atol=0):
+            _tell("its replay gives another loss")
+            return None
+        return _Recording(forward, backward, made)
+
+
+def _tell(reason: str) -> None:
+    """Say once for each reason that updates are launched one by one; the result is the same."""
+    if reason not in _told:
+        _told.add(reason)
+        line = f"CUDA graph: updates are not recorded ({reason}); they run as they are, which is slower."
+        warnings.warn(line, RefinerWarning, stacklevel=2)
+
+
+_told: set[str] = set()

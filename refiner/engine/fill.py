@@ -12,7 +12,7 @@ from refiner.engine.back_projection import add_detail
 from refiner.engine.judge import network_holds
 from refiner.engine.network import Fill, shares
 from refiner.engine.padding import size_of
-from refiner.exemplar import Exemplar, Level
+from refiner.exemplar import Exemplar, Level, part
 from refiner.regions import Window
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Filler:
         return copies.render(self._below + here.scale - 1)
 
     def _chosen(self, follow: Tensor | None) -> Copies:
-        return Copies(self._levels, self._plan, self._avoid, follow, self._seed, self._reporter.step)
+        return Copies(self._levels, self._plan, self._avoid, follow, self._seed, self._reporter.copying)
 
 
 class Copies:
@@ -165,11 +165,12 @@ class Copies:
         avoid: Tensor | None,
         follow: Tensor | None,
         seed: int,
-        on_step: Callable[[int, int], bool],
+        on_step: Callable[[float], bool],
     ) -> None:
         self._levels, self._windows = levels, plan.copy_windows
         self._exemplars = []
-        for window in self._windows:
+        for number, window in enumerate(self._windows):
+            told = part(on_step, number / len(self._windows), (number + 1) / len(self._windows))
             places = [self._at(window, index) for index in range(len(levels))]
             self._exemplars.append(
                 Exemplar(
@@ -177,7 +178,7 @@ class Copies:
                     avoid=None if avoid is None else window.of(avoid),
                     follow=None if follow is None else places[len(levels) - len(plan.sizes)].of(follow),
                     seed=seed,
-                    on_step=on_step,
+                    on_step=told,
                 )
             )
 

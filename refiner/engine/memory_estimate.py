@@ -24,6 +24,7 @@ from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, strip_height
+from refiner.frozen.fused import on_shapes
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.models.placement import carried_parts, placed_on
 from refiner.models.private import copy_with
@@ -212,7 +213,12 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return max(self._peaks.values(), default=0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        shapes = on_shapes(func)
+        if shapes is None:
+            out = func(*args, **(kwargs or {}))
+        else:  # an operator of ours: what it makes beside its output counts too
+            with self:
+                out = shapes(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor) and tensor.device.type == "meta":
                 storage = tensor.untyped_storage()

@@ -18,7 +18,6 @@ from refiner.engine.padding import crop, pad, pad_to_even, size_of
 from refiner.engine.pyramid import enlarge, exactly_half
 from refiner.engine.reporter import duration
 from refiner.engine.result import WindowResult
-from refiner.engine.windows import blend_weights
 from refiner.errors import ModelError, RefinerWarning
 from refiner.frozen import FrozenGradients, strip_height
 from refiner.memory import freed_memory_kept, is_out_of_memory, make_room
@@ -127,9 +126,7 @@ class Network:
             on_step = self._on_step(at, before / area, window.area / area)
             refined, result = self._refine_window(plan, image, hole, coarse, window, on_step, here.scale)
             before += window.area
-            drawn = window.of(prediction)
-            own = blend_weights(windows, index, size_of(image)).to(drawn)
-            drawn.copy_(torch.lerp(drawn, refined, own))
+            window.of(prediction).copy_(refined)
             results.append(result)
             if self._reporter.stopped:
                 break

@@ -11,7 +11,7 @@ from refiner.byte_sizes import format_bytes, parse_bytes
 from refiner.engine import pyramid
 from refiner.engine.memory_estimate import Work, memory_need
 from refiner.engine.objective import paper_objective
-from refiner.engine.precision import conv_dtype
+from refiner.engine.precision import conv_dtype, uses_tf32
 from refiner.engine.windows import CONTEXT, merged, scale_windows
 from refiner.errors import BudgetError, Option
 from refiner.exemplar import MENDED, level_count
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
 # What libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3, and up to 1.5
 # where convolutions in bfloat16 add up in float32.
-_OVERHEAD, _OVERHEAD_OF_BFLOAT16 = 1.25, 1.35
+_OVERHEAD, _OVERHEAD_OF_BFLOAT16 = 1.25, 1.45
 _SURELY_FITS = 1 / 3  # of the budget: what needs less by estimate is not rehearsed at its own size
 # For each pixel of the photo: its pyramid, composites and masks, in float32; and what finishes a network's fill.
 _PHOTO_BYTES, _FINISH_BYTES = 44, 36
@@ -61,6 +61,7 @@ class Plan:
             nothing is copied.
         strip_height: image rows that the network's full-resolution ends compute at once; None for all.
         conv_dtype: precision of convolutions; None for the image's.
+        tf32: whether float32 is multiplied in TF32.
         bytes: predicted peak, on the device that has most; None where the network does not run without data.
         budget: bytes it may take on a device.
         attempt: how many other plans were tried before, each needing more memory.
@@ -74,6 +75,7 @@ class Plan:
     copy_windows: tuple[Window, ...]
     strip_height: int | None
     conv_dtype: torch.dtype | None
+    tf32: bool
     bytes: int | None
     budget: int
     attempt: int = 0
@@ -122,7 +124,9 @@ class Plan:
         if everything:
             where = f"the whole picture, {width}x{height}, at once"
         strips = "" if self.strip_height is None else f", in strips of {self.strip_height} rows"
-        precision = "" if self.conv_dtype is None else f", {str(self.conv_dtype).removeprefix('torch.')} convolutions"
+        precision = ", TF32 convolutions" if self.tf32 else ""
+        if self.conv_dtype is not None:
+            precision = f", {str(self.conv_dtype).removeprefix('torch.')} convolutions"
         return f"{where}{strips}{precision}; {need}"
 
 
@@ -177,6 +181,7 @@ def make_plan(
         copy_windows=(),
         strip_height=None,
         conv_dtype=conv_dtype(settings.precision, device, dtype),
+        tf32=uses_tf32(settings.precision, device) and dtype == torch.float32,
         bytes=0,
         budget=budget,
     )
@@ -277,7 +282,10 @@ def _network_cuts(
     """Windows of each scale, and rows of a strip, in the order they are tried."""
     seen = set()
     for share in _SHRUNK:
-        larger = [scale_windows(boxes, spec, settings.windows, CONTEXT * share) for boxes in scales[1:]]
+        larger = [
+            (whole(boxes.size),) if settings.windows == "off" else scale_windows(boxes, spec, CONTEXT * share)
+            for boxes in scales[1:]
+        ]
         windows = ((whole(scales[0].size),), *larger)
         if windows in seen:
             continue
@@ -339,16 +347,11 @@ def _copy_cuts(hole: HoleBoxes, levels: int) -> Iterator[tuple[tuple[Window, ...
     seen: set[tuple[Window, ...]] = {(everything,)}
     step = 1 << (levels - 1)  # windows of the smaller levels lie on the same pixels
     for share in _SHRUNK:
-        around = []
-        for region in hole.windows():
-            margin = max(int(share * _COPY_MARGIN * max(region.size)), _LEAST_COPY_MARGIN)
-            grown = region.grown(margin, hole.size)
-            top, left = grown.top // step * step, grown.left // step * step
-            bottom, right = (min(-(-edge // step) * step, side) for edge, side in zip(
-                (grown.bottom, grown.right), hole.size, strict=True
-            ))  # fmt: skip
-            around.append(Window(top, left, bottom, right))
-        windows = tuple(merged(around))
+        around = (
+            box.grown(max(int(share * _COPY_MARGIN * max(box.size)), _LEAST_COPY_MARGIN), hole.size)
+            for box in hole.boxes
+        )
+        windows = tuple(merged(window.aligned(step, hole.size) for window in around))
         if windows not in seen:
             seen.add(windows)
             yield windows, max(_copy_need(window, min(hole.pixels, window.area)) for window in windows)

@@ -19,6 +19,7 @@ from refiner.engine.network import Fill, Network
 from refiner.engine.objective import ObjectiveFactory, paper_objective
 from refiner.engine.padding import size_of
 from refiner.engine.plan import Plan, make_plan
+from refiner.engine.precision import uses_tf32
 from refiner.engine.reporter import Reporter
 from refiner.engine.result import Progress, Result, ScaleResult, joined
 from refiner.errors import InputError, RefinerWarning
@@ -88,7 +89,7 @@ def refine(
     if isinstance(guide, Tensor):
         guide = _checked_guide(guide, image)
     dtype = image.dtype
-    with own_state(image.device, tf32=settings.precision == "tf32"), private(model) as held:
+    with own_state(image.device, tf32=uses_tf32(settings.precision, image.device)), private(model) as held:
         network = held
         image = image.detach().clone()  # ours, and usable by autograd whatever mode the caller is in
         if dtype in (torch.float16, torch.bfloat16):

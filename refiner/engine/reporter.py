@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from refiner.settings import Settings
 
 _FIRST = 0.5  # of a prediction's time is what the first takes: no update comes before it
+_COPY_STEPS = 100  # that copying counts as
 _CARRIED = 0.1  # share of a scale's work that the pace of the scale before counts for, beside its own
 
 
@@ -72,11 +73,12 @@ class Reporter:
         self._here = replace(self._here, scale=scale, scales=len(plan.sizes), size=plan.sizes[scale - 1])
         return self._here
 
-    def step(self, step: int, steps: int) -> bool:
-        """Tell of a step that is no prediction; whether the work is to end with what there is."""
+    def copying(self, share: float) -> bool:
+        """Tell what share of a scale's copying is done; whether the work is to end with what there is."""
         if self._progress is not None and not self.stopped:
             try:
-                self._progress(replace(self._here, step=step, steps=steps, scale_done=step / steps))
+                step = 1 + round(share * (_COPY_STEPS - 1))
+                self._progress(replace(self._here, step=step, steps=_COPY_STEPS, scale_done=share))
             except StopRefinement:
                 self.stopped = True
         return self.stopped

@@ -1,1 +1,1 @@
-"""How good a fill is, and pictures with holes to measure it on."""
+"""Measures of how good a fill is, and pictures with holes to measure on."""

@@ -1,6 +1,6 @@
 """Pictures with random holes, to measure inpainters on: the same for everybody who has the same photos.
 
-What is drawn for a photo depends on its name and the seed alone, not on the photos beside it.
+A photo's crops and holes depend on its name and the seed alone, not on the other photos.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 def draw_set(
     images: Path, out: Path, *, kind: str, size: int, crops: int = 1, seed: int = 0, overwrite: bool = False
 ) -> tuple[int, list[tuple[Path, str]]]:
-    """Crop photos and draw holes.
+    """Crop photos, and draw a hole for each crop.
 
     Args:
         images: folder of photos.
         out: folder for `NAME_crop000.png` and `NAME_crop000_mask000.png`.
-        kind: of hole, see `load_mask_kind`.
+        kind: kind of hole, see `load_mask_kind`.
         size: side of the crops in pixels; a photo's short side is scaled to it first.
-        crops: how many of each photo.
-        seed: of crops and holes.
+        crops: how many crops of each photo.
+        seed: of the random crops and holes.
         overwrite: replace files that exist.
 
     Returns:
@@ -83,7 +83,7 @@ def _photos_in(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def _refuse_strays(out: Path, names: Container[str]) -> None:
-    """Refuse a folder with pictures that this draw does not replace: they would be measured among its own."""
+    """Refuse a folder with pictures that this draw does not replace: they would be measured with the new ones."""
     for path in image_files(out)[0]:
         match = MASK_NAME.fullmatch(path.stem)
         if (match["name"] if match else path.stem) not in names:
@@ -95,13 +95,13 @@ def _crop_name(photo: Path, number: int) -> str:
 
 
 def _generator(seed: int, photo: Path, number: int) -> np.random.Generator:
-    """Random numbers for one crop of a photo, whatever else is drawn."""
+    """Random numbers for one crop of a photo, independent of all other crops."""
     key = hashlib.sha256(f"{seed}/{photo.stem}/{number}".encode()).digest()
     return np.random.default_rng(np.frombuffer(key, dtype=np.uint32))
 
 
 def _scaled(photo: Image.Image, size: int) -> Pixels:
-    """The photo (H,W,3) with `size` for its short side."""
+    """The photo (H,W,3), scaled to `size` on its short side."""
     factor = size / min(photo.size)
     target = (max(size, round(photo.width * factor)), max(size, round(photo.height * factor)))
     return np.asarray(photo.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0))

@@ -60,7 +60,7 @@ def texture_distance(
         prediction: the filled pictures.
         target: the real ones.
         hole: where patches are centered.
-        levels: of the pyramid; the last holds what is left, colors included.
+        levels: of the pyramid; the last holds all that is coarser, colors included.
         directions: random unit vectors that patches are projected on.
         seed: of these directions.
 
@@ -93,7 +93,7 @@ def texture_distance(
 
 
 def _laplacian(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """What halving loses, and the half."""
+    """The detail that halving a picture loses, and the halved picture."""
     h, w = picture.shape[-2:]
     blurred = gaussian_blur2d(picture, (5, 5), (1.0, 1.0))
     smaller = functional.interpolate(blurred, size=((h + 1) // 2, (w + 1) // 2), mode="bilinear", align_corners=False)

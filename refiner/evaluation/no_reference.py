@@ -1,8 +1,8 @@
-"""What shows that a picture was filled, measured without the real picture: grid, seams, lost octaves, disagreement.
+"""Signs that a picture was filled, measured without the real picture: grid, seams, lost octaves, disagreement.
 
 Pictures are (N,3,H,W), floating point in [0,1]; holes (N,1,H,W), bool, at least one pixel each, with known pixels
-beside it. Every measure gives one value for each picture of the batch, and compares the fill with the photo's own known
-pixels around it: the ring.
+beside them. Every measure gives one value for each picture of the batch. Rim, seams and octaves compare the fill with
+the ring: the photo's own known pixels around the hole.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from refiner.errors import InputError
 
 OCTAVES = 3
 PERIODS = (2, 4, 8, 16)  # pixels; upsampling layers leave grids at powers of 2
-RING = 24  # width in pixels of what a fill is compared with
-_LEAST = 1e-6  # below it there is nothing to be compared with
+RING = 24  # width in pixels of the ring
+_LEAST = 1e-6  # smallest divisor
 _WEIGHTS = (0.299, 0.587, 0.114)  # of ITU-R BT.601 luma
 
 
 @dataclass(frozen=True)
 class Looks:
-    """How a fill looks beside the photo around it; tensors of one value a picture, (N,).
+    """How a fill looks beside the photo around it; tensors with one value for each picture, (N,).
 
     Attributes:
         grid: spread of fine detail over the phases of periods of 2 to 16 px, see `grid`.
-        rim: steps across the hole's edge over those beside it; 1 where nothing shows.
-        octaves: energy of the fill in each octave over that of the ring, the finest first; (N, OCTAVES).
+        rim: steps across the hole's edge over those beside it; 1 where the edge does not show, see `rim`.
+        octaves: strength of each octave in the fill over that in the ring, the finest first; (N, OCTAVES).
     """
 
     grid: Tensor
@@ -39,7 +39,7 @@ class Looks:
 
     @property
     def sharpness(self) -> Tensor:
-        """The finest octave."""
+        """The finest of `octaves`: (N,)."""
         return self.octaves[:, 0]
 
 
@@ -60,11 +60,11 @@ def looks(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Looks:
 
 
 def grid(picture: Tensor, region: Tensor) -> Tensor:
-    """How unevenly fine detail is spread over the phases of a period: (N,), about 0 for nature.
+    """How unevenly fine detail is spread over the phases of a period: (N,), about 0 for photos.
 
     For each period of 2, 4, 8 and 16 px, along rows and along columns, detail and its strength are averaged at each
-    phase; the standard deviation of either over the phases, relative to the mean strength, is large where a network's
-    upsampling left a grid. The largest counts.
+    phase. Their standard deviation over the phases, relative to the mean strength, is large where the upsampling of a
+    network left a grid. The largest value counts.
     """
     _check(picture, region, region)
     detail = _detail(_luma(picture)) * region
@@ -79,7 +79,7 @@ def grid(picture: Tensor, region: Tensor) -> Tensor:
 def rim(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tensor:
     """Mean step between neighbors across the hole's edge, over the mean step in the photo beside it: (N,).
 
-    1 where the edge cannot be told from its surroundings; above where it shows; below where the fill fades into it.
+    1 where the edge cannot be told from its surroundings, more where it shows, less where the fill fades into it.
     """
     region = hole if region is None else region & hole
     beside = dilated(region, RING // 2) & ~hole
@@ -97,7 +97,7 @@ def seams(picture: Tensor, labels: Tensor, hole: Tensor) -> Tensor:
 
     Args:
         picture: with its hole filled.
-        labels: pixels of one piece have one value; (N,K,H,W), compared over all K.
+        labels: (N,K,H,W); two pixels are of one piece where all K values are equal.
         hole: what was filled.
 
     Returns:
@@ -117,7 +117,7 @@ def seams(picture: Tensor, labels: Tensor, hole: Tensor) -> Tensor:
 def octaves(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tensor:
     """Strength of each octave of a Laplacian pyramid in the fill, over that in the ring: (N, OCTAVES).
 
-    The finest is first: it has sharpness and grain, the next texture and small structure. 1 is like the photo around.
+    The finest is first: it has sharpness and grain, the next has texture and small structure. 1 is as in the ring.
     """
     region = hole if region is None else region & hole
     ring = dilated(region, RING) & ~hole
@@ -128,7 +128,7 @@ def octaves(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tens
             gaussian_blur2d(luma, (5, 5), (1.0, 1.0), border_type="replicate"), 2, ceil_mode=True
         )
         band = (luma - _enlarged(smaller, luma)).abs()
-        # A pixel from the edge, the band would mix fill and photo.
+        # Pixels near the hole's edge are left out, since the band there mixes fill and photo.
         ratios.append(_mean(band, _inner(region, hole)) / _mean(band, _outer(ring, hole)).clamp(min=_LEAST))
         luma = smaller
         region, ring, hole = (
@@ -138,20 +138,20 @@ def octaves(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tens
     return torch.stack(ratios, dim=1)
 
 
-def agreement(halved: Tensor, guide: Tensor, region: Tensor) -> Tensor:
-    """Mean absolute difference between a halved fill and its guide where `region` says: (N,).
+def agreement(halved: Tensor, coarse: Tensor, region: Tensor) -> Tensor:
+    """Mean absolute difference between a halved fill and the coarser scale, inside `region`: (N,).
 
     Args:
-        halved: the fill at the guide's size.
-        guide: the previous scale; (N,3,h,w).
+        halved: the fill, halved to the coarser scale's size; (N,3,h,w).
+        coarse: the coarser scale; (N,3,h,w).
         region: (N,1,h,w), bool.
     """
     _check(halved, region, region)
-    return _mean((halved - guide).abs().mean(dim=1, keepdim=True), region)
+    return _mean((halved - coarse).abs().mean(dim=1, keepdim=True), region)
 
 
 def dilated(mask: Tensor, pixels: int) -> Tensor:
-    """A mask grown by a square of so many pixels to each side."""
+    """A mask grown by so many pixels to each side, by a square."""
     grown = mask.float()
     for size in ((2 * pixels + 1, 1), (1, 2 * pixels + 1)):
         grown = functional.max_pool2d(grown, size, stride=1, padding=(size[0] // 2, size[1] // 2))
@@ -159,7 +159,7 @@ def dilated(mask: Tensor, pixels: int) -> Tensor:
 
 
 def _spread_over_phases(lines: Tensor, strength: Tensor, pixels: Tensor, period: int) -> Tensor:
-    """Standard deviation of what lines have a pixel, taken by phase, over the mean strength a pixel: (N,)."""
+    """Standard deviation over the phases of the lines' mean per pixel, over the mean strength per pixel: (N,)."""
     padding = -lines.shape[1] % period
     sums, counts = (
         functional.pad(values, (0, padding)).view(len(lines), -1, period).sum(dim=1) for values in (lines, pixels)
@@ -173,7 +173,7 @@ def _spread_over_phases(lines: Tensor, strength: Tensor, pixels: Tensor, period:
 
 
 def _ratio(found: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Mean over marked pairs, over the mean of those known; 1 where no pair is marked."""
+    """Mean step over the pairs at edges, over the mean step of known pairs; 1 where there is no edge."""
 
     def mean(index: int) -> tuple[Tensor, Tensor]:
         total = torch.stack([(each[0] * each[index]).flatten(1).sum(dim=1) for each in found]).sum(dim=0)
@@ -199,7 +199,7 @@ def _luma(picture: Tensor) -> Tensor:
 
 
 def _detail(luma: Tensor) -> Tensor:
-    """What neighbors do not tell of a pixel."""
+    """Each pixel less the mean of its four neighbors."""
     padded = functional.pad(luma, (1, 1, 1, 1), mode="replicate")
     around = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:] + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
     return luma - around / 4
@@ -210,7 +210,7 @@ def _enlarged(smaller: Tensor, like: Tensor) -> Tensor:
 
 
 def _inner(region: Tensor, hole: Tensor) -> Tensor:
-    """Of a region of the hole, what is not at the hole's edge; all of it where that is nothing."""
+    """The part of a region that is away from the hole's edge; all of the region where there is no such part."""
     inner = region & ~dilated(~hole, 2)
     return torch.where(inner.flatten(1).any(dim=1)[:, None, None, None], inner, region)
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_SEGMENTS = 5
-_MIN_LENGTH, _MIN_WIDTH = 10, 5  # what is drawn is added to these
+_MIN_LENGTH, _MIN_WIDTH = 10, 5  # the random part of a length or width is added to these
 _TRIES = 1000
-_MOST = 100_000  # of anything counted in pixels or strokes
+_MOST = 100_000  # largest number allowed of anything, in pixels or strokes
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class Strokes:
 
     Attributes:
         min_times: least number of chains.
-        max_times: most.
-        max_width: a segment's width is 5 to 4 + this.
-        max_length: its length 10 to 9 + this.
-        max_angle: its heading is one of 0, 1, ... below this, in radians, to one side or the other by turns.
+        max_times: largest number of chains.
+        max_width: a segment's width is 5 to 4 + `max_width`.
+        max_length: a segment's length is 10 to 9 + `max_length`.
+        max_angle: a segment's heading is one of 0, 1, ... below `max_angle`, in radians; every other chain heads to the
+            other side.
     """
 
     min_times: int
@@ -47,8 +48,8 @@ class Boxes:
     """Upright boxes, in pixels of `MaskKind.size`.
 
     Attributes:
-        min_times: least number.
-        max_times: most.
+        min_times: least number of boxes.
+        max_times: largest number of boxes.
         min_size: shortest side.
         max_size: longest side, exclusive.
         margin: distance that is kept from the picture's edge.
@@ -66,11 +67,11 @@ class MaskKind:
     """A distribution of holes.
 
     Attributes:
-        size: short side of the picture that all lengths are meant for; for others they are scaled.
+        size: short side of the picture that all lengths are meant for; they are scaled for other pictures.
         strokes: how strokes are drawn.
         boxes: how boxes are drawn; None for strokes alone.
         boxes_weight: how often boxes are drawn, relative to strokes at 1.
-        max_area: a hole that covers more of the picture is drawn again.
+        max_area: a hole that covers a larger share of the picture is drawn again.
     """
 
     size: int
@@ -152,7 +153,7 @@ def _draw_strokes(hole: NDArray[np.uint8], strokes: Strokes, scale: float, rng: 
 
 def _draw_segment(hole: NDArray[np.uint8], start: tuple[float, float], end: tuple[float, float], radius: float) -> None:
     """Mark the pixels whose center is at most `radius` from the segment."""
-    # Computed here, so that no library's next version draws another hole.
+    # Computed here, since another version of a library might draw another hole.
     (x0, y0), (x1, y1) = start, end
     top, bottom = max(math.floor(min(y0, y1) - radius), 0), math.ceil(max(y0, y1) + radius) + 1
     left, right = max(math.floor(min(x0, x1) - radius), 0), math.ceil(max(x0, x1) + radius) + 1

@@ -15,6 +15,7 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from refiner.exemplar.laplace import solve
+from refiner.exemplar.progress import OnStep, part
 from refiner.regions import Window, regions_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class _Steps:
 
 
 def seam_correction(
-    palette: Palette, nodes: Nodes, shifts: Tensor, hole: Tensor, coarser: Tensor | None, steps: int
+    palette: Palette, nodes: Nodes, shifts: Tensor, hole: Tensor, coarser: Tensor | None, steps: int, on_step: OnStep
 ) -> Correction:
     """The correction of copies.
 
@@ -73,21 +74,24 @@ def seam_correction(
         hole: (H,W), bool.
         coarser: the far correction of the level before at these nodes, (n,3); None to start from nothing.
         steps: of the solver.
+        on_step: see `OnStep`.
     """
     copies = palette.colors(palette.copied(nodes.places, shifts)[0])
     wanted = _wanted(palette, nodes, shifts, copies, hole)
-    part, count = nodes.parts()
-    pixels, edge = torch.bincount(part, minlength=count), (nodes.near == len(nodes)) & nodes.inside
-    edges = torch.bincount(part[edge.any(dim=1)], minlength=count)
-    half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part, None]
+    on_step(0)
+    part_of, count = nodes.parts()
+    pixels, edge = torch.bincount(part_of, minlength=count), (nodes.near == len(nodes)) & nodes.inside
+    edges = torch.bincount(part_of[edge.any(dim=1)], minlength=count)
+    half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part_of, None]
     for_far, for_near = ((reach * half_width).clamp(min=1) ** -2 for reach in (_REACH, _SHORT_REACH))
     small = wanted.change.clamp(-_MOST, _MOST)
-    far = solve(nodes, _divergence(nodes, wanted, small), coarser, steps=steps, screening=for_far, hold=_HOLD)
+    far = solve(nodes, _divergence(nodes, wanted, small), coarser, steps=steps, screening=for_far, hold=_HOLD,
+                on_step=part(on_step, 0.3, 0.6))  # fmt: skip
     rest = wanted.change - small
     near = torch.zeros_like(far)
     if rest.any():
         b = _divergence(nodes, wanted, rest)
-        near = solve(nodes, b, steps=_SHORT_STEPS, screening=for_near, hold=_HOLD)
+        near = solve(nodes, b, steps=_SHORT_STEPS, screening=for_near, hold=_HOLD, on_step=part(on_step, 0.6, 1))
     return Correction(far, near)
 
 

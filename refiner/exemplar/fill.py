@@ -16,11 +16,12 @@ from refiner.exemplar.energy import Appearance
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
+from refiner.exemplar.progress import OnStep, part, unheard
 from refiner.exemplar.shift_map import choose_shifts, double_shifts, mend_shifts
 from refiner.memory import freed_memory_kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _SMALLEST = 200  # short side in pixels that the smallest level aims at
 _LARGEST = 180_000  # pixels that it has at most, where the photo is long
@@ -86,8 +87,7 @@ class Exemplar:
         avoid: what must not be copied; bool, (1,1,H,W), of any size.
         follow: a fill to follow, of any level's size or another; (1,3,h,w) in [0,1]. None to go by the rim alone.
         seed: of what is drawn at random.
-        on_step: called now and then with the number of a step and how many there are. Where it gives true, the search
-            ends with what it has; what it raises ends the work.
+        on_step: see `OnStep`.
 
     Raises:
         InputError: nothing is left to copy from.
@@ -100,10 +100,10 @@ class Exemplar:
         avoid: Tensor | None = None,
         follow: Tensor | None = None,
         seed: int = 0,
-        on_step: Callable[[int, int], object] | None = None,
+        on_step: OnStep = unheard,
     ) -> None:
         self._levels, self._avoid, self._follow, self._seed = levels, avoid, follow, seed
-        self._on_step = on_step or (lambda _step, _steps: None)
+        self._on_step = on_step
         self._half: int | None = None
         self._at: int | None = None  # the level that was chosen last
         self._chosen: _Chosen | None = None
@@ -112,7 +112,6 @@ class Exemplar:
 
     def render(self, index: int) -> Tensor:
         """A level's image with its hole filled; (1,3,H,W), equal to the level outside the hole."""
-        self._on_step(1, 1)
         image, hole = self._levels[index]
         if not hole.any():
             return image
@@ -125,6 +124,7 @@ class Exemplar:
             at, _ = chosen.palette.copied(chosen.nodes.places, chosen.shifts)
             colors = chosen.palette.colors(at) + chosen.far + chosen.near
             filled.flatten(1)[:, chosen.nodes.at] = colors.clamp(0, 1).T
+            self._on_step(1.0)
             return filled[None].to(image)
 
     def shifts(self, index: int) -> Tensor | None:
@@ -140,12 +140,14 @@ class Exemplar:
         """What is copied at a level, which follows from the level before; None where there is nothing to copy yet."""
         if self._at is None or self._at > index:
             self._at, self._chosen = -1, None
-        while self._at < index:
-            self._at += 1
-            self._chosen = self._next(self._at, self._chosen)
+        first = self._at + 1
+        for level in range(first, index + 1):
+            share = 1 / (index + 1 - first)
+            on_step = part(self._on_step, (level - first) * share, (level - first + 1) * share)
+            self._at, self._chosen = level, self._next(level, self._chosen, on_step)
         return self._chosen
 
-    def _next(self, index: int, before: _Chosen | None) -> _Chosen | None:
+    def _next(self, index: int, before: _Chosen | None, on_step: OnStep) -> _Chosen | None:
         image, hole = self._levels[index].image[0].cpu().float(), self._levels[index].hole[0, 0].cpu()
         source = _source(hole, self._avoid)
         # A large hole can cover all of a small level, where holes have grown.
@@ -156,7 +158,7 @@ class Exemplar:
             half = self._half_at(index)
             palette = Palette(image, hole, source, half)
             wanted = _appearance(palette, image, hole, nodes, self._follow)
-            shifts = choose_shifts(palette, hole, nodes, wanted, self._seed, self._on_step)
+            shifts = choose_shifts(palette, hole, nodes, wanted, self._seed, part(on_step, 0, 0.8))
             # What has no use for the mirror image is spared it.
             mirrored = palette.mirrored(nodes.places[:, 1] + shifts[:, 1]).any()
             self._half = half if mirrored else None
@@ -167,11 +169,11 @@ class Exemplar:
             palette = Palette(image, hole, source, self._half)
             shifts = double_shifts(before.shifts, before.nodes, nodes, palette)
             if hole.numel() <= MENDED:
-                shifts = mend_shifts(shifts, nodes, hole, palette, lambda: self._on_step(1, 1))
+                shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0, 0.8))
             covered = nodes.coarser(before.nodes)
             coarser = torch.cat([before.far, before.far.new_zeros(1, 3)])[covered]
         steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
-        correction = seam_correction(palette, nodes, shifts, hole, coarser, steps)
+        correction = seam_correction(palette, nodes, shifts, hole, coarser, steps, part(on_step, 0.8, 1))
         return _Chosen(nodes, palette, shifts, correction.far, correction.near)
 
     def _half_at(self, index: int) -> int:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from refiner.exemplar.nodes import Nodes
+from refiner.exemplar.progress import OnStep, unheard
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _SOLVED = 1e-12  # squared residual
+_CHECKED = 16  # steps after which it is asked whether to go on
 
 
 def solve(
@@ -22,6 +24,7 @@ def solve(
     steps: int,
     screening: Tensor | float = 0.0,
     hold: float = 1.0,
+    on_step: OnStep = unheard,
 ) -> Tensor:
     """Some steps of conjugate gradients, each color by itself.
 
@@ -37,6 +40,7 @@ def solve(
         screening: x falls off away from where b is over about `screening ** -0.5` pixels; 0 for not at all. A number,
             or one for each node, (n,1).
         hold: how firmly x is held to what lies beside the hole, in terms of how firmly neighbors are to each other.
+        on_step: told the share of the steps done, now and then; true ends the solver with what it has.
 
     Returns:
         x (n,C).
@@ -50,8 +54,9 @@ def solve(
     x = torch.zeros_like(b) if start is None else start.clone()
     residual = b.clone() if start is None else b - applied(x)
     direction, squared = residual.clone(), _dot(residual, residual)
-    for _ in range(steps):
-        if not (squared > _SOLVED).any():
+    for step in range(steps):
+        # Seldom: reading a value waits for the device.
+        if step % _CHECKED == 0 and (on_step(step / steps) or not (squared > _SOLVED).any()):
             break
         forward = applied(direction)
         length = squared / _dot(direction, forward).clamp(min=_SOLVED)

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.exemplar.progress import part
+
 if TYPE_CHECKING:
     from refiner.exemplar.palette import Palette
+    from refiner.exemplar.progress import OnStep
 
 _PATCH = 8  # pixels
 _DIMENSIONS = 24  # of a patch's principal components that are compared
@@ -26,7 +29,7 @@ _PEAK = 9  # pixels between peaks of the histogram
 _SIGMA = 2**0.5  # of its smoothing, in pixels
 
 
-def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], seed: int) -> Tensor:
+def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], seed: int, on_step: OnStep) -> Tensor:
     """The offsets at which known patches around the hole most often find the one most like them.
 
     Args:
@@ -34,6 +37,7 @@ def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], se
         hole: (H,W), bool.
         counts: most offsets within the photo, and most into its mirror image.
         seed: of the patches that are asked.
+        on_step: see `OnStep`.
 
     Returns:
         (K,2), rows and columns, the most frequent first, those into the mirror image last; K may be 0 in a picture with
@@ -56,10 +60,10 @@ def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], se
     asked = asked[torch.randperm(len(asked), generator=random)[:_QUERIES]]
     side = min(max(hole.shape), _LONGEST * math.sqrt(hole.numel()))
     found = []
-    for candidates, count, both_ways in ((~mirrored, counts[0], True), (mirrored, counts[1], False)):
+    for start, candidates, count, both_ways in ((0, ~mirrored, counts[0], True), (0.5, mirrored, counts[1], False)):
         among = candidates.nonzero()[:, 0]
         if count and len(among):
-            here, there = _most_alike(patches, real, asked, among, side / _NEAREST)
+            here, there = _most_alike(patches, real, asked, among, side / _NEAREST, part(on_step, start, start + 0.5))
             found.append(_peaks(at[there] - at[here], (height, width), count, both_ways=both_ways))
     return torch.cat(found) if found else none
 
@@ -85,7 +89,9 @@ def _near_hole(at: Tensor, hole: Tensor, among: Tensor) -> Tensor:
     return near if len(near) else among
 
 
-def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, nearest: float) -> tuple[Tensor, Tensor]:
+def _most_alike(
+    patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, nearest: float, on_step: OnStep
+) -> tuple[Tensor, Tensor]:
     """Of each patch asked, the one among others most like it that is not too near: pairs of indices, if there is one.
 
     Args:
@@ -94,6 +100,7 @@ def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, neare
         asked: indices of patches.
         among: indices of those to choose from.
         nearest: pixels.
+        on_step: see `OnStep`.
     """
     others = patches[among]
     squares = others.square().sum(dim=1)
@@ -102,8 +109,11 @@ def _most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, neare
     line = torch.arange(-math.ceil(nearest), math.ceil(nearest) + 1)
     disc = torch.cartesian_prod(line, line)
     disc = disc[disc.square().sum(dim=1) < nearest**2]
-    here, there = [], []
+    here: list[Tensor] = []
+    there: list[Tensor] = []
     for chunk in torch.split(asked, max(_PAIRS // max(len(among), len(disc)), 1)):
+        if on_step(sum(len(each) for each in here) / len(asked)) and here:
+            break
         distance = torch.addmm(squares[None], patches[chunk], others.T, alpha=-2)
         y, x = (at[chunk, None] + disc).unbind(dim=2)
         inside = (y >= 0) & (y < numbers.shape[0]) & (x >= 0) & (x < numbers.shape[1])

@@ -16,13 +16,13 @@ from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.expansion import Labeling, expand
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.offsets import dominant_offsets
+from refiner.exemplar.progress import part
 from refiner.regions import Window, dilated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from refiner.exemplar.energy import Appearance
     from refiner.exemplar.palette import Palette
+    from refiner.exemplar.progress import OnStep
 
 _OFFSETS = 60
 _MIRRORED_OFFSETS = 30
@@ -42,7 +42,7 @@ def choose_shifts(
     nodes: Nodes,
     appearance: Appearance | None,
     seed: int,
-    on_step: Callable[[int, int], object],
+    on_step: OnStep,
 ) -> Tensor:
     """The shift map of the smallest level, by expansion moves over the photo's dominant offsets.
 
@@ -52,13 +52,12 @@ def choose_shifts(
         nodes: its pixels.
         appearance: what the fill should look like.
         seed: of what is drawn at random.
-        on_step: called before each move, with its number from 1 and how many there will be at most; true ends the
-            search with what there is.
+        on_step: see `OnStep`.
 
     Returns:
         (n,2).
     """
-    offsets = dominant_offsets(palette, hole, (_OFFSETS, _MIRRORED_OFFSETS), seed)
+    offsets = dominant_offsets(palette, hole, (_OFFSETS, _MIRRORED_OFFSETS), seed, part(on_step, 0, 0.4))
     energy = Energy(palette, hole, nodes, appearance)
     labeling = Labeling(nearest_source(palette, nodes.places), torch.full((len(energy),), _STRAY, dtype=torch.float32))
     if not len(offsets):
@@ -70,8 +69,8 @@ def choose_shifts(
     labeling.costs[possible] = least[possible]
     everyone = torch.arange(len(energy))
     order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed)).tolist()
-    for step, k in enumerate(order, start=1):  # once round: a second one brought 0.5 % of L1 for a fifth of the time
-        if on_step(step, len(order)):
+    for step, k in enumerate(order):  # once round: a second one brought 0.5 % of L1 for a fifth of the time
+        if on_step(0.4 + 0.6 * step / len(order)):
             break
         expand(energy, labeling, everyone, offsets[k].expand(len(energy), 2), costs[k])
     return labeling.shifts
@@ -107,7 +106,7 @@ def double_shifts(shifts: Tensor, coarse: Nodes, nodes: Nodes, palette: Palette)
     return doubled
 
 
-def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on_step: Callable[[], object]) -> Tensor:
+def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on_step: OnStep) -> Tensor:
     """Move whole pieces by a pixel where that fits better, and the edges between pieces to where they show least.
 
     Pieces are colored so that no two that meet have the same color; all of one color are mended at once.
@@ -117,7 +116,7 @@ def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on
         nodes: the hole's pixels.
         hole: (H,W), bool.
         palette: what may be copied.
-        on_step: called before the pieces of each color; true leaves the rest as they are.
+        on_step: see `OnStep`.
 
     Returns:
         (n,2).
@@ -136,14 +135,15 @@ def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on
     color = _colors(count, piece[one[apart]], piece[other[apart]])
     shifts = shifts.clone()
     labeling = Labeling(shifts[own], energy.of(torch.arange(len(energy)), shifts[own]))
-    for each in range(int(color.max()) + 1):
-        if on_step():
+    colors = int(color.max()) + 1
+    for each in range(colors):
+        if on_step(0.5 * each / colors):
             return shifts
         _nudge(energy, labeling, piece[own], color == each, nodes, piece, shifts, palette)
         labeling.shifts[:] = shifts[own]
     movable = near.flatten()[energy.nodes.at]
-    for each in range(int(color.max()) + 1):
-        if on_step():
+    for each in range(colors):
+        if on_step(0.5 + 0.5 * each / colors):
             break
         proposed, proposes = _spread(energy.nodes, labeling.shifts, color[piece[own]] == each)
         movers = (proposes & movable).nonzero()[:, 0]

@@ -233,7 +233,7 @@ class FrozenGradients(TorchFunctionMode):
     def _gate(self, x: Tensor, low: float, high: float, slope: float, inplace: bool) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
             return NotImplemented
-        return FrozenGate.apply(x, low, high, slope, inplace and not x.is_leaf)
+        return FrozenGate.apply(x, None, low, high, slope, inplace and not x.is_leaf)
 
 
 def _learns(*parameters: Tensor | None) -> bool:

@@ -1,4 +1,4 @@
-"""A conformance kit for inpainters: says in plain words what holds and what does not.
+"""A conformance kit for inpainters: says in plain words what works and what does not.
 
     from refiner.testing import check
 

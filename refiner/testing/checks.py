@@ -1,4 +1,4 @@
-"""What the engine relies on, tried on an inpainter one by one."""
+"""Checks of all that the engine relies on, run on an inpainter one by one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refiner.models.features import cast_features, feature_names, lr_factors
 from refiner.models.private import private
 from refiner.models.spec import ModelSpec
 from refiner.settings import Settings
-from refiner.testing.spelling import HasWhole, misplaced_names
+from refiner.testing.attributes import HasWhole, misplaced_names
 from refiner.testing.subject import Subject
 from refiner.torch_state import own_state
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 Status = Literal["ok", "failed", "note"]
 
 _STEPS = 15
-_SAME = 1e-4  # largest difference between two ways to compute the same, of values around 1
-_MARGIN = 0.02  # of the range [0,1]: a network without a bounded output may leave it a little
-_LARGEST_FACTOR = 16  # up to which a right multiple is looked for
+_SAME = 1e-4  # largest difference allowed between two ways to compute the same values, of about 1
+_MARGIN = 0.02  # how far predictions may leave [0,1], as some networks do not bound their output
+_LARGEST_FACTOR = 16  # of the spec's multiple, up to which the right multiple is looked for
 _SHOWN = 4  # names in a message before "and N more"
 
 
@@ -71,20 +71,20 @@ class Report:
 
 
 def check(model: Inpainter) -> Report:
-    """Try an inpainter, on the CPU or wherever its parameters are.
+    """Check an inpainter on the device of its parameters, or on the CPU where it has none.
 
     Args:
-        model: what is to be refined; it is held in eval mode meanwhile, as it is when it is refined.
+        model: the inpainter; it is held in eval mode during the checks, as it is when it is refined.
 
     Returns:
-        What holds and what does not. Later checks are left out where they need what an earlier one found missing.
+        What works and what does not. Where a check fails that the later ones need, these are left out.
     """
     findings: list[Finding] = []
     with own_state(Subject(model).device), private(model) as held:
         for name, run, needed in _CHECKS:
             try:
                 status, message = run(Subject(held))
-            except Exception as error:  # noqa: BLE001  any network may fail in any way; that is what is asked here
+            except Exception as error:  # noqa: BLE001  a network may raise anything, and the finding tells it
                 status, message = "failed", _reason(error)
             findings.append(Finding(name, status, message))
             if needed and status == "failed":
@@ -134,7 +134,7 @@ def _shapes(subject: Subject) -> tuple[Status, str]:
 
 
 def _trouble(subject: Subject, height: int, width: int) -> str | None:
-    """What is wrong with the prediction at a size."""
+    """What is wrong with the prediction at a size; None where nothing is."""
     image, hole = subject.picture(height, width)
     where = f"at {width}x{height}, a multiple of {subject.model.spec.multiple}"
     try:
@@ -300,10 +300,10 @@ def _rehearsal(subject: Subject) -> tuple[Status, str]:
 def _refinement(subject: Subject) -> tuple[Status, str]:
     height, width = subject.size
     image, hole = subject.picture(2 * height, 2 * width)
-    # From the first prediction to the best of as many as the default makes, of the whole picture.
+    # As many predictions as the paper makes, of the whole picture; from the first to the best, the loss must fall.
     settings = Settings(
         detail="features", min_side=min(height, width), max_scales=2, steps=_STEPS, windows="off", precision="float32",
-        back_projection=0,  # the model is judged, by itself
+        back_projection=0,  # so that the model alone is judged
     )  # fmt: skip
     result = refine(subject.model, image, hole, settings)
     losses = result.scales[-1].losses
@@ -323,7 +323,7 @@ def _refinement(subject: Subject) -> tuple[Status, str]:
 
 
 _Check = Callable[[Subject], "tuple[Status, str]"]
-_CHECKS: tuple[tuple[str, _Check, bool], ...] = (  # the last says whether all that follows needs it
+_CHECKS: tuple[tuple[str, _Check, bool], ...] = (  # name, check, and whether all later checks need it
     ("interface", _interface, True),
     ("spelling", _spelling, False),
     ("shapes", _shapes, True),
@@ -347,5 +347,5 @@ def _list(names: list[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """An error of ours as it is; of others, their type too."""
+    """An error's first line, with the error's type in front unless it is a `RefinerError`."""
     return first_line(error) if isinstance(error, RefinerError) else f"{type(error).__name__}: {first_line(error)}"

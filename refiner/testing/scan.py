@@ -1,4 +1,4 @@
-"""Where to cut a sequence: every place tried."""
+"""Try every place to cut a sequence of layers in two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refiner.frozen import FrozenGradients, saved_bytes
 from refiner.models.features import cast_features
 from refiner.models.private import private
 from refiner.models.split import SequentialInpainter
-from refiner.testing.spelling import HasSequence
+from refiner.testing.attributes import HasSequence
 from refiner.testing.subject import Subject
 from refiner.torch_state import own_state
 
@@ -31,17 +31,17 @@ _STEPS = 15
 
 @dataclass(frozen=True)
 class Cut:
-    """What one place to cut a sequence gives.
+    """What was measured at one place to cut a sequence of layers.
 
     Attributes:
         at: name of the first layer of the rear half.
         depth: layers before it.
-        shape: of the features, for the test picture; of each leaf where they are several.
-        values: of the features, for each pixel of the picture.
-        saved_bytes: kept for the backward pass, for each pixel.
-        seconds: for one update.
-        loss_before: of the first prediction.
-        loss_after: the lowest in 15.
+        shape: of each feature tensor for the test picture, without N.
+        values: values in the features, per pixel of the picture.
+        saved_bytes: bytes kept for the backward pass, per pixel of the picture.
+        seconds: of one update.
+        loss_before: loss of the first prediction.
+        loss_after: lowest loss of all predictions, 15 unless `scan` was told otherwise.
     """
 
     at: str
@@ -58,8 +58,8 @@ def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
     """Try every place to cut a sequence: what refinement costs there, and how far it lowers the loss.
 
     Args:
-        model: made by `split_sequential`, or with a method `sequence()` that gives such a one.
-        steps: predictions to make at each.
+        model: an inpainter made by `split_sequential`, or one whose method `sequence()` gives such an inpainter.
+        steps: predictions to make at each place.
 
     Raises:
         InputError: the model is not a sequence.
@@ -72,7 +72,7 @@ def scan(model: Inpainter, *, steps: int = _STEPS) -> list[Cut]:
             "author can cut it."
         )
     with own_state(Subject(model).device), private(model) as held:
-        assert isinstance(held, SequentialInpainter)  # noqa: S101  a copy is of its kind
+        assert isinstance(held, SequentialInpainter)  # noqa: S101  the copy has the model's type
         return [_try_cut(Subject(held.moved_to(at)), steps) for at in range(1, len(held.layers))]
 
 

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from refiner.models.features import Features, cast_features
 
-_SIDE = 128  # of test pictures, about
+_SIDE = 128  # pixels; about the side of test pictures
 
 
 class Subject:
@@ -24,12 +24,12 @@ class Subject:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the usual test picture."""
+        """Height and width of the usual test picture."""
         size: tuple[int, int] = self.model.spec.padded_size(_SIDE, _SIDE)
         return size
 
     def picture(self, height: int, width: int, count: int = 1) -> tuple[Tensor, Tensor]:
-        """Smooth pictures with some detail, the same every time, and an ellipse of a hole."""
+        """Smooth pictures (count,3,H,W) with some detail, always the same, and an elliptic hole (count,1,H,W)."""
         generator = torch.Generator().manual_seed(0)
         coarse, fine = (
             torch.nn.functional.interpolate(

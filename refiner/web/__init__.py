@@ -1,1 +1,1 @@
-"""The page: a server for browsers and programs that paint a mask, and get the full-size photo back."""
+"""The server behind `refiner web`: browsers and programs send a photo and a mask and get the filled photo back."""

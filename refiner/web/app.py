@@ -1,4 +1,4 @@
-"""The application: all routes behind the guard, and what goes on beside them."""
+"""The ASGI application: all routes behind the guard, the warm-up, and the removal of expired photos."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from refiner.web.service import Config
 
 _PAGE = Path(__file__).parent / "page"
-_SWEEP = 60  # seconds between looks for what expired
+_SWEEP = 60  # seconds between searches for expired photos
 
 
 def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
     """The server as an ASGI application.
 
     Args:
-        config: what whoever starts it chose.
-        warm_up: load the default model at once, before anyone waits for it.
+        config: the choices of the person who starts the server.
+        warm_up: load and try the default model at the start, so that the first visitor does not wait for it.
 
     Raises:
         RefinerError: a folder cannot be made, or a default is not known.
@@ -100,13 +100,13 @@ def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
 
 
 class _Front:
-    """The page itself, and what it asks first."""
+    """Routes of the page, of the API's description and of the server's configuration."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes of this class."""
         return [
             Route("/", self.page),
             Route("/healthz", self.health),
@@ -116,7 +116,7 @@ class _Front:
         ]
 
     async def page(self, request: Request) -> Response:
-        """The page; with the key that was printed, the photo that the server was started with."""
+        """The page; with the printed key as `?open=`, the photo that the server was started with is opened first."""
         config, key = self._service.config, request.query_params.get("open")
         if config.photo is not None and config.open_key and key:
             if not secrets.compare_digest(key, config.open_key):
@@ -128,15 +128,15 @@ class _Front:
         return FileResponse(_PAGE / "index.html")
 
     async def health(self, _: Request) -> Response:
-        """That the server answers."""
+        """Say that the server runs."""
         return JSONResponse({"status": "ok", "version": __version__})
 
     async def docs(self, _: Request) -> Response:
-        """The API, for people."""
+        """The API's description as a page."""
         return FileResponse(_PAGE / "api.html")
 
     async def openapi(self, _: Request) -> Response:
-        """The API, for programs."""
+        """The API's description as OpenAPI."""
         return JSONResponse(description())
 
     async def config(self, _: Request) -> Response:
@@ -165,5 +165,5 @@ async def _sweep(store: Store) -> None:
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    """Nobody is there to read it."""
+    """An empty answer, as the client has hung up."""
     return Response(status_code=400)

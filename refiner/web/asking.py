@@ -1,4 +1,4 @@
-"""Reading requests: uploads, JSON, and the marks of a mask; within limits, every value checked."""
+"""Read requests within limits, every value checked: uploads, JSON, and the marks of a mask."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from refiner.web.records import Record
     from refiner.web.store import Store
 
-_FARTHEST = 1_000_000  # pixels: beyond it no coordinate means anything
-_WIDEST = 4000  # pixels of a brush
+_FARTHEST = 1_000_000  # pixels; larger coordinates are clipped to this
+_WIDEST = 4000  # largest diameter of a brush in pixels
 _MOST_GROWTH = 500
 
 
 async def receive_file(request: Request, path: Path, limit: int) -> None:
-    """Write a request's body to a file; one that is broken off leaves none.
+    """Write a request's body to a file; an upload that breaks off leaves no file.
 
     Raises:
-        Problem: it is empty, or has more bytes than the limit.
+        Problem: the body is empty, or has more bytes than the limit.
     """
     _check_length(request, limit)
     whole = False
@@ -51,10 +51,10 @@ async def receive_file(request: Request, path: Path, limit: int) -> None:
 
 
 async def receive_json(request: Request, limit: int) -> dict[str, Any]:
-    """A request's body as an object; {} where there is none.
+    """A request's JSON body; {} where it is empty.
 
     Raises:
-        Problem: it is no JSON object, or has more bytes than the limit.
+        Problem: the body is no JSON object, or has more bytes than the limit.
     """
     _check_length(request, limit)
     body = b"".join([chunk async for chunk in _chunks(request, limit)])
@@ -68,10 +68,10 @@ async def receive_json(request: Request, limit: int) -> dict[str, Any]:
 
 
 def whole_number(asked: Mapping[str, Any], name: str, default: int, most: int) -> int:
-    """A number from 0 to `most` by its name.
+    """The whole number, from 0 to `most`, that a request gives under a name.
 
     Raises:
-        Problem: it is none.
+        Problem: the value is no such number.
     """
     value = asked.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:

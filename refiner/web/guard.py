@@ -1,7 +1,7 @@
-"""Who may ask: the Host and Origin of every request, the token, and the headers of every answer.
+"""Access control: checks Host, Origin and token of every request, and adds security headers to every answer.
 
-A server on the loopback address is within reach of every page that the same browser shows. A page of another site can
-send a request here (so the Origin is checked), or have its own name point here (so the Host is).
+Every page in the same browser can reach a server on the loopback address. A page of another site can send requests
+here, so the Origin is checked. It can also make its own host name point here, so the Host is checked.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Access:
-    """Who the server is for.
+    """Who may use the server.
 
     Attributes:
-        names: host names it answers to, in lower case, besides the loopback's own.
-        token: that every request must bring; None for none.
+        names: host names that the server answers to, in lower case, besides those of the loopback.
+        token: every request must bring it; None where none is needed.
         cookie: name of the cookie that carries the token.
     """
 
@@ -55,9 +55,9 @@ class Access:
     cookie: str = "refiner_token"
 
     def answers_to(self, host: str) -> bool:
-        """Whether a Host header names this server: by its loopback, by an address, or by a name it was given.
+        """Whether a Host header names this server: the loopback, one of `names`, or with a token any IP address.
 
-        With a token, addresses count as well: no foreign page can have one of them point elsewhere.
+        IP addresses are safe: another site can make its host name point here, but not an IP address.
         """
         name = _name_of(host)
         if name in _LOCAL or name in self.names:
@@ -65,7 +65,7 @@ class Access:
         return self.token is not None and _is_address(name)
 
     def has_token(self, given: str | None) -> bool:
-        """Whether a token is the right one."""
+        """Whether a token is the right one; true where none is needed."""
         return self.token is None or (given is not None and secrets.compare_digest(given.encode(), self.token.encode()))
 
 
@@ -73,8 +73,8 @@ class Guard:
     """ASGI middleware that lets through what `Access` allows.
 
     Args:
-        app: what is guarded.
-        access: who may ask.
+        app: the guarded application.
+        access: who may use it.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -82,7 +82,7 @@ class Guard:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
+        """Refuse a request, or hand it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -107,7 +107,7 @@ class Guard:
             return None
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if scope["method"] == "GET" and scope["path"] == "/" and access.has_token(query.get("token", [None])[0]):
-            welcome = RedirectResponse("./", 303)  # so that the token stays in no address bar
+            welcome = RedirectResponse("./", 303)  # keeps the token out of the address bar
             welcome.set_cookie(access.cookie, str(access.token), _YEAR, httponly=True, samesite="strict")
             return welcome
         return refusal(
@@ -116,7 +116,7 @@ class Guard:
 
 
 def _is_foreign(headers: Headers, host: str) -> bool:
-    """Whether a browser sent this for another site's page; programs send none of these headers."""
+    """Whether a browser sent the request for another site's page; programs send neither of these headers."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
@@ -124,7 +124,7 @@ def _is_foreign(headers: Headers, host: str) -> bool:
 
 
 def _name_of(host: str) -> str:
-    """A Host header without its port, in lower case; nothing where it is no host."""
+    """The name in a Host header, without its port and in lower case; empty where the header is not valid."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

@@ -1,7 +1,6 @@
 """`POST /api/v1/inpaint` as clients of IOPaint (github.com/Sanster/IOPaint) call it: base64 in JSON, an image back.
 
-Of the request's many fields those of diffusion models mean nothing here and are left alone. Errors have IOPaint's
-four keys.
+The request's fields for diffusion models are ignored. Errors have IOPaint's four keys.
 """
 
 from __future__ import annotations
@@ -33,27 +32,27 @@ if TYPE_CHECKING:
     from refiner.web.service import Service
 
 _OWN_FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff"}
-_HALF_WHITE = 127  # values above it are hole, as there
-_MOST_BYTES = 300_000_000  # of a request, which lies in memory whole
-_SEED = 42  # its default, which clients read back
+_HALF_WHITE = 127  # mask values above it are hole, as in IOPaint
+_MOST_BYTES = 300_000_000  # of a request, which is held in memory whole
+_SEED = 42  # IOPaint's default; clients read the seed back
 
 
 class IOPaintRoutes:
-    """Answers for IOPaint's clients.
+    """The route for IOPaint's clients.
 
     Args:
-        service: what does the work.
+        service: what all routes share.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes of this class."""
         return [Route("/api/v1/inpaint", self.inpaint, methods=["POST"])]
 
     async def inpaint(self, request: Request) -> Response:
-        """Fill the mask's white in the image, and give the image back in its own format."""
+        """Fill the image where the mask is white, and give it back in its own format."""
         try:
             asked = await receive_json(request, min(_MOST_BYTES, 3 * self._service.limits.upload_bytes))
             image, mask = (_decoded(asked, name) for name in ("image", "mask"))
@@ -79,7 +78,7 @@ class IOPaintRoutes:
         return _encoded(photo, self._service.remover.fill(job, photo, choice).picture)
 
     async def _done(self, request: Request, job: Job) -> tuple[bytes, str]:
-        """What a job gives; one that nobody waits for any more is canceled."""
+        """Wait for a job and give its result; cancel it where the client hangs up."""
         checked = time.monotonic()
         try:
             async for _ in job.follow():
@@ -127,7 +126,7 @@ def _photo(image: Path, mask: Path) -> Photo:
 
 
 def _decoded(asked: dict[str, Any], name: str) -> bytes:
-    """An image of the request, with or without a data URL's head."""
+    """The bytes of one of the request's images: base64, with or without a data URL's head."""
     given = asked.get(name)
     if not isinstance(given, str) or not given:
         raise Problem(UNPROCESSABLE, f"{name}: expected an image file in base64.")

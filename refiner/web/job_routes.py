@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class JobRoutes:
-    """Answers for plans and jobs.
+    """Routes of plans and jobs.
 
     Args:
-        service: what does the work.
+        service: what all routes share.
     """
 
     def __init__(self, service: Service) -> None:
@@ -36,7 +36,7 @@ class JobRoutes:
         self._queue = service.queue
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes of this class."""
         photo, job = "/api/photos/{photo}", "/api/jobs/{job}"
         return [
             Route(f"{photo}/plan", self.plan, methods=["POST"]),
@@ -49,7 +49,7 @@ class JobRoutes:
         ]
 
     async def plan(self, request: Request) -> Response:
-        """How a removal would be done, before it is."""
+        """The plan of a removal, without the work."""
         record, removal = await self._asked(request)
         return JSONResponse(await run_in_threadpool(self._service.remover.plan, record, removal))
 
@@ -64,7 +64,7 @@ class JobRoutes:
         return JSONResponse(self._job(request).snapshot())
 
     async def events(self, request: Request) -> Response:
-        """The same as server-sent events, whenever it changes, until the job is over."""
+        """How far a job is as server-sent events, one at each change until the job is over."""
         job = self._job(request)
 
         async def lines() -> AsyncIterator[str]:
@@ -74,20 +74,20 @@ class JobRoutes:
         return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     async def picture(self, request: Request) -> Response:
-        """A scale of a running job: the hole alone, transparent around it."""
+        """The result of one scale of a running job: the hole alone, transparent around it."""
         picture = self._job(request).shown.get(request.path_params["number"])
         if picture is None:
             raise Problem(NOT_FOUND, "The job has no such picture (any more).")
         return Response(picture, media_type="image/png")
 
     async def stop(self, request: Request) -> Response:
-        """Have a job end with its best so far."""
+        """End a job with its best result so far."""
         job = self._job(request)
         self._queue.stop(job)
         return JSONResponse(job.snapshot(), 202)
 
     async def cancel(self, request: Request) -> Response:
-        """Have a job end without a result."""
+        """End a job without a result."""
         job = self._job(request)
         self._queue.cancel(job)
         return JSONResponse(job.snapshot(), 202)

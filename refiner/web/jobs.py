@@ -1,4 +1,4 @@
-"""Jobs in the order they came, one at a time on each device; whoever watches one is told of every change."""
+"""Jobs, run in the order they came, one at a time on each device; a job tells its watchers of every change."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 State = Literal["waiting", "working", "done", "failed", "canceled"]
 
-_HEARTBEAT = 15.0  # seconds between signs of life to who watches, so that no one in between hangs up
-_BREATH = 0.05  # between news, which some work has hundreds of a second
-_REMEMBERED = 200  # jobs that ended
+_HEARTBEAT = 15.0  # seconds between signs of life to a watcher, so that no proxy hangs up
+_BREATH = 0.05  # seconds between snapshots; some work reports hundreds of times a second
+_REMEMBERED = 200  # ended jobs that are kept
 _log = logging.getLogger(__name__)
 
 
 class Canceled(Exception):  # noqa: N818  not an error: it was asked for
-    """Ends a job's work from within a callback."""
+    """Raised in a callback to end a job's work without a result."""
 
 
 @dataclass(eq=False)
@@ -36,16 +36,16 @@ class Job:
     """Work for one visitor.
 
     Attributes:
-        owner: whose it is.
-        device: where it is to run, by which it queues.
-        work: does it and gives what it made; called once, in the device's thread.
-        about: what it is for, in plain values.
-        id: by which it is asked for.
+        owner: the visitor.
+        device: where it runs; each device has its own queue.
+        work: called once with the job, in the device's thread; gives the result.
+        about: what the job is for, in values that JSON takes.
+        id: names the job in requests.
         state: how far it is.
-        news: what the work reports, in plain values.
-        shown: pictures to show meanwhile, by number.
+        news: what the work has reported, in values that JSON takes.
+        shown: pictures of the work so far, PNG, by number.
         result: what `work` gave.
-        error: one line, where it failed.
+        error: why it failed, in one line.
     """
 
     owner: str
@@ -67,15 +67,15 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the job has ended."""
         return self.state in ("done", "failed", "canceled")
 
     def check(self) -> None:
-        """Called between predictions: does what was asked for meanwhile.
+        """Called between predictions: ends the work where that was asked for.
 
         Raises:
-            StopRefinement: to keep the best so far.
-            Canceled: to drop the work.
+            StopRefinement: the job is to end with its best result so far.
+            Canceled: the job is to end without a result.
         """
         if self._wish == "cancel":
             raise Canceled
@@ -83,27 +83,27 @@ class Job:
             raise StopRefinement
 
     def tell(self, **news: Any) -> None:
-        """Report something to whoever watches."""
-        self.news = {**self.news, **news}  # never changed in place: another thread may be reading
+        """Report values to the watchers."""
+        self.news = {**self.news, **news}  # a new dict, as another thread may be reading the old one
         self.ring()
 
     def show(self, number: int, picture: bytes, **news: Any) -> None:
-        """Show a picture to whoever watches."""
+        """Show a picture to the watchers, and report values."""
         self.shown = {**self.shown, number: picture}
         self.tell(**news)
 
     def ring(self) -> None:
-        """Wake whoever watches."""
+        """Wake the watchers."""
         for listener in list(self._listeners):
             listener()
 
     def wish(self, what: Literal["stop", "cancel"]) -> None:
-        """Ask the work to end within one prediction."""
+        """Ask the work to end, which it does within one prediction."""
         if self._wish != "cancel":
             self._wish = what
 
     def snapshot(self) -> dict[str, Any]:
-        """All there is to know, as JSON takes it."""
+        """The job's state in values that JSON takes."""
         now = self.ended or time.time()
         return {
             "id": self.id,
@@ -118,7 +118,7 @@ class Job:
         }
 
     async def follow(self) -> AsyncIterator[dict[str, Any] | None]:
-        """Snapshots as they change, the last one when the job is over; None is a sign of life."""
+        """Give a snapshot at each change, the last one when the job is over; None in between is a sign of life."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def listener() -> None:
@@ -140,10 +140,10 @@ class Job:
 
 
 class Queue:
-    """Jobs that wait, run, or ended not long ago.
+    """Jobs that wait, run, or have ended lately.
 
     Args:
-        limits: on how many may wait.
+        limits: on how many jobs may wait or run.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -158,7 +158,7 @@ class Queue:
         """Put a job at the end of its device's queue.
 
         Raises:
-            Problem: too many wait, of this visitor or of all.
+            Problem: too many jobs wait, of this visitor or of all, or the server is about to end.
         """
         with self._changed:
             ahead = [other for other in self._jobs.values() if not other.over]
@@ -184,7 +184,7 @@ class Queue:
         """A visitor's job.
 
         Raises:
-            Problem: there is none of this id, or it is another's.
+            Problem: there is no job of this id, or it is another visitor's.
         """
         with self._changed:
             job = self._jobs.get(name)
@@ -193,25 +193,25 @@ class Queue:
         return job
 
     def of(self, **about: Any) -> list[Job]:
-        """Jobs that are not over, of which these values hold, in their order."""
+        """Jobs that are not over and have these values in `about`, in the order they came."""
         with self._changed:
             jobs = [job for job in self._jobs.values() if not job.over]
         return [job for job in jobs if about.items() <= job.about.items()]
 
     def stop(self, job: Job) -> None:
-        """Have a job end with its best so far; one that waits is canceled, as it has none."""
+        """End a job with its best result so far; a job that still waits has none and is canceled."""
         if not self._drop_waiting(job):
             job.wish("stop")
             job.ring()
 
     def cancel(self, job: Job) -> None:
-        """Have a job end without a result."""
+        """End a job without a result."""
         if not self._drop_waiting(job):
             job.wish("cancel")
             job.ring()
 
     def cancel_all(self) -> None:
-        """Have every job end, and take no more."""
+        """Cancel every job, and take no more."""
         with self._changed:
             self._closed = True
             jobs = [job for job in self._jobs.values() if not job.over]
@@ -221,7 +221,7 @@ class Queue:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Cancel everything, and wait until what runs has ended."""
+        """Cancel every job, and wait for those that run, 10 seconds for each device at most."""
         self.cancel_all()
         for thread in list(self._threads.values()):
             thread.join(timeout=10)
@@ -265,7 +265,7 @@ class Queue:
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, but not longer than this; whether it happened."""
+    """Wait for an event, at most this long; give whether it happened."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except asyncio.TimeoutError:
@@ -274,7 +274,7 @@ async def _happens(event: asyncio.Event, seconds: float) -> bool:
 
 
 def _do(job: Job) -> None:
-    """Run a job to its end, whichever that is."""
+    """Run a job's work, and set its final state."""
     try:
         job.result = job.work(job)
     except (Canceled, StopRefinement):
@@ -285,7 +285,7 @@ def _do(job: Job) -> None:
     except RefinerError as error:
         job.error = in_words(error)
         _end(job, "failed")
-    except Exception:  # noqa: BLE001  whatever a model does, the next job is to run
+    except Exception:  # noqa: BLE001  whatever a model raises, the next job must run
         _log.exception("job %s", job.id)
         job.error = "The work failed; the server's log says why."
         _end(job, "failed")

@@ -1,4 +1,4 @@
-"""How much the server takes from whoever it serves."""
+"""How much the server accepts from its visitors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class Limits:
     """Bounds on uploads, disk, memory and waiting work.
 
     Attributes:
-        upload_bytes: of a photo's file.
-        megapixels: of a photo.
-        disk_bytes: that all photos and their results may take.
-        picture_bytes: of decoded pictures kept in memory between requests.
+        upload_bytes: largest file of a photo.
+        megapixels: largest photo.
+        disk_bytes: most that all photos and their results may take on disk.
+        picture_bytes: most that decoded pictures may take in memory between requests.
         keep_seconds: a photo that nobody asked for during this time is removed.
-        photos: of one visitor at a time.
-        rounds: of one photo.
-        marks: drawn in one mask, counted in points.
-        jobs: that wait or run, of everybody together.
-        jobs_each: of one visitor.
+        photos: most photos of one visitor at a time.
+        rounds: most rounds of one photo.
+        marks: most points drawn in one mask.
+        jobs: most jobs that wait or run, of all visitors together.
+        jobs_each: most jobs that wait or run, of one visitor.
     """
 
     upload_bytes: int = 300_000_000
@@ -35,5 +35,5 @@ class Limits:
 
     @property
     def json_bytes(self) -> int:
-        """Of a request in JSON: points of a mask, each about twenty characters."""
+        """Largest request in JSON, most of which are the points of a mask at up to 40 bytes each."""
         return 1_000_000 + 40 * self.marks

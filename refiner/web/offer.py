@@ -20,8 +20,8 @@ _FLAGS: dict[str, tuple[Any, Flag]] = {
     for name, hint in get_type_hints(Settings, include_extras=True).items()
     if get_origin(hint) is Annotated
 }
-_OPERATORS = {"memory"}  # for whoever runs the server to choose: it is shared
-_MOST = {"steps": 200, "min_side": 4096}  # beyond, one visitor's job would keep all others waiting for hours
+_OPERATORS = {"memory"}  # settings that visitors cannot choose, since they share the machine
+_MOST = {"steps": 200, "min_side": 4096}  # with larger values, one job would keep other visitors waiting for hours
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Defaults:
     """What is used where a visitor chooses nothing.
 
     Attributes:
-        model: name, path or `module:attribute`; a visitor can only choose this one or a name.
+        model: name, path or `module:attribute`; a visitor can only choose this one or a model by name.
         weights: file in place of a named model's own.
         preset: name or path.
         device: as `pick_devices` reads it.
-        given: settings over the preset's.
+        given: settings that replace the preset's.
         refine: off for the model's own result.
     """
 
@@ -47,7 +47,7 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is used for one job."""
+    """Model, device and settings of one job."""
 
     model: str
     weights: Path | None
@@ -56,10 +56,10 @@ class Choice:
 
 
 class Offer:
-    """What there is to choose from.
+    """What a visitor can choose from.
 
     Args:
-        defaults: of whoever runs the server.
+        defaults: what is used where a visitor chooses nothing.
     """
 
     def __init__(self, defaults: Defaults) -> None:
@@ -67,10 +67,10 @@ class Offer:
         self._models = list(dict.fromkeys([defaults.model, *model_names()]))
         self._presets = list(dict.fromkeys([defaults.preset, *preset_names()]))
         self._devices = list(dict.fromkeys([defaults.device, *_devices()]))
-        self._settings(defaults.preset, {})  # fails at the start rather than at the first job
+        self._settings(defaults.preset, {})  # so that a bad default fails now and not at the first job
 
     def choose(self, asked: Mapping[str, Any]) -> Choice:
-        """What a request asks for, the rest by default.
+        """The choice that a request makes, with defaults for the rest.
 
         Raises:
             Problem: it names something that is not offered.
@@ -87,7 +87,7 @@ class Offer:
         return Choice(model, weights, device, self._settings(preset, given))
 
     def to_dict(self) -> dict[str, Any]:
-        """For the page's form."""
+        """The choices and defaults, for the page's form."""
         own = self._defaults
         return {
             "models": [{"value": name, "label": Path(name).name} for name in self._models],
@@ -108,7 +108,7 @@ class Offer:
                 raise Problem(UNPROCESSABLE, f"{name}: expected up to {most} on this server, got {value}.")
         settings = load_preset(preset)
         settings = replace(settings, **(self._defaults.given or {}), refine=settings.refine and self._defaults.refine)
-        # The page gives the full-size photo back, whichever preset.
+        # The page gives the full-size photo back, so a preset's pixel budget is left out.
         return replace(settings, **given, pixel_budget=None)
 
     def _form(self) -> list[dict[str, Any]]:

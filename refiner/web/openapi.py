@@ -60,7 +60,7 @@ _IOPAINT: dict[str, Any] = {
 }
 _FILE = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
-# Method and path, what it does, the JSON it takes or "file", what comes back.
+# Method, path, summary, request body (a JSON schema or "file"), media type of the answer.
 _OPERATIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     ("get", "/healthz", "That the server answers.", None, "application/json"),
     ("get", "/api/config", "Limits, models, presets, devices and settings.", None, "application/json"),
@@ -103,7 +103,7 @@ _OPERATIONS: tuple[tuple[str, str, str, Any, str], ...] = (
 
 
 def description() -> dict[str, Any]:
-    """The whole of it."""
+    """The description as an OpenAPI document."""
     paths: dict[str, dict[str, Any]] = {}
     for method, path, summary, body, gives in _OPERATIONS:
         paths.setdefault(path, {})[method] = _operation(path, summary, body, gives)

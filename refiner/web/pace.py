@@ -1,4 +1,4 @@
-"""How long work takes on this machine: learned from what it took before."""
+"""How long work takes on this machine, learned from earlier work."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from refiner.web.offer import Choice
 
 
-_CHOOSING = 2_500_000  # pixels that could be copied while it is chosen what to copy, whatever the photo's size
+_CHOOSING = 2_500_000  # choosing what to copy takes as long as copying so many pixels, at any size of the photo
 
 
 class Pace:
-    """Seconds for each pixel and prediction, of each model on each device."""
+    """Seconds per pixel and prediction, for each model on each device."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], float] = {}
 
     def seconds(self, choice: Choice, cost: float) -> float | None:
-        """About how long work takes; None before anything was measured on its device."""
+        """About how many seconds work of this cost takes; None before similar work was measured on its device."""
         others = (
             pace
             for (name, device), pace in self._known.items()
@@ -30,17 +30,17 @@ class Pace:
         return None if pace is None else cost * pace
 
     def learn(self, choice: Choice, cost: float, seconds: float) -> None:
-        """Take what work took into account, the last as much as all before it."""
+        """Note how long work took; it counts as much as all earlier work together."""
         key, pace = _key(choice), seconds / cost
         self._known[key] = (self._known.get(key, pace) + pace) / 2
 
     def forget(self) -> None:
-        """Start anew."""
+        """Forget all that was learned."""
         self._known.clear()
 
 
 def cost_of(plan: Plan, settings: Settings) -> float:
-    """Work in pixels times predictions."""
+    """The cost of work, in pixels times predictions."""
     height, width = plan.image_size
     if not plan.network:
         return float(_CHOOSING + height * width)
@@ -48,7 +48,7 @@ def cost_of(plan: Plan, settings: Settings) -> float:
         return float(height * width)
     smallest, *larger = plan.areas
     predictions = sum(area * settings.steps_at(scale) for scale, area in enumerate(larger))
-    # The photo itself is read, halved and filled at full size once, at a small part of a prediction's cost.
+    # Reading, halving and filling the full-size photo once costs a small part of a prediction.
     return height * width / 4 + smallest + predictions
 
 

@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 TILE = 512  # pixels
 _OVERLAY = 1536
 _THUMBNAIL = 192
-_FOREVER = {"cache-control": "private, max-age=86400, immutable"}  # what an id names never changes
+_FOREVER = {"cache-control": "private, max-age=86400, immutable"}  # the picture of an id never changes
 
 
 class PhotoRoutes:
-    """Answers for photos.
+    """Routes of photos, their rounds and their masks.
 
     Args:
-        service: what does the work.
+        service: what all routes share.
     """
 
     def __init__(self, service: Service) -> None:
@@ -51,7 +51,7 @@ class PhotoRoutes:
         self._store = service.store
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes of this class."""
         photo, made = "/api/photos/{photo}", "/api/photos/{photo}/rounds/{number:int}"
         return [
             Route("/api/photos", self.photos, methods=["GET"]),
@@ -86,7 +86,7 @@ class PhotoRoutes:
         return JSONResponse(photo_dict(self._service, record), 201)
 
     async def example(self, request: Request) -> Response:
-        """Open an example; its mask, where it has one, comes as that of a loaded file."""
+        """Open an example; its mask, where it has one, is kept like one that the visitor loads from a file."""
         files = _example(request)
         owner = owner_of(request)
         await run_in_threadpool(self._store.check_room, owner, files[0].stat().st_size)
@@ -100,7 +100,7 @@ class PhotoRoutes:
         return JSONResponse(await run_in_threadpool(add), 201)
 
     async def example_picture(self, request: Request) -> Response:
-        """An example, small."""
+        """A small picture of an example."""
         path, _ = _example(request)
 
         def picture() -> bytes:
@@ -109,13 +109,13 @@ class PhotoRoutes:
         return Response(await run_in_threadpool(picture), media_type="image/jpeg", headers=_FOREVER)
 
     def add_copy(self, path: Path, owner: str, *, beside: bool = False) -> Record:
-        """Take in a copy of a file of this machine."""
+        """Add a copy of a file on this machine; with `beside`, results are saved beside that file."""
         file = self._store.incoming()
         shutil.copyfile(path, file)
         return self._store.add(file, path.name, owner, beside=path if beside else None)
 
     async def photo(self, request: Request) -> Response:
-        """All about a photo, its jobs included."""
+        """A photo, its rounds and its jobs."""
         return JSONResponse(photo_dict(self._service, self._asked(request)))
 
     async def remove(self, request: Request) -> Response:
@@ -124,7 +124,7 @@ class PhotoRoutes:
         return Response(status_code=204)
 
     async def formats(self, request: Request) -> Response:
-        """What a result can be downloaded as, and what the photo would lose in it."""
+        """Formats that a result can be downloaded in, and what the photo would lose in each."""
         record = self._asked(request)
         own = default_suffix(Path(record.name))
         suffixes = [own, *(kind.suffix for kind in writable() if own not in kind.suffixes)]
@@ -138,7 +138,7 @@ class PhotoRoutes:
         )
 
     async def make_mask(self, request: Request) -> Response:
-        """Keep a mask: drawn by `marks` in JSON, or the body is an image file."""
+        """Keep a mask, given as `marks` in JSON or as an image file."""
         record = self._asked(request)
         if "json" in request.headers.get("content-type", ""):
             asked = await receive_json(request, self._service.limits.json_bytes)
@@ -153,7 +153,7 @@ class PhotoRoutes:
         return JSONResponse(await run_in_threadpool(self._kept, record, mask), 201)
 
     async def mask(self, request: Request) -> Response:
-        """A mask as a PNG: white is hole; `overlay` gives it smaller, as an alpha."""
+        """A mask as a PNG, white in the hole; with `?overlay`, a smaller PNG whose alpha is the mask."""
         record, name = self._asked(request), request.path_params["mask"]
         if "overlay" not in request.query_params:
             path = self._store.mask_path(record, name)
@@ -186,11 +186,11 @@ class PhotoRoutes:
         return await self._scaled(request, PREVIEW)
 
     async def thumbnail(self, request: Request) -> Response:
-        """A round for the history."""
+        """A small picture of a round, for the history."""
         return await self._scaled(request, _THUMBNAIL)
 
     async def tile(self, request: Request) -> Response:
-        """A square of a round at 1:1."""
+        """A square part of a round at 1:1."""
         record, number = self._asked(request), self._asked_number(request)
         left, top = TILE * request.path_params["column"], TILE * request.path_params["row"]
         height, width = record.size
@@ -204,7 +204,7 @@ class PhotoRoutes:
         return Response(await run_in_threadpool(tile), media_type="image/jpeg", headers=_FOREVER)
 
     async def file(self, request: Request) -> Response:
-        """A round as a file, in the photo's own format or another; round 0 in its own is the very file."""
+        """A round as a file, in the photo's own format or another; round 0 in its own is the uploaded file."""
         record, number = self._asked(request), self._asked_number(request)
         own = default_suffix(Path(record.name))
         suffix = request.query_params.get("suffix", own).lower()
@@ -215,8 +215,8 @@ class PhotoRoutes:
         if number == 0 and suffix == own:
             return FileResponse(self._store.original(record), filename=record.name)
         data = await run_in_threadpool(lambda: encode(self._store.picture(record, number), Path(f"{stem}{suffix}")))
-        name = f"{stem}_refined{'' if number < 2 else number}{suffix}"  # noqa: PLR2004  the first needs none
-        plain = name.encode("ascii", "replace").decode().replace("?", "_")  # for clients that know no other names
+        name = f"{stem}_refined{'' if number < 2 else number}{suffix}"  # noqa: PLR2004  round 1 needs no number
+        plain = name.encode("ascii", "replace").decode().replace("?", "_")  # for clients that read only ASCII names
         disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}"
         media = f"image/{kind.name.lower()}"
         return Response(data, media_type=media, headers={"content-disposition": disposition})
@@ -245,7 +245,7 @@ class PhotoRoutes:
         return {"id": self._store.add_mask(record, mask), "box": box_of(mask), "share": float(mask.mean())}
 
     def _read_mask(self, record: Record, file: Path) -> Mask:
-        """A mask file, scaled to the photo where it has the photo's shape; what is more than half white is hole."""
+        """Read a mask file, scaled to the photo where the aspect is the same; pixels more than half white are hole."""
         try:
             return read_mask(file, self._store.picture(record, 0), MaskOptions(threshold=127, resize=True)).mask
         except RefinerError as error:

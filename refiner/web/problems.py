@@ -1,4 +1,4 @@
-"""What a request cannot have: a status code and one line for the person who asked."""
+"""Why a request is refused: a status code and one line for the person who asked."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TOO_MANY, UNAUTHORIZED, FULL, MISDIRECTED, UNAVAILABLE = 429, 401, 507, 421, 503
 _WORDS = {"feather": "Feather", "dilate": "Grow", "memory": "--memory", "windows": "Windows", "device": "Device"}
 
 
-class Problem(Exception):  # noqa: N818  most are no fault of anyone
-    """An answer other than the one hoped for.
+class Problem(Exception):  # noqa: N818  most are no fault of the program
+    """A request that cannot be answered as asked.
 
     Args:
-        status: HTTP's code.
+        status: the HTTP status code.
         line: what is wrong, what was expected, what to do.
     """
 
@@ -32,7 +32,7 @@ class Problem(Exception):  # noqa: N818  most are no fault of anyone
 
 
 def in_words(error: RefinerError | Message) -> str:
-    """The engine's one line, with options called as the page calls them."""
+    """An error of the engine in one line, with options named as on the page."""
     message = error.message if isinstance(error, RefinerError) else error
     return message.spelled(_spelled)
 
@@ -43,7 +43,7 @@ def _spelled(option: Option) -> str:
 
 
 async def answer(_: Request, error: Exception) -> Response:
-    """What goes back for an exception: JSON with the line."""
+    """The answer to a request that raised an exception: JSON with one line."""
     if isinstance(error, Problem):
         return refusal(error.status, error.line)
     if isinstance(error, RefinerError):
@@ -52,5 +52,5 @@ async def answer(_: Request, error: Exception) -> Response:
 
 
 def refusal(status: int, line: str) -> JSONResponse:
-    """A problem as the API gives it."""
+    """An error as the API gives it: JSON with the line under `error`."""
     return JSONResponse({"error": line}, status)

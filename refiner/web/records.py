@@ -1,4 +1,4 @@
-"""What the server knows of a photo, in plain values that lie beside it on disk."""
+"""What the server knows of a photo, kept as JSON beside it on disk."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Round:
 
     Attributes:
         number: from 0.
-        parent: the round it started from; None for round 0.
+        parent: number of the round it started from; None for round 0.
         mask: id of the mask as it was drawn.
-        grow: pixels it was grown by.
-        feather: pixels it was blended over.
-        box: left, top, right and bottom of what changed; None where nothing did.
-        seconds: the work took.
-        stopped: whether it was ended early.
-        saved: the file it was also written to.
+        grow: pixels the mask was grown by.
+        feather: pixels the fill was blended over.
+        box: left, top, right and bottom of the changed part; None where nothing changed.
+        seconds: how long the work took.
+        stopped: whether the work was ended early.
+        saved: name of the file that the round was also written to; None for none.
     """
 
     number: int
@@ -50,18 +50,18 @@ class Record:
     """A photo on the server.
 
     Attributes:
-        id: by which it is asked for; cannot be guessed.
-        owner: visitor whose it is.
-        name: of its file, for people; never a path.
-        suffix: of the file as it lies here.
+        id: names the photo in requests; cannot be guessed.
+        owner: the visitor.
+        name: of the uploaded file, for people; never a path.
+        suffix: of the file in the server's folder.
         size: height and width in pixels.
         mode: see `Picture.mode`.
         depth: bits a channel.
-        format: of its file; None where it has no name here.
-        notes: what could not be read of it, a line each.
-        beside: the file it was opened from on this machine, where results go beside it.
+        format: name of the file's format, see `Picture.format`; None where it is not known.
+        notes: what could not be read of the photo, a line each.
+        beside: the file on this machine that results are saved beside; None for none.
         rounds: by number.
-        masks: ids of masks.
+        masks: ids of its masks.
         used: when somebody last asked for it, in seconds since 1970.
     """
 
@@ -80,12 +80,12 @@ class Record:
     used: float = 0
 
     def write(self, folder: Path) -> None:
-        """Put it beside the photo."""
+        """Write the record into the photo's folder."""
         write_atomic({folder / _FILE: json.dumps(asdict(self)).encode()})
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record in a folder; None where there is none that can be read."""
+    """The record in a photo's folder; None where it is missing or cannot be read."""
     try:
         values: dict[str, Any] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         rounds = [Round(**{**given, "box": given["box"] and tuple(given["box"])}) for given in values["rounds"]]
@@ -100,13 +100,13 @@ def new_id() -> str:
 
 
 def safe_name(given: str) -> str:
-    """A file name for people to read and to download by, from whatever a client calls its file: no folders in it."""
+    """A file name to show and to download by, made safe from the name that a client gives: without folders."""
     name = _UNFIT.sub("_", given.replace("\\", "/").rsplit("/", 1)[-1]).strip(" .")
     stem, dot, suffix = name.rpartition(".")
     return f"{stem[:_NAME_LENGTH]}{dot}{suffix[:8]}" if stem else (name[:_NAME_LENGTH] or "photo")
 
 
 def safe_suffix(name: str) -> str:
-    """What a file's name ends in, where that is plain; by it some formats are told apart."""
+    """A file name's suffix, which tells some formats apart; empty where it is not 1 to 8 letters and digits."""
     match = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
     return match[0].lower() if match else ""

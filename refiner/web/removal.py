@@ -1,4 +1,4 @@
-"""Removals: what is asked for, the plan for it, and the job that does it with the engine."""
+"""Removals: what a visitor asks for, the plan for it, and the job that does it with the engine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from refiner.images.screen import as_png, part_of_mask, resized
 from refiner.images.writing import default_suffix, encode
 from refiner.models.registry import load_model
 from refiner.photo import Photo
+from refiner.web.callbacks import JobCallbacks, box_in_copy
 from refiner.web.jobs import Job
 from refiner.web.pace import Pace, cost_of
 from refiner.web.problems import CONFLICT, TOO_MANY, UNPROCESSABLE, Problem, in_words
 from refiner.web.records import Round
-from refiner.web.report import Report, box_in_copy
 
 if TYPE_CHECKING:
     from refiner.images.planes import Mask
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     from refiner.web.records import Record
     from refiner.web.store import Store
 
-_MODELS = 2  # kept in memory
-_CHOSEN_AT = 112  # short side in pixels at which it is chosen what to copy, in a second or two
-_WARM = 384  # side in pixels of the picture to warm up with: two scales
+_MODELS = 2  # that are kept in memory
+_CHOSEN_AT = 112  # short side in pixels of a first look made of copies, which takes a second or two
+_WARM = 384  # side in pixels of the picture to warm up with, which has two scales
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What is asked for.
+    """A removal that a visitor asks for.
 
     Attributes:
-        parent: the round to start from.
+        parent: number of the round to start from.
         mask: (H,W), as it was drawn.
-        grow: pixels to grow it by.
-        feather: pixels to blend over.
+        grow: pixels to grow the mask by.
+        feather: pixels to blend the fill over.
         choice: model, device and settings.
     """
 
@@ -65,8 +65,8 @@ class Remover:
     """Does removals on the store's photos.
 
     Args:
-        store: of the photos.
-        limits: on rounds.
+        store: holds the photos.
+        limits: on the rounds of a photo.
         output: folder where results are also written; None for none.
     """
 
@@ -77,16 +77,15 @@ class Remover:
         self._models: dict[tuple[str, str], Inpainter] = {}
         self._loading = threading.Lock()
         self._planning = threading.Lock()
-        self._asked: dict[str, object] = {}  # the last plan that was asked for, of each photo
+        self._asked: dict[str, object] = {}  # by photo, a mark of the plan that was asked for last
         self._pace = Pace()
 
     def plan(self, record: Record, removal: Removal) -> dict[str, Any]:
-        """How the work would be cut, and about how long it would take.
+        """How the work of a removal would be cut, and about how long it would take.
 
         Raises:
-            RefinerError: it could not be done; the line says why.
-            Problem: nothing is marked; or meanwhile another plan was asked for the same photo, so that nobody waits
-                for this one.
+            RefinerError: the removal could not be done.
+            Problem: nothing is marked; or another plan was asked for the same photo meanwhile.
         """
         _check_marked(removal)
         asked = self._asked[record.id] = object()
@@ -94,7 +93,7 @@ class Remover:
             if self._asked.get(record.id) is not asked:
                 raise Problem(CONFLICT, "The mask has changed meanwhile.")
             del self._asked[record.id]
-            # The picture's size is all that a plan needs of it.
+            # A plan needs the picture's size, not its pixels.
             blank = Picture(np.broadcast_to(np.zeros(1, np.uint8), (*record.size, 1)))
             photo = Photo(blank, _hole(removal, blank))
             settings, devices = removal.choice.settings, pick_devices(removal.choice.device)
@@ -113,7 +112,7 @@ class Remover:
         }
 
     def job(self, record: Record, owner: str, removal: Removal) -> Job:
-        """The job that does a removal and adds a round.
+        """The job that does a removal and adds a round to the photo.
 
         Raises:
             Problem: nothing is marked, or the photo has too many rounds.
@@ -132,37 +131,37 @@ class Remover:
 
     def fill(self, job: Job, photo: Photo, choice: Choice) -> PhotoResult:
         """Fill a photo's hole for a job, which is told how far the work is and can end it."""
-        result, report = self._filled(job, photo, choice)
-        if report.cost and not result.refinement.stopped:
-            self._pace.learn(choice, report.cost, report.seconds)
+        result, callbacks = self._filled(job, photo, choice)
+        if callbacks.cost and not result.refinement.stopped:
+            self._pace.learn(choice, callbacks.cost, callbacks.seconds)
         return result
 
-    def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, Report]:
+    def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, JobCallbacks]:
         model = self._model(choice)
-        report = Report(job, photo, choice, self._pace)
+        callbacks = JobCallbacks(job, photo, choice, self._pace)
         result = photo.inpaint(
             model,
             choice.settings,
             pick_devices(choice.device),
-            report.on_progress,
-            report.on_plan,
-            on_scale=report.on_scale,
+            callbacks.on_progress,
+            callbacks.on_plan,
+            on_scale=callbacks.on_scale,
         )
-        return result, report
+        return result, callbacks
 
     def warm_up(self, job: Job, offer: Offer) -> None:
         """Load the default model and let it fill a small picture, so that the first visitor does not wait for either.
 
-        What its predictions take says about how long real work will.
+        The time of its predictions tells how long real work takes.
         """
         values = np.add.outer(np.arange(_WARM), np.arange(_WARM))[..., None].repeat(3, axis=2) % 256
         hole = np.zeros((_WARM, _WARM), dtype=bool)
         hole[_WARM // 2 : _WARM // 2 + 32, _WARM // 2 : _WARM // 2 + 32] = True
         photo, choice = Photo(Picture(values.astype(np.uint8)), Hole(hole)), offer.choose({})
         try:
-            # First everything is new to PyTorch. Then the difference is what predictions take, and nothing else.
+            # The first run warms PyTorch up. The other two differ in the number of predictions and in nothing else.
             (_, _), (cost, seconds), (more, longer) = (self._tried(job, photo, choice, steps) for steps in (1, 2, 6))
-        except RefinerError as error:  # a real job will say so to whom it concerns
+        except RefinerError as error:  # a real job will show the error to its visitor
             _log.warning("%s", in_words(error))
             return
         self._pace.forget()
@@ -172,10 +171,10 @@ class Remover:
             self._pace.learn(choice, more, longer)
 
     def _tried(self, job: Job, photo: Photo, choice: Choice, steps: int) -> tuple[float, float]:
-        """Cost and seconds of a removal whose result nobody needs."""
+        """Cost and seconds of a removal that is done only to be timed."""
         settings = replace(choice.settings, steps=steps)
-        report = self._filled(job, photo, replace(choice, settings=settings))[1]
-        return report.cost, report.seconds
+        callbacks = self._filled(job, photo, replace(choice, settings=settings))[1]
+        return callbacks.cost, callbacks.seconds
 
     def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> dict[str, Any]:
         started = time.perf_counter()
@@ -202,10 +201,10 @@ class Remover:
         return {"round": made.number}
 
     def _first_look(self, job: Job, record: Record, removal: Removal, photo: Photo) -> None:
-        """Show what becomes of a small copy: it is there before a large photo has been halved once."""
+        """Fill a small copy of the photo and show it: quicker than halving a large photo once."""
         model, choice = self._model(removal.choice), removal.choice
         height, width = record.size
-        # The model alone is quickest, but shows what it will not be where it is not the model's fill that is taken.
+        # The model alone is quickest, but would show something else than the result where that is made of copies.
         copies = "exemplar" in (choice.settings.detail, model.spec.detail) and choice.settings.detail != "features"
         short = _CHOSEN_AT if copies else choice.settings.min_side or model.spec.train_size
         side = short * max(height, width) // min(height, width)
@@ -215,7 +214,7 @@ class Remover:
         small = resized(pixels, side)
         covered = part_of_mask(photo.hole.mask, (0, 0, width, height), small.shape[:2])
         if not covered.any() or (covered > 0).all():
-            return  # nothing or everything, at this size
+            return  # at this size, the hole is nothing or everything
         look = Photo(Picture(small), Hole(covered > 0))
         settings = replace(choice.settings, max_scales=1) if copies else replace(choice.settings, refine=False)
         result = look.inpaint(model, settings, pick_devices(choice.device), lambda _: job.check())
@@ -230,7 +229,7 @@ class Remover:
         return Photo(picture, _hole(removal, picture))
 
     def _model(self, choice: Choice) -> Inpainter:
-        key = choice.model, choice.device  # one for each device, so that jobs side by side do not move it about
+        key = choice.model, choice.device  # a model for each device: parallel jobs must not move it between devices
         with self._loading:
             if key not in self._models:
                 while len(self._models) >= _MODELS:
@@ -240,7 +239,7 @@ class Remover:
             return self._models[key]
 
     def _save(self, record: Record, picture: Picture, number: int) -> Path | None:
-        """Also write a round where that was asked for; never over a file that is there."""
+        """Write a round beside its photo or into the output folder, where asked for; never over an existing file."""
         if record.beside is not None:
             beside = Path(record.beside)
             folder, stem = beside.parent, f"{beside.stem}_refined"
@@ -251,7 +250,7 @@ class Remover:
         suffix = default_suffix(Path(record.name))
         try:
             data = encode(picture, Path(f"{stem}{suffix}"))
-        except InputError:  # the format cannot hold it
+        except InputError:  # the photo's format cannot hold the result
             suffix = ".png"
             data = encode(picture, Path(f"{stem}{suffix}"))
         path = _free(folder, stem, suffix)
@@ -269,7 +268,7 @@ def _hole(removal: Removal, picture: Picture) -> Hole:
 
 
 def _free(folder: Path, stem: str, suffix: str) -> Path:
-    """A file name that is not taken."""
+    """A path of this name at which there is no file yet."""
     path, number = folder / f"{stem}{suffix}", 1
     while path.exists():
         number += 1

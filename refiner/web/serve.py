@@ -25,7 +25,7 @@ TOKEN_VARIABLE = "REFINER_WEB_TOKEN"  # noqa: S105  the name of a variable
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _LEAST_TOKEN = 16  # characters
 _USUAL_PORT = 8430
-_PATIENCE = 20  # seconds at the end for requests that are being answered, such as plans
+_PATIENCE = 20  # seconds that the server waits at its end for requests being answered, such as plans
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Address:
 
     Attributes:
         host: address of the interface.
-        port: of it; None for the usual one, or any where that is taken.
-        names: further names that the server is called by, as behind a proxy.
+        port: None for 8430, or any free port where 8430 is taken.
+        names: further host names of the server, such as a proxy's.
     """
 
     host: str = "127.0.0.1"
@@ -44,7 +44,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the server."""
         return self.host in _LOOPBACK
 
 
@@ -52,13 +52,13 @@ def serve(config: Config, address: Address, say: Callable[[str], object], *, bro
     """Serve until interrupted.
 
     Args:
-        config: what to serve; its access is set here.
+        config: the server's configuration; its access and its key are set here.
         address: where to listen.
-        say: is given each line for the user, the address first.
-        browser: open it there.
+        say: called with each line for the user, the address first.
+        browser: open the address in a browser.
 
     Raises:
-        InputError: the address cannot be had, or the token is too short.
+        InputError: the address cannot be listened at, or the token is too short or has other characters.
     """
     token = None if address.local else _token()
     with _listening(address) as listener:
@@ -104,14 +104,14 @@ def _serve_at(
 
 
 class _Server(uvicorn.Server):
-    """Tells the jobs to end before it waits for those who follow them."""
+    """A server that ends its jobs before it waits for the requests that follow them."""
 
     def __init__(self, config: uvicorn.Config, before_exit: Callable[[], object]) -> None:
         super().__init__(config)
         self._before_exit = before_exit
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """On a signal."""
+        """Called on a signal to end."""
         self._before_exit()
         super().handle_exit(sig, frame)
 
@@ -129,7 +129,7 @@ def _token() -> str:
 
 
 def _listening(address: Address) -> socket.socket:
-    """A socket that is bound; where the usual port is taken and none was asked for, to any other."""
+    """A bound socket: at the port asked for, else at the usual one, else at any free one."""
     ports = [address.port] if address.port is not None else [_USUAL_PORT, 0]
     for port in ports:
         try:
@@ -159,6 +159,6 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
 
 
 def _spelled(address: Address) -> str:
-    """The host as it stands in an address to open."""
+    """The host as it is written in a URL to open."""
     host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(address.host, address.host)  # noqa: S104  what was asked for
     return f"[{host}]" if ":" in host else host

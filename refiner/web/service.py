@@ -1,4 +1,4 @@
-"""All that the routes share."""
+"""What all routes share, and photos and rounds as the API gives them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """What whoever starts the server chooses.
+    """The choices of the person who starts the server.
 
     Attributes:
-        defaults: of removals.
-        limits: of what it takes.
-        access: who may ask.
+        defaults: what a removal uses where a visitor chooses nothing.
+        limits: how much the server accepts.
+        access: who may use the server.
         root: folder for photos; None for the user's cache folder.
         output: folder where results are also written; None for none.
         photo: a file of this machine to open at once.
         save_beside: write that photo's results beside it.
-        open_key: whoever brings it sees that photo.
+        open_key: key in the printed address that opens that photo.
     """
 
     defaults: Defaults = field(default_factory=Defaults)
@@ -44,7 +44,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Service:
-    """What answers requests."""
+    """What all routes share."""
 
     config: Config
     store: Store
@@ -54,7 +54,7 @@ class Service:
 
     @property
     def limits(self) -> Limits:
-        """Of what is taken."""
+        """How much the server accepts."""
         return self.config.limits
 
 
@@ -63,8 +63,8 @@ class Example:
     """A photo to try.
 
     Attributes:
-        name: of its file.
-        mask: of the file of a mask that marks something in it; None for none.
+        name: of the photo's file.
+        mask: name of a mask's file that marks something in it; None for none.
     """
 
     name: str
@@ -75,7 +75,7 @@ EXAMPLES = (Example("otter.jpg", "otter_mask.png"), Example("kitten.jpg", "kitte
 
 
 def example_files(example: Example) -> tuple[Path, Path | None] | None:
-    """The files of an example: inside the installed package, or at the top of a source tree; None where missing."""
+    """An example's photo and mask, in the installed package or at the top of a source tree; None where missing."""
     package = Path(__file__).parents[1] / "examples"
     folder = package if package.is_dir() else Path(__file__).parents[2] / "examples"
     photo = folder / example.name

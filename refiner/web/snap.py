@@ -1,4 +1,4 @@
-"""Snap to object: from a rough scribble to the outline of what it lies on, by GrabCut (Rother et al., 2004)."""
+"""Snap to object: from a rough scribble to the outline of the object under it, by GrabCut (Rother et al., 2004)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from refiner.images.planes import Mask
 
 _SIDE = 480  # longer side in pixels that GrabCut works at: its time grows faster than its precision
-_MARGIN = 0.6  # of the scribble's longer side: how far beyond it the object may reach
+_MARGIN = 0.6  # how far the object may reach beyond the scribble, as a share of the scribble's longer side
 _ROUNDS = 5
 _LEAST_MARGIN = 24  # pixels
 _HALF = 0.5
-_FAR = 0.9  # of the largest distance from the scribble
+_FAR = 0.9  # pixels beyond this share of the largest distance from the scribble are background
 
 
 def can_snap() -> bool:
@@ -32,10 +32,10 @@ def can_snap() -> bool:
 
 
 def snapped(picture: Picture, scribble: Mask) -> Mask:
-    """The object under a scribble, (H,W); all of the scribble's middle belongs to it.
+    """The mask (H,W) of the object under a scribble; the scribble's middle always belongs to it.
 
     Args:
-        picture: where it is.
+        picture: the picture that was drawn on.
         scribble: (H,W), true where something was drawn; it may leave out much of the object and reach beyond it.
 
     Raises:
@@ -54,7 +54,7 @@ def snapped(picture: Picture, scribble: Mask) -> Mask:
 
 
 def _grab_cut(pixels: np.ndarray, scribble: Mask) -> Mask:
-    """The object in (h,w,3) around a scribble (h,w)."""
+    """The mask (h,w) of the object under a scribble (h,w) in pixels (h,w,3)."""
     try:
         import cv2  # noqa: PLC0415  an extra
     except ImportError:
@@ -67,7 +67,7 @@ def _grab_cut(pixels: np.ndarray, scribble: Mask) -> Mask:
     drawn = (covered >= _HALF).astype(np.uint8)
     if not drawn.any():
         drawn[size[1] // 2, size[0] // 2] = 1
-    # The middle of the scribble is object for certain, its rim perhaps; what is far from it is not.
+    # The scribble's middle is certainly object, its rim probably; pixels far from the scribble certainly are not.
     inwards = cv2.distanceTransform(drawn, cv2.DIST_L2, 3)
     outwards = cv2.distanceTransform(1 - drawn, cv2.DIST_L2, 3)
     labels = np.full(drawn.shape, cv2.GC_PR_BGD, np.uint8)
@@ -89,7 +89,7 @@ def _grab_cut(pixels: np.ndarray, scribble: Mask) -> Mask:
 
 
 def _connected(cv2: object, found: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """The parts that the scribble touches, their holes filled."""
+    """The parts of the found object that the scribble touches, with their holes filled."""
     count, parts = cv2.connectedComponents(found)  # type: ignore[attr-defined]
     touched = [number for number in range(1, count) if (drawn[parts == number] > 0).any()]
     kept = np.isin(parts, touched).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Photos on the server: the uploaded bytes as they came, and each round as what it changed.
+"""Photos on the server: the uploaded file as it came, and the changed pixels of each round.
 
-A round is kept as the changed pixels alone. Its picture is its parent's with these in it, in the photo's own mode and
-depth, so that removals one after the other never encode or decode anything again.
+A round's picture is its parent's picture with the changed pixels in it, in the photo's own mode and depth. So nothing
+is encoded or decoded between removals.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from refiner.web.problems import CONFLICT, FULL, NOT_FOUND, TOO_LARGE, TOO_MANY,
 from refiner.web.records import Record, Round, new_id, read_record, safe_name, safe_suffix
 
 PREVIEW = 2048  # longer side in pixels
-SCREEN_QUALITY = 90  # of what is only looked at
+SCREEN_QUALITY = 90  # of JPEGs that are only looked at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Store:
     """All photos of all visitors; safe to use from several threads.
 
     Args:
-        workspace: where they lie.
+        workspace: where the photos lie.
         limits: on what is kept.
     """
 
@@ -67,7 +67,7 @@ class Store:
         """A visitor's photo.
 
         Raises:
-            Problem: there is none of this id, or it is another's; no answer tells which.
+            Problem: there is no photo of this id, or it is another visitor's; the answer does not tell which.
         """
         with self._lock:
             record = self._records.get(photo)
@@ -80,7 +80,7 @@ class Store:
         """One of a photo's rounds.
 
         Raises:
-            Problem: there is none of this number.
+            Problem: the photo has no round of this number.
         """
         if not 0 <= number < len(record.rounds):
             raise Problem(NOT_FOUND, f"The photo has no round {number}.")
@@ -90,8 +90,8 @@ class Store:
         """Refuse an upload that there is no room for.
 
         Args:
-            owner: whose it would be.
-            size: its bytes, as far as they are known.
+            owner: the visitor who uploads.
+            size: of the upload in bytes; 0 where it is not known.
 
         Raises:
             Problem: the visitor has too many photos, or the disk share is used up.
@@ -104,20 +104,20 @@ class Store:
                 raise Problem(FULL, "The server's share of the disk is used up; try again later.")
 
     def incoming(self) -> Path:
-        """A file to write an upload to; whoever does removes it."""
+        """A new path to write an upload to; the caller removes the file."""
         return self._workspace.folder / f"{new_id()}.part"
 
     def add(self, file: Path, name: str, owner: str, *, beside: Path | None = None) -> Record:
         """Take in a photo.
 
         Args:
-            file: its bytes, which are moved in.
-            name: what its owner calls it.
-            owner: whose it is.
-            beside: the file it was read from on this machine, where results are to go beside it.
+            file: the uploaded file, which is moved in.
+            name: the name that the visitor gives it.
+            owner: the visitor.
+            beside: the file on this machine that results are saved beside; None for none.
 
         Raises:
-            Problem: it has too many pixels, or is no photo that can be read; the line is the engine's.
+            Problem: the photo has too many pixels or cannot be read.
         """
         name = safe_name(name)
         named = file.with_name(f"original{new_id()}{safe_suffix(name)}")
@@ -143,11 +143,11 @@ class Store:
         return record
 
     def folder(self, record: Record) -> Path:
-        """Where a photo lies."""
+        """The folder of a photo."""
         return self._workspace.folder / record.id
 
     def original(self, record: Record) -> Path:
-        """The file as it came."""
+        """A photo's uploaded file."""
         return self.folder(record) / f"original{record.suffix}"
 
     def picture(self, record: Record, number: int) -> Picture:
@@ -173,7 +173,7 @@ class Store:
         return picture
 
     def screen(self, record: Record, number: int, side: int = PREVIEW) -> Path:
-        """A round's picture in 8-bit sRGB, with a longer side of `side` at most, as the file of a JPEG."""
+        """A JPEG file of a round's picture in 8-bit sRGB, with a longer side of at most `side` pixels."""
         path = self.folder(record) / f"screen{side}-{number}.jpg"
         if not path.exists():
             picture = self.picture(record, number)
@@ -182,12 +182,12 @@ class Store:
         return path
 
     def add_round(self, record: Record, result: Picture, values: Round, changed: Mask) -> Round:
-        """Keep what a removal made.
+        """Keep a removal's result as a new round.
 
         Args:
             record: of the photo.
-            result: the picture afterwards.
-            values: of the round; its number and box are set here.
+            result: the picture after the removal.
+            values: of the round; number and box are set here.
             changed: (H,W), true where the picture may have changed.
         """
         box = box_of(changed)
@@ -204,7 +204,7 @@ class Store:
         return made
 
     def note_saved(self, record: Record, number: int, path: Path) -> None:
-        """Remember where a round was also written to."""
+        """Note the file that a round was also written to."""
         with self._lock:
             record.rounds[number] = replace(record.rounds[number], saved=path.name)
             self._write(record)
@@ -224,7 +224,7 @@ class Store:
         """The file of a mask.
 
         Raises:
-            Problem: the photo has none of this id.
+            Problem: the photo has no mask of this id.
         """
         if name not in record.masks:
             raise Problem(NOT_FOUND, "There is no such mask here (any more).")
@@ -236,15 +236,15 @@ class Store:
         return read_mask(path, self.picture(record, 0), MaskOptions()).mask
 
     def losses(self, record: Record, suffixes: list[str]) -> dict[str, list[str]]:
-        """What the photo would lose in files of each of these kinds, a line each."""
+        """For each suffix, what the photo would lose in such a file, a line each."""
         picture = self.picture(record, 0)
         return {suffix: losses_in(picture, self.original(record).with_suffix(suffix)) for suffix in suffixes}
 
     def remove(self, record: Record) -> None:
-        """Forget a photo and all that was made of it.
+        """Forget a photo, its rounds and its masks.
 
         Raises:
-            Problem: it is being worked on.
+            Problem: a job works on the photo.
         """
         with self._lock:
             if self._busy.get(record.id):
@@ -255,7 +255,7 @@ class Store:
         shutil.rmtree(self.folder(record), ignore_errors=True)
 
     def expire(self) -> None:
-        """Forget photos that nobody asked for in a long time."""
+        """Forget photos that nobody asked for during `Limits.keep_seconds`."""
         before = time.time() - self._limits.keep_seconds
         with self._lock:
             old = [record for record in self._records.values() if record.used < before]
@@ -265,7 +265,7 @@ class Store:
 
     @contextmanager
     def in_use(self, record: Record) -> Iterator[None]:
-        """Keep a photo from being removed meanwhile."""
+        """Keep a photo from being removed while the block runs."""
         with self._lock:
             self._busy[record.id] = self._busy.get(record.id, 0) + 1
         try:
@@ -292,7 +292,7 @@ class Store:
             record.write(self.folder(record))
 
     def _keep(self, key: tuple[str, int], picture: Picture) -> None:
-        """Hold a decoded picture in memory, and let go of those used longest ago."""
+        """Keep a decoded picture in memory; beyond the limit, drop those used longest ago."""
         self._pictures[key] = picture
         self._pictures.move_to_end(key)
         total = sum(kept.color.nbytes for kept in self._pictures.values())
@@ -302,7 +302,7 @@ class Store:
 
 
 def _read(file: Path, name: str) -> Picture:
-    """A photo's picture; where it cannot be read, the line calls it as its owner does."""
+    """Read a photo's picture; an error calls the photo by the visitor's name for it."""
     try:
         return read_picture(file)
     except RefinerError as error:

@@ -1,4 +1,4 @@
-"""Who a request comes from: a cookie that cannot be guessed. Each visitor sees only what is theirs."""
+"""Visitors are told apart by a cookie that cannot be guessed. Each sees only their own photos and jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits
 
 
 def owner_of(request: Request) -> str:
-    """The visitor that a request comes from, as the store and the queue know them."""
+    """The visitor who sent a request, by the name that the store and the queue use."""
     return str(request.state.owner)
 
 
@@ -28,14 +28,14 @@ class Visitors:
     """ASGI middleware that tells visitors apart, and gives new ones their cookie.
 
     Args:
-        app: which asks `owner_of`.
+        app: the application, which calls `owner_of`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request on, with its visitor noted."""
+        """Note a request's visitor, and hand the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -44,7 +44,7 @@ class Visitors:
         carried = cookie_parser(headers.get("cookie", "")).get(name, "")
         known = _KEY.fullmatch(carried)
         key = carried if known else secrets.token_urlsafe(32)
-        # Only a digest is kept, so that what lies on disk lets nobody pass for the visitor.
+        # Only a digest is kept: from the files on disk, nobody can make the visitor's cookie.
         scope.setdefault("state", {})["owner"] = hashlib.sha256(key.encode()).hexdigest()[:32]
 
         async def sending(message: Message) -> None:
@@ -57,7 +57,7 @@ class Visitors:
 
 
 def cookie_name(host: str) -> str:
-    """The cookie's name at a host: browsers keep no ports apart, but two servers are two."""
+    """The cookie's name; it has the port in it, since browsers send a host's cookies to all its ports."""
     try:
         port = urlsplit(f"//{host}").port
     except ValueError:

@@ -1,4 +1,4 @@
-"""The server's folder on disk: one for each running server, taken over from servers that ended without cleaning up."""
+"""The server's folder on disk. A new server takes over the photos of servers that ended without cleaning up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OWNER = "owner.json"
 
 
 def default_root() -> Path:
-    """Where the folders of all servers of this user are."""
+    """The folder that holds the folders of all servers of this user."""
     given = os.environ.get("REFINER_CACHE")
     return (Path(given) if given else Path(platformdirs.user_cache_dir("refiner"))) / "web"
 
@@ -28,18 +28,18 @@ def default_root() -> Path:
 class Workspace:
     """A folder of this server alone.
 
-    Photos of servers that were killed are moved in, so that who had them finds them again at the same address.
+    Photos of servers that were killed are moved in, so that visitors find them again at the same address.
 
     Args:
-        root: folder of the folders of all servers.
+        root: holds the folders of all servers.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: the folder cannot be made.
     """
 
     def __init__(self, root: Path) -> None:
         make_folder(root)
-        root.chmod(0o700)  # other people's photos
+        root.chmod(0o700)  # other users must not read the photos
         self.folder = root / secrets.token_hex(8)
         make_folder(self.folder)
         me = psutil.Process()
@@ -50,11 +50,11 @@ class Workspace:
 
     @property
     def photos(self) -> list[Path]:
-        """Folders of photos that are there."""
+        """The folders of all photos."""
         return sorted(path for path in self.folder.iterdir() if path.is_dir())
 
     def used_bytes(self) -> int:
-        """What lies in the folder."""
+        """Bytes of all files in the folder."""
         return sum(map(_size, self.folder.rglob("*")))
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class Workspace:
 
     def _take_over(self, left: Path) -> None:
         for photo in [path for path in left.iterdir() if path.is_dir()]:
-            with contextlib.suppress(OSError):  # another server took it
+            with contextlib.suppress(OSError):  # another server took the photo
                 photo.rename(self.folder / photo.name)
         shutil.rmtree(left, ignore_errors=True)
 
@@ -83,4 +83,4 @@ def _is_alive(folder: Path) -> bool:
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
     except (OSError, ValueError, KeyError):
-        return time.time() - folder.stat().st_mtime < 60  # noqa: PLR2004  seconds: one that is just being made
+        return time.time() - folder.stat().st_mtime < 60  # noqa: PLR2004  seconds: its server is just starting

@@ -35,7 +35,7 @@ def test_regions_divide_the_hole_and_boxes_are_theirs(places) -> None:
     assert torch.equal(whole, hole[0, 0].int()), "each pixel is in one region"
     boxes = HoleBoxes.of(hole[0, 0].numpy())
     assert boxes.pixels == hole.sum()
-    assert sorted(map(str, boxes.windows())) == sorted(str(region.window) for region in regions)
+    assert sorted(map(str, boxes.boxes)) == sorted(str(region.window) for region in regions)
 
 
 def test_what_lies_in_neighboring_cells_is_one_region() -> None:
@@ -46,7 +46,7 @@ def test_what_lies_in_neighboring_cells_is_one_region() -> None:
     assert len(regions_of(far)) == 2
     assert regions_of(torch.zeros(1, 1, 9, 9, dtype=torch.bool)) == []
     nothing = HoleBoxes.of(np.zeros((9, 9), bool))
-    assert (nothing.pixels, nothing.windows(), nothing.halved().windows()) == (0, [], [])
+    assert (nothing.pixels, nothing.boxes, nothing.halved().boxes) == (0, (), ())
 
 
 @examples(max_examples=40, deadline=None)
@@ -58,10 +58,10 @@ def test_halved_boxes_hold_the_halved_hole_and_hardly_more(places, height, width
         hole, boxes = halve_hole(hole), boxes.halved()
         assert boxes.size == hole.shape[2:]
         covered, grown = torch.zeros_like(hole), dilated(hole, 1)
-        for top, left, bottom, right in boxes.cells.tolist():
-            Window(top, left, bottom, right).of(covered).fill_(True)
+        for window in boxes.boxes:
+            window.of(covered).fill_(True)
         assert (covered | ~hole).all()
-        for window in boxes.windows():
+        for window in boxes.boxes:
             edge = window.of(grown)[0, 0]
             assert edge[0].any()
             assert edge[-1].any()
@@ -76,8 +76,8 @@ def test_boxes_of_a_picture_that_is_shrunk() -> None:
     shrunk = HoleBoxes.of(hole[0, 0].numpy()).resized(size)
     truth = functional.interpolate(hole.float(), size=size, mode="bilinear") > 0
     covered = torch.zeros_like(truth)
-    for top, left, bottom, right in shrunk.cells.tolist():
-        Window(top, left, bottom, right).of(covered).fill_(True)
+    for window in shrunk.boxes:
+        window.of(covered).fill_(True)
     assert (covered | ~truth).all()
     assert covered.sum() < 1.7 * truth.sum()
     assert shrunk.resized(size) is shrunk

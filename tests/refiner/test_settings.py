@@ -65,7 +65,7 @@ def test_a_file_of_ones_own(tmp_path) -> None:
         ("max_scales: 0", "max_scales: expected"),
         ("pixel_budget: 1.5", "pixel_budget: expected"),
         ("keep: first", "keep: expected best or last"),
-        ("windows: on", "windows: expected auto or split or off, got True"),
+        ("windows: on", "windows: expected auto or off, got True"),
         ("precision: float16", "precision: expected auto or float32 or tf32 or bfloat16"),
         ("memory: much", "memory: expected a size such as 6GB or null, got 'much'"),
         ("memory: 0GB", "memory: expected"),

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "plug-in-refiner-remove-selection"
-# What goes out and comes back takes its time too.
+# Progress at the program's start and end: writing its files and reading its result takes time too.
 _BEFORE, _AFTER = 0.02, 0.98
 _IN_8_BITS = (Gimp.Precision.U8_LINEAR, Gimp.Precision.U8_NON_LINEAR, Gimp.Precision.U8_PERCEPTUAL)
 
 
 class RemoveSelection(Gimp.PlugIn):
-    """The plug-in, as GIMP asks it what it offers."""
+    """The plug-in: tells GIMP what it offers."""
 
     def do_set_i18n(self, _: str) -> bool:
         """No translations."""
@@ -68,7 +68,7 @@ def _run(
     config: Gimp.ProcedureConfig,
     _data: Any,
 ) -> Gimp.ValueArray:
-    """What GIMP calls."""
+    """Called by GIMP: ask for the options, and remove the selection."""
     status = Gimp.PDBStatusType
     if Gimp.Selection.is_empty(image):
         return _failed(procedure, "Nothing is selected; select what is to be removed, then call this filter again.")
@@ -94,7 +94,7 @@ def _failed(procedure: Gimp.Procedure, line: str) -> Gimp.ValueArray:
 def _asked(procedure: Gimp.Procedure, config: Gimp.ProcedureConfig) -> bool:
     """Show the options; false where the user cancels."""
     gi.require_version("GimpUi", "3.0")
-    from gi.repository import GimpUi  # noqa: PLC0415  needs a display, which batch mode has not
+    from gi.repository import GimpUi  # noqa: PLC0415  needs a display, which batch mode lacks
 
     GimpUi.init(NAME)
     dialog = GimpUi.ProcedureDialog.new(procedure, config, "Remove Selection")
@@ -128,7 +128,7 @@ def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int) -> N
 
 
 def _write_selection(image: Gimp.Image, path: Path) -> None:
-    """The selection as a gray picture; all that is selected in the least is above 0."""
+    """Write the selection as a gray picture, above 0 where a pixel is selected even a little."""
     gray = Gimp.Image.new(image.get_width(), image.get_height(), Gimp.ImageBaseType.GRAY)
     try:
         gray.insert_layer(Gimp.Layer.new_from_drawable(image.get_selection(), gray), None, 0)
@@ -138,7 +138,7 @@ def _write_selection(image: Gimp.Image, path: Path) -> None:
 
 
 def _write_visible(image: Gimp.Image, path: Path) -> None:
-    """What is seen of an image, in 8 or 16 bits and with its color profile."""
+    """Write what is visible of an image, in 8 or 16 bits and with its color profile."""
     flat = image.duplicate()
     try:
         shallow = flat.get_precision() in _IN_8_BITS

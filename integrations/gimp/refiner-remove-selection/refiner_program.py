@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PROGRESS = re.compile(r"Progress: ([\d.]+) %")
 _FOLDER = "refiner-gimp-"
 _DAY = 24 * 60 * 60
-# GIMP sets them for the Python that comes with it; another one would not find its own modules.
+# GIMP sets these for its own Python; with them, another Python would not find its modules.
 _OF_GIMPS_PYTHON = ("PYTHONHOME", "PYTHONPATH")
 
 
@@ -46,7 +46,7 @@ class Choices:
 
 
 def command(choices: Choices, photo: Path, mask: Path, result: Path) -> list[str]:
-    """What to start.
+    """The command that starts the program.
 
     Raises:
         Failure: the program is not there, or the further options are not written as in a shell.
@@ -68,18 +68,18 @@ def command(choices: Choices, photo: Path, mask: Path, result: Path) -> list[str
 def run(arguments: list[str], on_share: Callable[[float], object]) -> list[str]:
     """Run the program to its end.
 
-    It writes a line for each prediction. Where GIMP ends the plug-in, as its Cancel button does, the next of these
-    lines finds no reader, and the program ends too.
+    The program writes a line for each prediction. Where GIMP ends the plug-in, as its Cancel button does, nobody reads
+    the next line, and the program ends too.
 
     Args:
         arguments: from `command`.
         on_share: called with the share of the work that is done, 0 to 1.
 
     Returns:
-        The other lines it wrote: warnings, and what was refined.
+        The other lines that it wrote: warnings, and what was refined.
 
     Raises:
-        Failure: it ended with an error; its own line where it has one.
+        Failure: the program ended with an error; the message is the program's own where it has one.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _OF_GIMPS_PYTHON}
     lines: list[str] = []
@@ -111,7 +111,7 @@ def run(arguments: list[str], on_share: Callable[[float], object]) -> list[str]:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder for the files handed over; removed afterwards, and left-overs of runs that GIMP ended with it."""
+    """A folder for the program's files, removed afterwards; also removes folders that ended runs left a day ago."""
     parent = Path(tempfile.gettempdir())
     for old in parent.glob(f"{_FOLDER}*"):
         if time.time() - old.stat().st_mtime > _DAY:

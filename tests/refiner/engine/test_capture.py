@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from refiner import HoleBoxes, Settings, StopRefinement, make_plan, refine
-from refiner.engine import optimize
+from refiner.engine import capture, optimize
 from refiner.engine.capture import CudaRecorder, Update, no_recording, recorder_for
-from refiner.frozen import functions
-from refiner.frozen.bits import pack_by_arithmetic, unpack_by_arithmetic
+from refiner.errors import RefinerWarning
 from refiner.models.placement import Carry
 
+pytestmark = pytest.mark.filterwarnings("ignore:CUDA graph")
 QUICK = Settings(detail="features", min_side=32, steps=6, lr=0.02, windows="off", precision="float32")
 
 
@@ -110,10 +110,6 @@ def recorders(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(optimize, "recorder_for", make)
-    monkeypatch.setattr(
-        functions, "pack", lambda flags: pack_by_arithmetic(flags.reshape(-1))
-    )  # on the CPU, NumPy does it
-    monkeypatch.setattr(functions, "unpack", unpack_by_arithmetic)
     return made
 
 
@@ -142,7 +138,7 @@ def test_back_projection_comes_after_what_is_recorded(toy, scene, recorders) -> 
 
 
 def test_in_strips_and_bfloat16_too(tiny, recorders) -> None:
-    image, mask = torch.rand(1, 3, 200, 64), torch.zeros(1, 1, 200, 64)
+    image, mask = torch.rand(1, 3, 400, 64), torch.zeros(1, 1, 400, 64)
     mask[..., 80:120, 20:40] = 1
     settings = replace(QUICK, steps=4, precision="bfloat16")
     hole = HoleBoxes.of((mask > 0)[0, 0].numpy())
@@ -297,3 +293,11 @@ def test_cuda_graphs_give_the_results_of_updates_as_they_are(tiny, scene, monkey
     assert len(replays) == 10
     monkeypatch.setattr(CudaRecorder, "record", NoRecorder.record)
     torch.testing.assert_close(found.image, refine(model, image, mask, QUICK).image, rtol=0, atol=1e-3)
+
+
+def test_a_recording_that_fails_is_told_once_with_its_reason(toy, scene, recorders, monkeypatch) -> None:
+    monkeypatch.setattr(capture, "_told", set())
+    recorders.kind = NoRecorder
+    with pytest.warns(RefinerWarning, match=r"CUDA graph: updates are not recorded \(no graphs here\)") as told:
+        refine(toy, *scene, QUICK)
+    assert len(told) == 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from refiner import BudgetError, HoleBoxes, ModelError, ModelSpec, Plan, Settings, load_model, make_plan, refine
 from refiner.byte_sizes import format_bytes, parse_bytes
 from refiner.engine import plan as planning
-from refiner.engine.precision import conv_dtype
+from refiner.engine.precision import conv_dtype, uses_tf32
 from refiner.engine.windows import scale_windows
 from refiner.frozen import current_strip_height
 
@@ -86,7 +87,7 @@ def test_windows_that_grow_together_at_a_smaller_scale_are_planned_for(small) ->
     mask[..., 100:1100:200, 100:1500:200] = 1  # single pixels, apart at full size and one window at half
     apart = planned(small, (image, mask))
     assert len(apart.windows) > 1
-    (joined,) = scale_windows(HoleBoxes.of((mask > 0)[0, 0].numpy()).halved(), small.spec, "auto")
+    (joined,) = scale_windows(HoleBoxes.of((mask > 0)[0, 0].numpy()).halved(), small.spec)
     assert joined.area > 4 * max(window.area for window in apart.windows)
     alone = planned(small, (image[..., :300, :300], mask[..., :300, :300]))
     assert apart.bytes > 4 * (alone.bytes - 80 * 300 * 300)
@@ -124,10 +125,9 @@ def test_strips_change_nothing_but_memory(small, scene) -> None:
     image, mask = (part[..., 200:392, 352:544].contiguous() for part in scene)
     settings = Settings(detail="features", steps=3, min_side=96, windows="off", precision="float32")
     expected = refine(small, image, mask, settings)
-    roomy = expected.plan
-    tight = Settings(
-        detail="features", steps=3, min_side=96, windows="off", precision="float32", memory=str(9 * roomy.bytes // 10)
-    )
+    hole = HoleBoxes.of((mask > 0)[0, 0].numpy())
+    budgets = (replace(settings, memory=str(memory)) for memory in range(expected.plan.bytes, 1_000_000, -50_000))
+    tight = next(each for each in budgets if make_plan(hole, small, each).strip_height is not None)
     stripped = refine(small, image, mask, tight)
     assert stripped.plan.strip_height == 128
     torch.testing.assert_close(stripped.image, expected.image, rtol=0, atol=1e-3)
@@ -196,9 +196,11 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
         assert conv_dtype("float32", cpu, torch.float32) is None
         assert conv_dtype("bfloat16", cpu, torch.float32) == torch.bfloat16
     assert conv_dtype("auto", torch.device("mps"), torch.float32) is None
-    for capability, expected in (((9, 0), torch.bfloat16), ((7, 5), None)):
+    for capability, expected in (((9, 0), True), ((7, 5), False)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
-        assert conv_dtype("auto", torch.device("cuda"), torch.float32) == expected
+        assert conv_dtype("auto", torch.device("cuda"), torch.float32) is None
+        assert uses_tf32("auto", torch.device("cuda")) == expected
+        assert not uses_tf32("float32", torch.device("cuda"))
 
 
 def boxes(height: int, width: int, *rectangles: tuple[int, int, int, int]) -> HoleBoxes:

@@ -257,3 +257,8 @@ def test_stopping_leaves_the_parts_that_are_copied_as_copies() -> None:
     assert result.stopped
     assert set(result.scales[-1].shares) == {"features", "exemplar"}
     assert (result.image[..., 100:130, 130:170] - 0.5).abs().max() > 0.1  # no gray
+
+
+def test_a_guide_is_refused_where_nothing_follows_it() -> None:
+    with pytest.raises(InputError, match="guide: nothing follows it where `refine` is off"):
+        refine(Toy(), *scene(), Settings(refine=False), guide=torch.rand(1, 3, 80, 100))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from refiner import Settings, StopRefinement, load_model, refine
 from refiner.engine import plan
-from refiner.engine.windows import blend_weights, depth_in, find_windows
+from refiner.engine.windows import find_windows
 from refiner.regions import HoleBoxes, Window, whole
 
 
@@ -49,24 +49,6 @@ def test_merging_goes_on_until_nothing_overlaps() -> None:
     assert windows == [Window(0, 0, 632, 832)]
 
 
-def test_a_branched_hole_is_cut_where_that_covers_clearly_less() -> None:
-    corner = holes(1200, 1200, (100, 100, 1100, 200), (1000, 100, 1100, 1100))  # an L
-    (one,) = windows_of(corner, context=0.25, min_side=64, multiple=8)
-    windows = windows_of(corner, context=0.25, min_side=64, multiple=8, cut=True)
-    assert len(windows) == 2
-    assert sum(window.area for window in windows) < 0.4 * one.area
-    assert not disjoint(windows)
-    solid = windows_of(holes(1200, 1200, (100, 100, 1100, 1100)), context=0.25, min_side=64, multiple=8, cut=True)
-    assert len(solid) == 1
-
-
-def disjoint(windows: list[Window]) -> bool:
-    count = torch.zeros(1200, 1200)
-    for window in windows:
-        window.of(count).add_(1)
-    return bool(count.max() <= 1)
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 350)] * 4), min_size=1, max_size=6), st.sampled_from([1, 8, 12]))
 def test_every_hole_is_in_one_window_with_real_pixels_around(boxes, multiple) -> None:
@@ -82,57 +64,6 @@ def test_every_hole_is_in_one_window_with_real_pixels_around(boxes, multiple) ->
         assert not (window.of(hole) & rim).any()  # no hole at a window's own edge
     assert count.max() <= 1
     assert (count[hole[0, 0]] == 1).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(*[st.integers(0, 350)] * 4), min_size=1, max_size=6), st.sampled_from([1, 8, 12]))
-def test_every_pixel_of_a_hole_lies_deep_in_a_window(boxes, multiple) -> None:
-    hole = holes(301, 333, *((t, left, t + 1 + h // 6, left + 1 + w // 6) for t, left, h, w in boxes))
-    windows = windows_of(hole, context=0.25, min_side=64, multiple=multiple, cut=True)
-    deepest = torch.zeros(301, 333)
-    for window in windows:
-        for start in (window.top, window.left):
-            assert start % multiple == start % 2 == 0
-        depth = depth_in(window, torch.arange(301), torch.arange(333), (301, 333))
-        inside = torch.zeros(301, 333, dtype=torch.bool)
-        window.of(inside).fill_(True)
-        assert torch.equal(depth > 0, inside)
-        deepest = torch.maximum(deepest, depth)
-    assert (deepest[hole[0, 0]] > 16).all(), "a quarter of 64 px of known or other windows' pixels around each"
-
-
-def drawn(windows: list[Window], size: tuple[int, int], color) -> torch.Tensor:
-    """Windows drawn over each other, each in a color of its own."""
-    picture = torch.full(size, -1.0)
-    for index, window in enumerate(windows):
-        target = window.of(picture)
-        target.copy_(torch.lerp(target, torch.full_like(target, color(index)), blend_weights(windows, index, size)))
-    return picture
-
-
-def test_overlapping_windows_are_blended_without_a_seam() -> None:
-    size = (300, 400)
-    windows = [Window(0, 0, 200, 248), Window(40, 152, 300, 400), Window(120, 40, 300, 296)]
-    covered = torch.zeros(size, dtype=torch.bool)
-    for window in windows:
-        window.of(covered).fill_(True)
-    assert torch.equal(drawn(windows, size, lambda _: 0.3)[covered], torch.full((int(covered.sum()),), 0.3))
-    for alone in range(3):
-        picture = drawn(windows, size, lambda index, alone=alone: float(index == alone))
-        assert ((picture >= 0) & (picture <= 1))[covered].all()
-        depth = torch.stack([depth_in(window, torch.arange(300), torch.arange(400), size) for window in windows])
-        deep = depth.amax(dim=0) > 33
-        for axis in (0, 1):
-            inside = deep.narrow(axis, 1, size[axis] - 1) & deep.narrow(axis, 0, size[axis] - 1)
-            assert picture.diff(dim=axis)[inside].abs().max() < 3.1 / 32, "no step, also where all three meet"
-        others = depth[[index for index in range(3) if index != alone]].amax(dim=0)
-        assert (picture[depth[alone] - others > 33] == 1).all(), "where it is deepest it is alone"
-        assert (picture[(others - depth[alone] > 33) & covered] == 0).all()
-
-
-def test_in_windows_apart_each_is_its_own() -> None:
-    windows = [Window(0, 0, 40, 40), Window(40, 40, 80, 80)]
-    assert all(torch.equal(blend_weights(windows, index, (80, 80)), torch.ones(40, 40)) for index in (0, 1))
 
 
 def test_windows_of_a_scale_match_those_of_the_coarser_scale() -> None:
@@ -208,18 +139,3 @@ def test_stopping_between_windows_leaves_no_gap(small, two_holes, near) -> None:
     second = result.image[..., 220:250, 320:350]
     assert (second.std(dim=(2, 3)) > 0).all()
     assert (second - image[..., 220:250, 320:350]).abs().mean() < 0.5
-
-
-def test_a_branched_hole_refined_in_overlapping_windows(small, two_holes, near) -> None:
-    image, _ = two_holes
-    mask = holes(300, 404, (20, 20, 280, 50), (250, 20, 280, 380)).float().expand(2, -1, -1, -1)
-    image = torch.cat([image, 1 - image])
-    settings = Settings(detail="features", min_side=75, steps=2, precision="float32", windows="split")
-    result = refine(small, image, mask, settings)
-    windows = [found.window for found in result.scales[-1].windows if found.image == 0]
-    assert len(windows) > 1
-    assert sum(window.area for window in windows) < 0.6 * 300 * 404
-    known = (mask == 0).expand_as(image)
-    assert torch.equal(result.image[known], image[known])
-    alone = refine(small, image[:1], mask[:1], settings)
-    assert torch.equal(result.image[:1], alone.image)

@@ -194,16 +194,16 @@ def test_a_fill_to_follow_says_what_belongs_where() -> None:
 def test_the_search_can_be_ended_and_broken_off() -> None:
     """Ended after two of its moves, it has copied all of the hole from where it may; broken off, nothing is left."""
     image, hole = texture(100, 130), hole_of(100, 130, (30, 40, 70, 90))
-    steps = []
+    shares = []
 
-    def enough(step: int, count: int) -> bool:
-        steps.append((step, count))
-        return len(steps) > 2
+    def enough(share: float) -> bool:
+        shares.append(share)
+        return share > 0.35
 
     exemplar = Exemplar([Level(image, hole)], on_step=enough)
     result = exemplar.render(0)
-    assert [step for step, _ in steps] == [1, 1, 2]
-    assert steps[1][1] > 2
+    assert shares == sorted(shares)
+    assert sum(0.32 < share < 0.8 for share in shares) < 10, "of 90 moves"
     rows, columns = hole[0, 0].nonzero().T
     shifts = exemplar.shifts(0)[:, rows, columns]
     half = exemplar._chosen.palette
@@ -212,7 +212,7 @@ def test_the_search_can_be_ended_and_broken_off() -> None:
     assert (result - image)[hole.expand_as(image)].abs().mean() < (0.5 - image)[hole.expand_as(image)].abs().mean()
     assert torch.equal(result[..., ~hole[0, 0]], image[..., ~hole[0, 0]])
 
-    def fail(_step: int, _steps: int) -> None:
+    def fail(_share: float) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Attributes of a model that nothing reads, though their names say that they were meant to be read."""
+"""Find attributes of a model that look misspelled or misplaced, so that nothing reads them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from refiner.models.inpainter import Inpainter
 from refiner.models.spec import ModelSpec
 from refiner.models.split import SequentialInpainter, SplitInpainter
 
-_CLOSE = 0.8  # similarity of names from which one is taken for a misspelling of the other
+_CLOSE = 0.8  # from this similarity on, one name is taken for a misspelling of the other
 _MEANT = {"min_side": "min_input_side"}
 
 
 @runtime_checkable
 class HasWhole(Protocol):
-    """A model that can also be run uncut."""
+    """A model whose network can also be run uncut."""
 
     def whole(self, image: Tensor, mask: Tensor) -> Tensor:
         """The uncut network's prediction: (N,3,H,W) in [0,1]."""
@@ -27,7 +27,7 @@ class HasWhole(Protocol):
 
 @runtime_checkable
 class HasSequence(Protocol):
-    """A model that is a sequence of layers."""
+    """A model whose network is also there as a sequence of layers."""
 
     def sequence(self) -> SequentialInpainter:
         """The same network as a sequence that can be cut anywhere."""
@@ -50,7 +50,7 @@ def misplaced_names(model: object) -> list[str]:
 
 
 def _own_names(model: object) -> set[str]:
-    """Public attributes that a model and its classes define, those of known base classes left out."""
+    """Public attributes that a model and its classes define, without those of known base classes."""
     bases = {object, nn.Module, SplitInpainter, SequentialInpainter, Inpainter}
     names = set(vars(model)) if hasattr(model, "__dict__") else set()
     for kind in type(model).__mro__:

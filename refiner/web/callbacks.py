@@ -1,4 +1,4 @@
-"""What a job shows and tells while the engine works."""
+"""The engine's callbacks for a job: they show and tell how far the work is."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from refiner.web.offer import Choice
     from refiner.web.pace import Pace
 
-_SHOWN_SIDE = 2048  # pixels that a picture shown meanwhile has at most
+_SHOWN_SIDE = 2048  # pixels on the longer side of a shown picture, at most
 _WHITE = 255
+_LEAST = 0.01  # share of the work done from which it says something of the rest
 
 
-class Report:
+class JobCallbacks:
     """The engine's callbacks: they tell a job how far its work is, and end the work where that was asked for.
 
     Args:
-        job: that is told.
-        photo: that is worked on.
-        choice: of model and settings.
-        pace: of this machine.
+        job: the job.
+        photo: the photo that it fills.
+        choice: its model and settings.
+        pace: predicts the seconds on this machine.
 
     Attributes:
         cost: of the work, see `cost_of`; 0 before there is a plan.
@@ -47,22 +48,22 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.perf_counter() - self._started
 
     def on_plan(self, plan: Plan) -> None:
-        """Before the work."""
+        """Called before the work: tells the plan and the expected seconds."""
         self._job.check()
         self.cost = cost_of(plan, self._choice.settings)
         self._job.tell(plan=str(plan), expected=self._pace.seconds(self._choice, self.cost))
 
     def on_progress(self, progress: Progress) -> None:
-        """After each prediction."""
+        """Called after each prediction: tells the progress."""
         self._job.tell(progress={**asdict(progress), **self._time_left(progress)})
         self._job.check()
 
     def on_scale(self, scale: ScaleResult) -> None:
-        """After each scale; the last one is shown as the round that it becomes."""
+        """Called after each scale: shows it, except full size, which soon is shown as a round."""
         height, width = scale.size
         if scale.size != self._photo.picture.size:
             box = box_in_copy(self._photo, scale.size)
@@ -71,21 +72,21 @@ class Report:
         self._job.check()
 
     def _time_left(self, progress: Progress) -> dict[str, float]:
-        """The share done and the seconds left, each scale costing four times the one before."""
+        """The share of the work done and the seconds left; each scale costs four times the one before."""
         here = progress.scale_done
         weights = [4.0**number for number in range(progress.scales)]
         done = (sum(weights[: progress.scale - 1]) + weights[progress.scale - 1] * here) / sum(weights)
         gone = self.seconds
-        left = gone * (1 - done) / done if progress.seconds_left is None else progress.seconds_left
+        left = gone * (1 - done) / max(done, _LEAST) if progress.seconds_left is None else progress.seconds_left
         expected = self._pace.seconds(self._choice, self.cost)
-        if expected is not None:  # at the start this knows better
+        if expected is not None:  # at the start this is the better prediction
             left = done * left + (1 - done) * max(expected - gone, 0)
         return {"done": round(done, 4), "left": round(left, 1)}
 
 
 @dataclass(frozen=True)
 class Box:
-    """The hole's surroundings in a scaled copy of a photo; `place` is where that is in the photo."""
+    """A box of whole pixels around the hole in a scaled copy of a photo; `place` is the same box in the photo."""
 
     left: int
     top: int
@@ -95,7 +96,7 @@ class Box:
 
 
 def box_in_copy(photo: Photo, size: tuple[int, int]) -> Box:
-    """The smallest whole pixels of a copy of this height and width that hold the hole."""
+    """The smallest box of whole pixels around the hole, in a copy of this height and width."""
     height, width = size
     full_height, full_width = photo.picture.size
     left, top, right, bottom = box_of(photo.hole.mask) or (0, 0, full_width, full_height)
@@ -105,7 +106,7 @@ def box_in_copy(photo: Photo, size: tuple[int, int]) -> Box:
 
 
 def shown_hole(composite: torch.Tensor, box: Box, photo: Photo) -> bytes:
-    """The hole of one scale as a PNG, transparent outside the hole."""
+    """The part of a scale's composite (N,3,h,w) in the box, as a PNG that is transparent outside the hole."""
     part = composite[0, :, box.top : box.bottom, box.left : box.right]
     values = part.clamp(0, 1).mul(_WHITE).round().byte().permute(1, 2, 0).cpu().numpy()
     picture = photo.picture

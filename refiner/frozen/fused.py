@@ -1,0 +1,316 @@
+"""What is elementwise around the convolutions, each in one operation: gates, the way back through padding, spectra.
+
+Each is an operator of PyTorch, `torch.ops.refiner.*`, so that a GPU can have a kernel for it, and graphs and rehearsals
+see one operation. What is here runs on every device and is the reference for such kernels. On the `meta` device
+each makes the tensors that it has at its peak, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from refiner.frozen.bits import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+INF = float("inf")
+_THIN = 32
+_library: Any = torch.library.Library("refiner", "DEF")  # type: ignore[no-untyped-call]
+
+
+_on_shapes: dict[Any, Callable[..., Tensor]] = {}
+
+
+def on_shapes(operator: object) -> Callable[..., Tensor] | None:
+    """What makes the tensors of an operator on the `meta` device; None where it is not one of ours."""
+    return _on_shapes.get(operator)
+
+
+def _operator(schema: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Register a function as the operator of this schema, on every device that has no kernel of its own for it."""
+    name = schema.partition("(")[0]
+    _library.define(schema)
+
+    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        _library.impl(name, function, "CompositeExplicitAutograd")
+        return getattr(torch.ops.refiner, name).default  # type: ignore[no-any-return]
+
+    return register
+
+
+def _on_meta(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        _library.impl(name, function, "Meta")
+        _on_shapes[getattr(torch.ops.refiner, name).default] = function
+        return function
+
+    return register
+
+
+@_operator("gate_(Tensor(a!) x, Tensor? other, float low, float high, float slope) -> Tensor")
+def gate_(x: Tensor, other: Tensor | None, low: float, high: float, slope: float) -> Tensor:
+    """Add another tensor to x and pass what lies between two bounds, in place; scale what does not.
+
+    Returns:
+        One bit for each element, in the order in which x lies in memory: whether it passed. See `refiner.frozen.bits`.
+    """
+    if other is not None:
+        x.add_(other)
+    if slope:
+        functional.leaky_relu_(x, slope)
+    elif high == INF and low == 0:
+        x.relu_()
+    else:
+        x.clamp_(low, high)
+    # The output shows which side of a bound the input was on, as long as it is compared with that bound.
+    passed = x > low if high == INF else (x > low) & (x < high)
+    return pack(_in_memory(passed))
+
+
+@_on_meta("gate_")
+def _gate_on_meta(x: Tensor, other: Tensor | None, low: float, high: float, slope: float) -> Tensor:  # noqa: ARG001
+    passed = torch.empty(x.numel(), dtype=torch.bool, device="meta")
+    return torch.empty(-(-passed.numel() // 8), dtype=torch.uint8, device="meta")
+
+
+@_operator("ungate(Tensor grad, Tensor bits, float slope) -> Tensor")
+def ungate(grad: Tensor, bits: Tensor, slope: float) -> Tensor:
+    """The gradient before a gate: that after it where it passed, scaled elsewhere.
+
+    Args:
+        grad: (N,C,H,W), which lies in memory as the gate's output does.
+        bits: what `gate_` gave.
+        slope: of the gate.
+    """
+    flat = _in_memory(grad)
+    passed = unpack(bits, grad.numel()).view(flat.shape)
+    # Not a product, for which PyTorch makes numbers of all the bools.
+    back = torch.where(passed, flat, flat * slope if slope else 0)
+    return back.permute(0, 3, 1, 2) if is_channels_last(grad) else back
+
+
+@_on_meta("ungate")
+def _ungate_on_meta(grad: Tensor, bits: Tensor, slope: float) -> Tensor:  # noqa: ARG001
+    passed = torch.empty(grad.numel(), dtype=torch.bool, device="meta")
+    back = torch.empty_like(grad)
+    del passed  # which is there beside it
+    return back
+
+
+@_operator("unpad(Tensor grad, int[] widths, str mode) -> Tensor")
+def unpad(grad: Tensor, widths: Sequence[int], mode: str) -> Tensor:
+    """The gradient before padding by reflection or replication: what lies in the border is added where it came from.
+
+    Args:
+        grad: (N,C,H,W).
+        widths: left, right, top, bottom.
+        mode: `reflect` or `replicate`.
+    """
+    left, right, top, bottom = widths
+    height = grad.shape[2] - top - bottom
+    back = _folded(grad.narrow(2, top, height), left, right, mode)
+    _add_border(back, _folded(grad.narrow(2, 0, top), left, right, mode), 2, 0, mode)
+    _add_border(back, _folded(grad.narrow(2, top + height, bottom), left, right, mode), 2, 1, mode)
+    return back
+
+
+@_on_meta("unpad")
+def _unpad_on_meta(grad: Tensor, widths: Sequence[int], mode: str) -> Tensor:  # noqa: ARG001
+    left, right, top, bottom = widths
+    return torch.empty_like(grad[:, :, top : grad.shape[2] - bottom, left : grad.shape[3] - right])
+
+
+def _folded(grad: Tensor, before: int, after: int, mode: str) -> Tensor:
+    """Along the columns alone."""
+    length = grad.shape[3] - before - after
+    back = grad.narrow(3, before, length).clone()
+    _add_border(back, grad.narrow(3, 0, before), 3, 0, mode)
+    _add_border(back, grad.narrow(3, before + length, after), 3, 1, mode)
+    return back
+
+
+def _add_border(back: Tensor, border: Tensor, axis: int, end: int, mode: str) -> None:
+    width, last = border.shape[axis], back.shape[axis] - 1
+    if width == 0 or border.numel() == 0:
+        return
+    if mode == "replicate":
+        back.narrow(axis, last * end, 1).add_(border.sum(dim=axis, keepdim=True))
+    else:
+        back.narrow(axis, last - width if end else 1, width).add_(border.flip(axis))
+
+
+@_operator(
+    "convolve(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int groups, "
+    "bool transposed, int[] output_padding, ScalarType? dtype) -> Tensor"
+)
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    transposed: bool,
+    output_padding: Sequence[int],
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """A convolution in its weight's precision, or a transposed one, given back in another where `dtype` says.
+
+    Args:
+        x: (N,C,H,W), of any precision.
+        weight: as of `torch.nn.functional.conv2d` or `conv_transpose2d`.
+        bias: likewise.
+        stride: and the others: likewise.
+        padding: of zeros.
+        dilation: of the kernel.
+        groups: of channels.
+        transposed: which of the two.
+        output_padding: of a transposed one.
+        dtype: of the output; that of the weight where None.
+    """
+    x = x.to(weight.dtype)
+    if transposed:
+        out = functional.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation)
+    elif _is_thin(x, weight, stride, dilation, groups):
+        out = _thin_conv(x, weight, bias, padding)
+    else:
+        out = functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return out if dtype is None else out.to(dtype)
+
+
+@_on_meta("convolve")
+def _convolve_on_meta(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,  # noqa: ARG001
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    transposed: bool,
+    output_padding: Sequence[int],
+    dtype: torch.dtype | None,
+) -> Tensor:
+    kernel = weight.shape[2:]
+    if transposed:
+        channels = weight.shape[1] * groups
+        sides = [
+            (x.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + output_padding[i] + 1
+            for i in (0, 1)
+        ]
+    else:
+        channels = weight.shape[0]
+        sides = [(x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    last = is_channels_last(x) or is_channels_last(weight)
+    layout = torch.channels_last if last else torch.contiguous_format
+    cast = None if x.dtype == weight.dtype else torch.empty(x.shape, dtype=weight.dtype, device="meta")
+    made = torch.empty((x.shape[0], channels, *sides), dtype=weight.dtype, device="meta", memory_format=layout)
+    back = made if dtype in (None, made.dtype) else torch.empty_like(made, dtype=dtype)
+    del cast  # which is there beside both
+    return back
+
+
+def _is_thin(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
+    """Whether a convolution has so few output channels that a CPU's vectors, 16 wide, would be mostly empty."""
+    channels, rows = weight.shape[0], weight.shape[2]
+    plain = tuple(stride) == tuple(dilation) == (1, 1) and groups == 1
+    return x.device.type == "cpu" and plain and rows > 1 and channels * rows <= _THIN
+
+
+def _thin_conv(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Sequence[int]) -> Tensor:
+    """A convolution whose kernel rows are computed as output channels, then added up, each shifted by its row."""
+    channels, _, rows, columns = weight.shape
+    each_row = weight.permute(2, 0, 1, 3).reshape(rows * channels, -1, 1, columns)
+    parts = functional.conv2d(x, each_row.contiguous(memory_format=torch.channels_last), None, 1, tuple(padding))
+    height = parts.shape[2] - rows + 1
+    out = parts[:, :channels, :height].clone()
+    for row in range(1, rows):
+        out += parts[:, row * channels : (row + 1) * channels, row : row + height]
+    return out if bias is None else out + bias[:, None, None]
+
+
+@_operator("spectrum(Tensor x, bool adjoint) -> Tensor")
+def spectrum(x: Tensor, adjoint: bool) -> Tensor:
+    """The real 2-D FFT (`norm="ortho"`) with its real and imaginary parts as channels; or the adjoint of `picture`.
+
+    The adjoint is the same but for a factor of 2 on all columns but the first and, at even widths, the last: an inverse
+    transform adds each of these twice, once for the half of the spectrum that is left out.
+
+    Args:
+        x: (N,C,H,W), floating point; in 16 bits it is computed in float32.
+        adjoint: whether to give the adjoint of `picture`.
+
+    Returns:
+        (N,2C,H,W//2+1), channels-last, the parts interleaved: re0, im0, re1, im1, ...; at least float32.
+    """
+    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    half = torch.fft.rfft2(wide, norm="ortho")
+    stacked = torch.view_as_real(half.permute(0, 2, 3, 1).contiguous()).flatten(3)  # (N,H,W//2+1,2C)
+    if adjoint:
+        stacked[:, :, 1 : (x.shape[3] + 1) // 2].mul_(2)
+    return stacked.permute(0, 3, 1, 2)
+
+
+@_on_meta("spectrum")
+def _spectrum_on_meta(x: Tensor, adjoint: bool) -> Tensor:  # noqa: ARG001
+    return _spectra_on_meta(x, x.shape[3], (x.shape[0], 2 * x.shape[1], x.shape[2], x.shape[3] // 2 + 1))
+
+
+@_operator("picture(Tensor stacked, int width, bool adjoint) -> Tensor")
+def picture(stacked: Tensor, width: int, adjoint: bool) -> Tensor:
+    """The inverse of `spectrum`, the same on every device for spectra that no real picture has; or its adjoint.
+
+    See `refiner.frozen.inverse_rfft2`. The adjoint of `spectrum` is the same but for a factor of 1/2 on all columns but
+    the first and, at even widths, the last.
+
+    Args:
+        stacked: (N,2C,H,W//2+1), see `spectrum`.
+        width: W.
+        adjoint: whether to give the adjoint of `spectrum`.
+
+    Returns:
+        (N,C,H,W), channels-last, of the input's precision, at least float32.
+    """
+    wide = stacked.float() if stacked.dtype in (torch.bfloat16, torch.float16) else stacked
+    count, channels, height, half = wide.shape
+    parts = wide.permute(0, 2, 3, 1).reshape(count, height, half, channels // 2, 2).contiguous()  # (N,H,W//2+1,C,2)
+    rows = torch.fft.ifft(torch.view_as_complex(parts).permute(0, 3, 1, 2), dim=-2, norm="ortho")
+    ends = torch.view_as_real(rows)
+    if adjoint:
+        ends[..., 1 : (width + 1) // 2, :].mul_(0.5)
+    ends[..., 0, 1].zero_()
+    if width % 2 == 0:
+        ends[..., -1, 1].zero_()
+    made: Tensor = torch.fft.irfft(rows, n=width, dim=-1, norm="ortho")
+    return made.contiguous(memory_format=torch.channels_last)
+
+
+@_on_meta("picture")
+def _picture_on_meta(stacked: Tensor, width: int, adjoint: bool) -> Tensor:  # noqa: ARG001
+    return _spectra_on_meta(stacked, width, (stacked.shape[0], stacked.shape[1] // 2, stacked.shape[2], width))
+
+
+def _spectra_on_meta(x: Tensor, width: int, shape: tuple[int, int, int, int]) -> Tensor:
+    """The transform and a copy of it, which lie beside each other."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    channels = shape[1] if shape[3] == width // 2 + 1 else 2 * shape[1]
+    transformed = torch.empty(shape[0], shape[2], width // 2 + 1, channels, dtype=dtype, device="meta")
+    made = torch.empty(shape, dtype=dtype, device="meta", memory_format=torch.channels_last)
+    del transformed
+    return made
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether a picture's channels lie side by side in memory, and not its columns."""
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()  # noqa: PLR2004
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    """A picture with its axes in the order in which it lies in memory."""
+    return x.permute(0, 2, 3, 1) if is_channels_last(x) else x.contiguous()
