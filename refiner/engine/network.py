@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from refiner.regions import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -67,7 +68,7 @@ class Network:
         settings: of the refinement.
         objective: makes the loss of a window.
         plan: how the work is cut.
-        planned: makes the plan that comes after so many others, for these settings.
+        planned: makes the plan that comes after so many others, for these settings and bytes to take.
         reporter: is told of plans and predictions.
         devices: those that the network lies on.
 
@@ -82,7 +83,7 @@ class Network:
         settings: Settings,
         objective: ObjectiveFactory,
         plan: Plan,
-        planned: Callable[[Settings, int], Plan],
+        planned: Callable[[Settings, int, int | None], Plan],
         reporter: Reporter,
         devices: Sequence[torch.device],
     ) -> None:
@@ -175,7 +176,7 @@ class Network:
         """Do a scale's work by the plan; again by the next where memory runs out, and in float32 where it gives NaN."""
         while True:
             try:
-                with strip_height(self.plan.strip_height), freed_memory_kept(self._kept()):
+                with strip_height(self.plan.strip_height), self._memory_kept():
                     fill = work(self.plan)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -201,14 +202,14 @@ class Network:
         self._replan(0)
 
     def _replan(self, attempt: int) -> None:
-        self.plan = self._planned(self._settings, attempt)
+        self.plan = self._planned(self._settings, attempt, self.plan.budget)
         self._reporter.planned(self.plan)
 
-    def _kept(self) -> int:
-        """Bytes of freed memory that may be kept: what was predicted, where the machine's own memory is used."""
+    def _memory_kept(self) -> AbstractContextManager[None]:
+        """Where all is computed in the machine's own memory, what is freed is kept, within what was predicted."""
         if any(device.type != "cpu" for device in self._devices):
-            return 0
-        return self.plan.work_bytes
+            return nullcontext()
+        return freed_memory_kept(self.plan.work_bytes)
 
     def _finished(self, fill: Fill, image: Tensor, hole: Tensor, here: Progress) -> Fill:
         last = here.scale == here.scales

@@ -169,8 +169,7 @@ def make_plan(
     if settings.memory is not None:
         budget = parse_bytes(settings.memory)
     elif budget is None:
-        runs_network = detail in ("features", "auto") or start in ("model", "auto")
-        budget = memory_for((devices or (device,)) if runs_network else (torch.device("cpu"),))
+        budget = memory_for((devices or (device,)) if _runs_network(start, detail) else (torch.device("cpu"),))
     scales = _boxes_at_scales(hole, _scale_count(hole.size, model.spec, settings, guide))
     base = Plan(
         sizes=tuple(boxes.size for boxes in scales),
@@ -230,7 +229,7 @@ def _ways(
             yield base
         else:
             return
-    if base.detail not in ("features", "auto") and base.start not in ("model", "auto"):
+    if not _runs_network(base.start, base.detail):
         yield base
         return
     need = _NetworkNeed(model, settings, dtype, base.conv_dtype, objective, base.budget - photo - finish)
@@ -255,6 +254,10 @@ def _who_fills(settings: Settings, spec: ModelSpec, *, given: bool) -> tuple[Sta
     if start == "auto" and detail != "auto":
         start = "exemplar" if detail == "exemplar" else "model"
     return start, detail
+
+
+def _runs_network(start: Start | str, detail: Detail) -> bool:
+    return detail in ("features", "auto") or start in ("model", "auto")
 
 
 def _scale_count(size: tuple[int, int], spec: ModelSpec, settings: Settings, guide: tuple[int, int] | bool) -> int:

@@ -149,14 +149,14 @@ class _Job:
             return Result(image, scales=(), shrunk_from=None, stopped=False, plan=None)
         boxes = HoleBoxes.of(hole[0, 0].cpu().numpy())
 
-        def planned(settings: Settings, attempt: int) -> Plan:
+        def planned(settings: Settings, attempt: int = 0, budget: int | None = None) -> Plan:
             size = size_of(guide) if isinstance(guide, Tensor) else guide is not None
             return make_plan(
                 boxes, self.model, settings, guide=size, device=image.device, dtype=image.dtype,
-                devices=placed_on(self.model), objective=self.objective, attempt=attempt,
+                devices=placed_on(self.model), objective=self.objective, attempt=attempt, budget=budget,
             )  # fmt: skip
 
-        plan = planned(self.settings, 0)
+        plan = planned(self.settings)
         if avoid is not None and not plan.copy_windows:
             raise InputError(
                 "avoid: nothing is copied where the network alone fills the hole; leave it out, or choose another "

@@ -45,11 +45,6 @@ class Nodes:
         """How many nodes there are."""
         return len(self.at)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.at.device
-
     def has(self, direction: int) -> Tensor:
         """Which nodes have a node as their neighbor in a direction, an index into `near`; (n,), bool."""
         return self.near[:, direction] < len(self)
