@@ -24,7 +24,7 @@ from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, strip_height
-from refiner.frozen.fused import on_shapes
+from refiner.frozen.operators import on_shapes
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.models.placement import carried_parts, placed_on
 from refiner.models.private import copy_with
