@@ -27,6 +27,7 @@ ONLY_IN = {  # third-party packages and where they may be imported
     "click": ("refiner/cli/",),
     "tqdm": ("refiner/cli/",),
     "ray": ("refiner/batch/cluster.py",),
+    "triton": ("refiner/frozen/gpu/kernels.py", "refiner/frozen/gpu/launch.py"),
     "starlette": ("refiner/web/",),
     "uvicorn": ("refiner/web/",),
 }

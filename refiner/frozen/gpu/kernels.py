@@ -122,9 +122,7 @@ def unpad(
 ):  # fmt: skip
     """A row of the gradient: all that was made of each place, added up.
 
-    Args:
-        rows: how often a row may have been used; `columns` likewise.
-        above: rows of the upper border, `before` columns of the left one, where they are replicated.
+    That is at most `rows` times `columns` values; by replication, `above` and `before` tell the near border's part.
     """
     padded_height, padded_width = height + top + bottom, width + left + right
     row = tl.program_id(0)

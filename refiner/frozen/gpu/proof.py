@@ -61,7 +61,7 @@ class Kernels:
         known = self._verdicts.get(kind)
         if known is not None:
             return known
-        if args[0].device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        if _is_recorded(args[0].device):
             return False
         with self._lock:
             if kind not in self._verdicts:
@@ -157,6 +157,10 @@ def _same(one: Tensor, other: Tensor) -> bool:
         return torch.equal(one, other)
     largest = other.abs().max()
     return bool(((one - other).abs() <= _TOLERANCES[one.dtype] * largest).all())
+
+
+def _is_recorded(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _on(device: torch.device) -> Any:
