@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from refiner.engine.capture import Recordings
     from refiner.engine.objective import ObjectiveFactory
-    from refiner.engine.optimize import OnStep
+    from refiner.engine.optimize import OnStep, Tuned
     from refiner.engine.padding import Padding
     from refiner.engine.plan import Plan
     from refiner.engine.reporter import Reporter
@@ -71,6 +72,7 @@ class Network:
         planned: makes the plan that comes after so many others, for these settings and bytes to take.
         reporter: is told of plans and predictions.
         devices: those that the network lies on.
+        recordings: of its rear half, for other photos too.
 
     Attributes:
         plan: the one in force.
@@ -86,10 +88,11 @@ class Network:
         planned: Callable[[Settings, int, int | None], Plan],
         reporter: Reporter,
         devices: Sequence[torch.device],
+        recordings: Recordings[Tuned],
     ) -> None:
         self._model, self._settings, self._objective = model, settings, objective
         self.plan, self._planned = plan, planned
-        self._reporter, self._devices = reporter, devices
+        self._reporter, self._devices, self._recordings = reporter, devices, recordings
         self.warnings: list[str] = []
 
     def inpaint(self, image: Tensor, hole: Tensor, here: Progress) -> Fill:
@@ -125,7 +128,8 @@ class Network:
         for index, window in enumerate(windows):
             at = replace(here, window=index + 1, windows=len(windows))
             on_step = self._on_step(at, before / area, window.area / area)
-            refined, result = self._refine_window(plan, image, hole, coarse, window, on_step, here.scale)
+            alike = sum(other.size == window.size for other in windows[index:])
+            refined, result = self._refine_window(plan, image, hole, coarse, window, on_step, here.scale, alike)
             before += window.area
             window.of(prediction).copy_(refined)
             results.append(result)
@@ -142,8 +146,9 @@ class Network:
         window: Window,
         on_step: OnStep | None,
         scale: int,
+        alike: int,
     ) -> tuple[Tensor, WindowResult]:
-        """The prediction of a window, cropped to it, and what happened there."""
+        """The prediction of a window, cropped to it, and what happened there; so many of its size are to come."""
         model, settings = self._model, self._settings
         own = window.of(image)
         padded, padded_hole = self._padded(own, window.of(hole), "reflect")
@@ -161,6 +166,8 @@ class Network:
             on_step=on_step,
             conv_dtype=plan.conv_dtype,
             lr_scale=model.spec.lr_scale,
+            recordings=self._recordings,
+            repeats=alike,
         )
         prediction, corrected = outcome.prediction, None
         if settings.back_projection:
@@ -183,6 +190,7 @@ class Network:
                     raise
                 fill = None
             if fill is None:
+                self._recordings.release()
                 for kind in {device.type for device in self._devices} & {"cuda", "mps"}:
                     getattr(torch, kind).empty_cache()
                 self._replan(self.plan.attempt + 1)
