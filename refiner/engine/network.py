@@ -15,6 +15,7 @@ from refiner.engine.finishing import finished
 from refiner.engine.objective import Target
 from refiner.engine.optimize import StopRefinement, optimize_features
 from refiner.engine.padding import crop, pad, pad_to_even, size_of
+from refiner.engine.precision import trying_pays
 from refiner.engine.pyramid import enlarge, exactly_half
 from refiner.engine.reporter import duration
 from refiner.engine.result import WindowResult
@@ -23,6 +24,7 @@ from refiner.frozen import FrozenGradients, strip_height
 from refiner.memory import freed_memory_kept, is_out_of_memory, make_room
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.regions import whole
+from refiner.torch_state import algorithms_tried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,19 +158,22 @@ class Network:
             start = [run_front(model, padded, padded_hole)]
         target = Target(padded, padded_hole, window.halved().of(coarse), size_of(own))
         objective = self._objective(target)
-        outcome = optimize_features(
-            rear=lambda features: run_rear(model, features, padded),
-            start=start.pop,  # handed over: Adam soon has other features, and these are freed
-            objective=objective,
-            steps=settings.steps_at(scale - 2),
-            lr=settings.lr or model.spec.learning_rate,
-            keep=settings.keep,
-            on_step=on_step,
-            conv_dtype=plan.conv_dtype,
-            lr_scale=model.spec.lr_scale,
-            recordings=self._recordings,
-            repeats=alike,
-        )
+        steps = settings.steps_at(scale - 2)
+        tries = trying_pays(steps * alike, tf32=plan.tf32)
+        with algorithms_tried(padded.device) if tries else nullcontext():
+            outcome = optimize_features(
+                rear=lambda features: run_rear(model, features, padded),
+                start=start.pop,  # handed over: Adam soon has other features, and these are freed
+                objective=objective,
+                steps=steps,
+                lr=settings.lr or model.spec.learning_rate,
+                keep=settings.keep,
+                on_step=on_step,
+                conv_dtype=plan.conv_dtype,
+                lr_scale=model.spec.lr_scale,
+                recordings=self._recordings,
+                repeats=alike,
+            )
         prediction, corrected = outcome.prediction, None
         if settings.back_projection:
             make_room(_PICTURES * prediction.nbytes)
