@@ -443,6 +443,20 @@ def test_cuda_graphs_give_the_results_of_updates_as_they_are(tiny, scene, monkey
     torch.testing.assert_close(found.image, refine(model, image, mask, QUICK).image, rtol=0, atol=1e-3)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_windows_of_one_shape_share_cuda_graphs(tiny, monkeypatch) -> None:
+    model = copy.deepcopy(tiny).cuda()
+    image, mask = (part.cuda() for part in row_of_holes((16, 16, 16)))
+    recorded, record = [], CudaRecorder.record
+    monkeypatch.setattr(CudaRecorder, "record", lambda *args: recorded.append(1) or record(*args))
+    settings = replace(WINDOWS, min_side=40)
+    found = refine(model, image, mask, settings)
+    sizes = {window.window.size for scale in found.scales[1:] for window in scale.windows}
+    assert len(recorded) <= 2 * len(sizes) < 2 * sum(len(scale.windows) for scale in found.scales)
+    monkeypatch.setattr(CudaRecorder, "record", NoRecorder.record)
+    torch.testing.assert_close(found.image, refine(model, image, mask, settings).image, rtol=0, atol=1e-3)
+
+
 def test_a_recording_that_fails_is_told_once_with_its_reason(toy, scene, recorders, monkeypatch) -> None:
     monkeypatch.setattr(capture, "_told", set())
     recorders.kind = NoRecorder
