@@ -21,6 +21,7 @@ _GRID = 65535  # programs along the second and third axis
 _BYTES = 256  # of bits that a program packs
 _TILE = 32  # places and channels that a program turns around
 _TERMS = 64  # values that replication may have made of one
+_AS_WRITTEN: dict[str, Any] = {"enable_fp_fusion": False}  # each number rounded where PyTorch's operations round it
 
 
 def gate_(x: Tensor, other: Tensor | None, low: float, high: float, slope: float) -> Any:
@@ -32,7 +33,7 @@ def gate_(x: Tensor, other: Tensor | None, low: float, high: float, slope: float
     bounded = high != float("inf")
     kernels.gate[(cdiv(bits.numel(), _BYTES),)](
         x, x if other is None else other, bits, x.numel(), inner, stride, low=low, high=high if bounded else 0.0,
-        slope=slope, bounded=bounded, summed=other is not None, wide=_wide(x, other), block=_BYTES,
+        slope=slope, bounded=bounded, summed=other is not None, wide=_wide(x, other), block=_BYTES, **_AS_WRITTEN,
     )  # fmt: skip
     return bits
 
@@ -44,7 +45,7 @@ def ungate(grad: Tensor, bits: Tensor, slope: float) -> Any:
     grad = grad if _is_dense(grad) else grad.contiguous()
     back = torch.empty_like(grad)
     kernels.ungate[(cdiv(bits.numel(), _BYTES),)](
-        grad, bits, back, grad.numel(), slope=slope, wide=_wide(grad), block=_BYTES
+        grad, bits, back, grad.numel(), slope=slope, wide=_wide(grad), block=_BYTES, **_AS_WRITTEN
     )
     return back
 
@@ -60,10 +61,12 @@ def pad(x: Tensor, widths: Sequence[int], mode: str) -> Any:
         return NotImplemented
     x = x.contiguous(memory_format=layout_of(x))
     made = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
-    grid, inner, block = _by_rows(made)
+    grid, inner, block = _by_rows(made, layout_of(x))
     if grid[1] > _GRID or not _fits(made):
         return NotImplemented
-    kernels.pad[grid](x, made, height, width, inner, left, top, right, bottom, reflects=reflects, block=block)
+    kernels.pad[grid](
+        x, made, height, width, inner, left, top, right, bottom, reflects=reflects, block=block, **_AS_WRITTEN
+    )
     return made
 
 
@@ -79,12 +82,13 @@ def unpad(grad: Tensor, widths: Sequence[int], mode: str) -> Any:
     back = torch.empty(
         (*grad.shape[:2], height, width), dtype=grad.dtype, device=grad.device, memory_format=layout_of(grad)
     )
-    grid, inner, block = _by_rows(back)
+    grid, inner, block = _by_rows(back, layout_of(grad))
     if grid[1] > _GRID:
         return NotImplemented
     kernels.unpad[grid](
         grad, back, height, width, inner, left, top, right, bottom, reflects=reflects, wide=_wide(grad),
         rows=rows, columns=columns, above=0 if reflects else top, before=0 if reflects else left, block=block,
+        **_AS_WRITTEN,
     )  # fmt: skip
     return back
 
@@ -101,7 +105,7 @@ def spectrum(x: Tensor, adjoint: bool) -> Any:
     stacked = torch.empty((count, height, half, 2 * channels), dtype=x.dtype, device=x.device)
     kernels.stack[_by_tiles(height * half, channels, count)](
         pairs, stacked, channels, height, width, inward=2.0 if adjoint else 1.0, wide=_wide(x),
-        places=_TILE, planes=_TILE,
+        places=_TILE, planes=_TILE, **_AS_WRITTEN,
     )  # fmt: skip
     return stacked.permute(0, 3, 1, 2)
 
@@ -117,12 +121,12 @@ def picture(stacked: Tensor, width: int, adjoint: bool) -> Any:
     pairs = torch.empty((count, channels, height, half, 2), dtype=dtype, device=stacked.device)
     kernels.unstack[_by_tiles(height * half, channels, count)](
         stacked, pairs, channels, height, width, inward=0.5 if adjoint else 1.0, wide=_wide(pairs),
-        places=_TILE, planes=_TILE,
+        places=_TILE, planes=_TILE, **_AS_WRITTEN,
     )  # fmt: skip
     made = torch.fft.irfft2(torch.view_as_complex(pairs), s=(height, width), norm="forward").contiguous()
     back = torch.empty_like(made, memory_format=torch.channels_last)
     kernels.last[_by_tiles(height * width, channels, count)](
-        made, back, channels, height * width, places=_TILE, planes=_TILE
+        made, back, channels, height * width, places=_TILE, planes=_TILE, **_AS_WRITTEN
     )
     return back
 
@@ -154,10 +158,12 @@ def _rows(x: Tensor, other: Tensor) -> tuple[int, int]:
     return (x.numel(), x.numel()) if x.is_contiguous() and other.is_contiguous() else (0, 0)
 
 
-def _by_rows(x: Tensor) -> tuple[tuple[int, int], int, int]:
-    """A grid over the rows of a picture and blocks of each; elements side by side, and of a block."""
-    last = is_channels_last(x)
-    inner, rows = (x.shape[1], x.shape[0]) if last else (1, x.shape[0] * x.shape[1])
+def _by_rows(x: Tensor, layout: torch.memory_format) -> tuple[tuple[int, int], int, int]:
+    """A grid over the rows of a picture and blocks of each; elements side by side, and of a block.
+
+    The layout is told apart: a picture of one pixel lies in either.
+    """
+    inner, rows = (x.shape[1], x.shape[0]) if layout == torch.channels_last else (1, x.shape[0] * x.shape[1])
     length = x.shape[3] * inner
     block = min(next_power_of_2(length), 1024)
     return (rows * x.shape[2], cdiv(length, block)), inner, block

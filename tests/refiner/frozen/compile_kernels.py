@@ -1,64 +1,61 @@
-"""Compiles every kernel for NVIDIA GPUs, which needs none; run by a test with Triton's interpreter off.
+"""Compiles every kernel for an NVIDIA GPU as the operators launch it, which needs none; without Triton's interpreter.
 
-Prints, a line each: kernel, precision, and how many bytes its widest access to memory has.
+A stand-in for the driver says which GPU there is, and nothing is launched. Arguments: compute capability and precision.
+Prints, a line for each launch: kernel, and how many bytes its widest access to memory has.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from itertools import product
 
-import triton
+import torch
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
 
-from refiner.frozen.gpu import kernels
+from refiner.frozen.gpu import launch
 
-WIDE = {"fp32": "fp32", "bf16": "fp32", "fp16": "fp32", "fp64": "fp64"}
-BORDERS = {"reflects": True, "block": 1024}
-REPLICAS = {"reflects": False, "rows": 7, "columns": 6, "above": 3, "before": 2, "block": 64}
-TILES = {"places": 32, "planes": 32}
-CONSTANTS = {
-    "gate": [
-        {"low": -0.3, "high": 0.4, "slope": 0.0, "bounded": True, "summed": True, "block": 256},
-        {"low": 0.0, "high": 0.0, "slope": 0.0, "bounded": False, "summed": False, "block": 256},
-        {"low": 0.0, "high": 0.0, "slope": 0.2, "bounded": False, "summed": False, "block": 256},
-    ],
-    "ungate": [{"slope": 0.0, "block": 256}, {"slope": 0.2, "block": 256}],
-    "pad": [BORDERS, {"reflects": False, "block": 64}],
-    "unpad": [{**BORDERS, "rows": 3, "columns": 3, "above": 0, "before": 0}, REPLICAS],
-    "stack": [{"inward": 1.0, **TILES}, {"inward": 2.0, **TILES}],
-    "unstack": [{"inward": 1.0, **TILES}, {"inward": 0.5, **TILES}],
-    "last": [TILES],
-}
-POINTERS = {"x", "other", "grad", "back", "padded", "spectrum", "stacked"}  # and `bits`
-IN_WIDE = {"stack": {"spectrum", "stacked"}, "unstack": {"spectrum"}}
-BY_16 = {"count", "inner", "stride", "channels"}  # as a network's numbers of channels are
+INF = float("inf")
 
 
-def compiled(name: str, precision: str, constants: dict[str, object], capability: int) -> str:
-    kernel, wide = getattr(kernels, name), WIDE[precision]
-    constants = {**constants, "wide": triton.language.dtype(wide)}
-    signature, attributes = {}, {}
-    for index, argument in enumerate(kernel.arg_names):
-        if argument in POINTERS:
-            signature[argument] = "*" + (wide if argument in IN_WIDE.get(name, ()) else precision)
-        else:
-            signature[argument] = {"bits": "*u8"}.get(argument, "constexpr" if argument in constants else "i32")
-        if signature[argument].startswith("*") or argument in BY_16:
-            attributes[(index,)] = [["tt.divisibility", 16]]
-    values = {(kernel.arg_names.index(key),): value for key, value in constants.items() if key in kernel.arg_names}
-    source = ASTSource(kernel, signature, values, attributes)
-    made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+class Driver:
+    """Of a GPU that is not there."""
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: object = None) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", int(sys.argv[1]), 32)
+
+
+def compiled(self, *args, grid, warmup, **options) -> None:
+    made = run(self, *args, grid=grid, warmup=True, **options)
     assert made.asm["cubin"]
-    return made.asm["ptx"]
+    accesses = re.findall(r"(?:ld|st)\.global\S*?(?:\.v(\d))?\.[bfus](\d+)", made.asm["ptx"])
+    widest = max(int(count or 1) * int(bits) // 8 for count, bits in accesses)
+    sys.stdout.write(f"{self.__name__} {widest}\n")
 
 
-for name, precision in product(CONSTANTS, WIDE):
-    widest = 0
-    for constants in CONSTANTS[name]:
-        code = compiled(name, precision, constants, int(sys.argv[1]))
-        accesses = re.findall(r"(?:ld|st)\.global\S*?(?:\.v(\d))?\.[bfus](\d+)", code)
-        widest = max(widest, *(int(count or 1) * int(bits) // 8 for count, bits in accesses))
-    sys.stdout.write(f"{name} {precision} {widest}\n")
+driver.set_active(Driver())
+run, JITFunction.run = JITFunction.run, compiled
+
+dtype = getattr(torch, sys.argv[2])
+for layout, channels in ((torch.channels_last, 64), (torch.contiguous_format, 3)):
+    x = torch.zeros(1, channels, 9, 48).to(dtype).contiguous(memory_format=layout)
+    launch.pad(x, (3, 3, 3, 3), "reflect")
+    launch.unpad(x, (3, 2, 1, 3), "reflect")
+wider = torch.zeros(1, 128, 9, 48).to(dtype).contiguous(memory_format=torch.channels_last)
+x = wider[:, 64:].clone(memory_format=torch.channels_last)
+launch.gate_(x, wider[:, :64], 0.0, INF, 0.0)
+launch.gate_(x, x.clone(), 0.0, 6.0, 0.0)
+bits = launch.gate_(x, None, 0.0, INF, 0.2)
+launch.ungate(x, bits, 0.0)
+launch.ungate(x, bits, 0.2)
+launch.pad(x, (3, 3, 3, 3), "replicate")
+launch.unpad(x, (3, 2, 1, 3), "replicate")
+launch.spectrum(x, adjoint=True)
+launch.picture(wider, 95, adjoint=True)

@@ -119,6 +119,15 @@ def test_padding_and_its_way_back(size, dtype, layout, seed, widths, mode) -> No
     check(launch.unpad(grad, widths, mode), expected)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_padding_of_a_single_pixel(layout) -> None:
+    """Which lies in either layout, whatever it is padded to."""
+    grad, widths = smooth((2, 5, 4, 3), torch.float32, layout, 0), (1, 1, 2, 1)
+    pixel = reference_of(borders.unpad)(grad, widths, "replicate")
+    check(launch.unpad(grad, widths, "replicate"), pixel)
+    check(launch.pad(pixel, widths, "replicate"), reference_of(borders.pad)(pixel, widths, "replicate"), 0)
+
+
 @cases
 @given(size=sizes, dtype=dtypes, layout=layouts, seed=seeds, adjoint=st.booleans())
 def test_spectra_and_their_way_back(size, dtype, layout, seed, adjoint) -> None:
@@ -197,16 +206,18 @@ def test_samples_are_calls_of_the_same_kind(name, layout, dtype, channels) -> No
         assert getattr(launch, name)(*small) is not NotImplemented
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-def test_kernels_compile_for_gpus_and_access_memory_in_full_width(capability, tmp_path) -> None:
+@pytest.mark.parametrize(("capability", "dtype"), [(80, "float32"), (90, "bfloat16"), (90, "float64")])
+def test_kernels_compile_for_gpus_and_access_memory_in_full_width(capability, dtype, tmp_path) -> None:
     """For Ampere and Hopper; the compiler comes with Triton and needs no GPU."""
     env = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, str(Path(__file__).with_name("compile_kernels.py")), str(capability)]
+    command = [sys.executable, str(Path(__file__).with_name("compile_kernels.py")), str(capability), dtype]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    widths = {tuple(line.split()[:2]): int(line.split()[2]) for line in done.stdout.splitlines()}
-    assert len(widths) == 7 * 4
-    assert set(widths.values()) == {16}
+    widest: dict[str, int] = {}
+    for line in done.stdout.splitlines():
+        name, width = line.split()
+        widest[name] = max(widest.get(name, 0), int(width))
+    assert widest == dict.fromkeys(("gate", "ungate", "pad", "unpad", "stack", "unstack", "last"), 16)
 
 
 def test_lamas_gradient_by_kernels(tiny, monkeypatch) -> None:
