@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from refiner.engine.adam import Adam, Group
 from refiner.engine.capture import Update, recorder_for
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients
@@ -90,9 +91,9 @@ def optimize_features(
     groups = _parameter_groups(leaves, factors, lr)
     if not groups:
         raise ModelError("model: front gave no floating-point tensor to optimize; expected features, not all frozen.")
-    tuned = [leaf for group in groups for leaf in group["params"]]
+    tuned = [leaf for group in groups for leaf in group.tensors]
     recorder = recorder_for(tuned[0].device, steps)
-    adam = torch.optim.Adam(groups, lr=lr, **(recorder.adam if recorder is not None else {}))
+    adam = Adam(groups, **(recorder.adam if recorder is not None else {}))
     rear_mode, objective_mode = FrozenGradients(conv_dtype), FrozenGradients()
 
     def forward() -> tuple[Tensor, Tensor]:
@@ -156,16 +157,16 @@ class _Kept:
         self.loss, self.step = torch.where(better, loss, self.loss), torch.where(better.any(), step, self.step)
 
 
-def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:
+def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[Group]:
     """What Adam is given: the leaves to optimize, which now require a gradient, in groups of one learning rate."""
     groups: dict[float, list[Tensor]] = {}
     for leaf, factor in zip(leaves, factors, strict=True):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and factor > 0:
             groups.setdefault(factor, []).append(leaf.requires_grad_())
-    return [{"params": params, "lr": factor * lr} for factor, params in groups.items()]
+    return [Group(tensors, factor * lr) for factor, tensors in groups.items()]
 
 
-def _update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
+def _update(adam: Adam, tuned: list[Tensor], loss: Tensor) -> None:
     """One step of Adam on what is tuned; a sum over the batch leaves each image its own gradient."""
     if not loss.requires_grad:
         raise ModelError("model: the prediction has no gradient towards the features; rear must not detach them.")
