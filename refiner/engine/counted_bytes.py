@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from refiner.models.inpainter import Inpainter
+
+_BATCHED = 4  # N, C, H, W
 
 
 class CountedBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -50,7 +53,7 @@ class CountedBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def ran(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002  PyTorch's signature
         """Run an operation, and count what it makes."""
-        key = None if kwargs else _key(func, args)
+        key = _key(func, args, kwargs or {})
         if key in self._made:  # a network has the same few many times over
             most, (shape, stride, dtype) = self._made[key]
             self._reach(self._now[self._here] + most)
@@ -73,7 +76,7 @@ class CountedBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if shapes is not None:  # an operator of ours: what it makes beside its output counts too
             with self:
                 return shapes(*args, **kwargs)
-        out = None if kwargs else _told(func, args)
+        out = _told(func, args, kwargs)
         return func(*args, **kwargs) if out is None else out
 
     def _reach(self, size: int) -> None:
@@ -138,12 +141,12 @@ def _gives_what_is_new(func: Any) -> bool:
     return on_shapes(func) is not None or not (schema.is_mutable or any(made.alias_info for made in schema.returns))
 
 
-def _key(func: Any, args: tuple[Any, ...]) -> Any:
+def _key(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """All that decides what an operation makes; None where there is more to it."""
     if not _gives_what_is_new(func):
         return None
-    kinds = [_kind(part) for part in args]
-    return None if _OTHER in kinds else (func, *kinds)
+    kinds = [_kind(part) for part in (*args, *kwargs.values())]
+    return None if _OTHER in kinds else (func, *kinds, *kwargs)
 
 
 def _kind(part: Any) -> Any:
@@ -158,8 +161,15 @@ def _kind(part: Any) -> Any:
 _OTHER = "other"  # a tensor with data, whose values may count
 
 
-def _told(func: Any, args: tuple[Any, ...]) -> Tensor | None:
+def _told(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What an operation of the kinds told here makes; None where that is left to PyTorch."""
+    if _writes_elementwise(func):
+        written: Tensor = args[0]
+        return written if all(part.is_meta for part in args if isinstance(part, Tensor)) else None
+    if func in _LIKE:
+        return _like(*args, **kwargs)
+    if kwargs:
+        return None
     told = _TOLD.get(func)
     if told is not None:
         return told(*args)
@@ -172,18 +182,39 @@ def _is_elementwise(func: Any) -> bool:
     return torch.Tag.pointwise in func.tags and not func._schema.is_mutable  # noqa: SLF001
 
 
+@cache
+def _writes_elementwise(func: Any) -> bool:
+    """Whether an operation changes each element of its first argument in place, and gives that."""
+    return torch.Tag.pointwise in func.tags and func.__name__.partition(".")[0].endswith("_")
+
+
 def _element_by_element(func: Any, args: tuple[Any, ...]) -> Tensor | None:
     tensors = [part for part in args if isinstance(part, Tensor)]
     if not tensors or any(not tensor.is_meta and tensor.ndim for tensor in tensors):
         return None
     shape = tensors[0].shape
     if any(tensor.shape != shape for tensor in tensors):
-        shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+        shape = torch.Size(np.broadcast_shapes(*(tensor.shape for tensor in tensors)))
     alike = next((tensor for tensor in tensors if tensor.is_meta and tensor.shape == shape), None)
     # The operation itself says which dtype it gives, of pictures without a pixel.
     small = (torch.ones((0,) * min(x.ndim, 1), dtype=x.dtype, device="cpu") if isinstance(x, Tensor) else x for x in args)
     dtype = func(*small).dtype
-    return torch.empty(shape, dtype=dtype, device="meta") if alike is None else torch.empty_like(alike, dtype=dtype)
+    return torch.empty(shape, dtype=dtype, device="meta") if alike is None else _like(alike, dtype=dtype)
+
+
+def _like(
+    x: Tensor, *, dtype: torch.dtype | None = None, memory_format: torch.memory_format | None = None, **other: Any
+) -> Tensor | None:
+    other.pop("pin_memory", None)
+    if any(value is not None for value in other.values()) or not x.is_meta:
+        return None
+    if memory_format not in (None, torch.preserve_format):
+        return torch.empty(x.shape, dtype=dtype or x.dtype, device="meta", memory_format=memory_format)
+    # Without gaps, and with the axes in the order in which x lies in memory.
+    strides, count = [0] * x.ndim, 1
+    for axis in sorted(range(x.ndim), key=lambda axis: (x.stride(axis), -axis)):
+        strides[axis], count = count, count * max(x.shape[axis], 1)
+    return torch.empty_strided(x.shape, strides, dtype=dtype or x.dtype, device="meta")
 
 
 def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
@@ -207,6 +238,13 @@ def _resized(x: Tensor, size: Sequence[int] | None, *_: object) -> Tensor | None
     return torch.empty((*x.shape[:2], *size), dtype=x.dtype, device="meta", memory_format=layout)
 
 
+def _padded(x: Tensor, widths: Sequence[int]) -> Tensor | None:
+    left, right, top, bottom = widths
+    if x.ndim != _BATCHED or max(widths) >= min(x.shape[-2:]):  # which may be an error
+        return None
+    return _resized(x, (x.shape[-2] + top + bottom, x.shape[-1] + left + right))
+
+
 def _any(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | None:
     shape = list(x.shape) if dim is not None else []
     if dim is not None:
@@ -215,15 +253,66 @@ def _any(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | N
     return torch.empty(shape, dtype=dtype, device="meta") if x.is_meta and x.ndim else None
 
 
+def _sum(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor | None:
+    if not x.is_meta:
+        return None
+    dtype = x.dtype if x.is_floating_point() or x.is_complex() else torch.int64
+    gone = {axis % x.ndim for axis in dims or range(x.ndim)}
+    shape = [1 if axis in gone else side for axis, side in enumerate(x.shape) if keepdim or axis not in gone]
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _convolved(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int,
+) -> Tensor | None:  # fmt: skip
+    if x.ndim != _BATCHED or x.dtype != weight.dtype or not (x.is_meta and weight.is_meta):
+        return None
+    shapes = on_shapes(torch.ops.refiner.convolve.default)
+    assert shapes is not None  # noqa: S101  one of ours
+    return shapes(x, weight, bias, stride, padding, dilation, groups, transposed, output_padding, None)
+
+
+def _pooled(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1), ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    if x.ndim != _BATCHED or ceil_mode or not x.is_meta:
+        return None
+    sides = (
+        (side + 2 * pad - step * (size - 1) - 1) // by + 1
+        for side, size, by, pad, step in zip(
+            x.shape[2:], _two(kernel), _two(stride or kernel), _two(padding), _two(dilation), strict=True
+        )
+    )
+    made = _resized(x, tuple(sides))
+    return None if made is None else (made, torch.empty_strided(made.shape, made.stride(), dtype=torch.int64, device="meta"))
+
+
+def _two(values: Sequence[int]) -> Sequence[int]:
+    return (values[0], values[0]) if len(values) == 1 else values
+
+
 def _mean(x: Tensor) -> Tensor | None:
     return torch.empty((), dtype=x.dtype, device="meta") if x.is_meta else None
 
 
-_TOLD: dict[Any, Callable[..., Tensor | None]] = {
+_LIKE = {
+    torch.ops.aten.empty_like.default,
+    torch.ops.aten.zeros_like.default,
+    torch.ops.aten.ones_like.default,
+    torch.ops.aten.clone.default,
+}
+_TOLD: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.cat.default: _joined,
     torch.ops.aten.stack.default: _stacked,
     torch.ops.aten.upsample_bilinear2d.default: _resized,
+    torch.ops.aten.reflection_pad2d.default: _padded,
+    torch.ops.aten.replication_pad2d.default: _padded,
     torch.ops.aten.any.default: _any,
     torch.ops.aten.any.dim: _any,
     torch.ops.aten.mean.default: _mean,
+    torch.ops.aten.sum.dim_IntList: _sum,
+    torch.ops.aten.convolution.default: _convolved,
+    torch.ops.aten.max_pool2d_with_indices.default: _pooled,
 }

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _STEPS = 2  # Adam's averages are there from the start, so one update and a prediction after it have everything
 
 
-# Heights and widths of windows that are rehearsed: two whole and small, one whole and large, one cut into strips.
-_SMALL, _WIDE, _LARGE, _TALL = (256, 64), (256, 256), (1024, 512), (2048, 512)
+# Heights and widths of windows that are rehearsed: one whole and small, one whole and large, one cut into strips.
+_SMALL, _LARGE, _TALL = (256, 64), (1024, 512), (2048, 512)
 _ROWS = 256
 
 
@@ -107,8 +107,8 @@ class MemoryNeed:
     def _constant(self, work: Work) -> float:
         """Bytes that do not follow the window's size: weights in the precision of convolutions."""
         once = replace(work, refined=False)  # which takes a fraction of the time
-        small, large = (self.exact(once, size, None) or 0 for size in (_SMALL, _WIDE))
-        areas = self._padded_area(_SMALL), self._padded_area(_WIDE)
+        small, large = (self.exact(once, size, None) or 0 for size in (_SMALL, _LARGE))
+        areas = self._padded_area(_SMALL), self._padded_area(_LARGE)
         return max(small - areas[0] * (large - small) / (areas[1] - areas[0]), 0)
 
     def _padded_area(self, size: tuple[int, int]) -> int:
