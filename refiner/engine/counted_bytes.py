@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from refiner.frozen.fused import is_channels_last, on_shapes
+from refiner.frozen.fused import on_shapes
 from refiner.models.placement import carried_parts
 
 if TYPE_CHECKING:
@@ -197,7 +197,9 @@ def _element_by_element(func: Any, args: tuple[Any, ...]) -> Tensor | None:
         shape = torch.Size(np.broadcast_shapes(*(tensor.shape for tensor in tensors)))
     alike = next((tensor for tensor in tensors if tensor.is_meta and tensor.shape == shape), None)
     # The operation itself says which dtype it gives, of pictures without a pixel.
-    small = (torch.ones((0,) * min(x.ndim, 1), dtype=x.dtype, device="cpu") if isinstance(x, Tensor) else x for x in args)
+    small = (
+        torch.ones((0,) * min(x.ndim, 1), dtype=x.dtype, device="cpu") if isinstance(x, Tensor) else x for x in args
+    )
     dtype = func(*small).dtype
     return torch.empty(shape, dtype=dtype, device="meta") if alike is None else _like(alike, dtype=dtype)
 
@@ -217,13 +219,21 @@ def _like(
     return torch.empty_strided(x.shape, strides, dtype=dtype or x.dtype, device="meta")
 
 
+def _lies_by_pixel(x: Tensor) -> bool:
+    """Whether a picture, or a part of one, has its channels side by side in memory."""
+    if x.ndim != _BATCHED or x.is_contiguous():
+        return False
+    pictures, channels, rows, columns = x.stride()
+    return channels <= columns <= rows <= pictures and channels < rows
+
+
 def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     first = tensors[0]
     if any((part.ndim, part.dtype, part.is_meta) != (first.ndim, first.dtype, True) for part in tensors):
         return None
     shape = list(first.shape)
     shape[dim] = sum(part.shape[dim] for part in tensors)
-    layout = torch.channels_last if all(map(is_channels_last, tensors)) else torch.contiguous_format
+    layout = torch.channels_last if all(map(_lies_by_pixel, tensors)) else torch.contiguous_format
     return torch.empty(shape, dtype=first.dtype, device="meta", memory_format=layout)
 
 
@@ -234,7 +244,7 @@ def _stacked(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
 def _resized(x: Tensor, size: Sequence[int] | None, *_: object) -> Tensor | None:
     if size is None or not x.is_meta:
         return None
-    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    layout = torch.channels_last if _lies_by_pixel(x) else torch.contiguous_format
     return torch.empty((*x.shape[:2], *size), dtype=x.dtype, device="meta", memory_format=layout)
 
 
@@ -286,7 +296,11 @@ def _pooled(
         )
     )
     made = _resized(x, tuple(sides))
-    return None if made is None else (made, torch.empty_strided(made.shape, made.stride(), dtype=torch.int64, device="meta"))
+    return (
+        None
+        if made is None
+        else (made, torch.empty_strided(made.shape, made.stride(), dtype=torch.int64, device="meta"))
+    )
 
 
 def _two(values: Sequence[int]) -> Sequence[int]:

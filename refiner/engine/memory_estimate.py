@@ -23,7 +23,7 @@ from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, strip_height
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.models.placement import placed_on
-from refiner.models.private import copy_with
+from refiner.models.copies import copy_with
 
 if TYPE_CHECKING:
     from refiner.engine.objective import ObjectiveFactory
@@ -184,4 +184,3 @@ def meta_copy(model: Inpainter) -> Inpainter | None:
     if not isinstance(model, nn.Module):
         return None
     return copy_with(model, lambda tensor: torch.empty_like(tensor, device="meta"))
-
