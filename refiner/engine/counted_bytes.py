@@ -131,7 +131,7 @@ class CountedBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 # Set here and not in the class, where PyTorch would wrap it in a function that imports its compiler.
-CountedBytes.__torch_dispatch__ = CountedBytes.ran  # type: ignore[method-assign]
+CountedBytes.__torch_dispatch__ = CountedBytes.ran  # type: ignore[method-assign, assignment]
 
 
 @cache

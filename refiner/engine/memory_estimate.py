@@ -21,9 +21,9 @@ from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, strip_height
+from refiner.models.copies import copy_with
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.models.placement import placed_on
-from refiner.models.copies import copy_with
 
 if TYPE_CHECKING:
     from refiner.engine.objective import ObjectiveFactory

@@ -40,11 +40,11 @@ class Structure:
 
     def is_that_of(self, other: Structure) -> bool:
         """Whether both are the same."""
-        return self._marks == other._marks  # noqa: SLF001
+        return self._marks == other._marks
 
 
-def structure_of(model: object) -> Structure | None:
-    """What a network holds; None where something in it cannot be told from another, or is copied in a way of its own."""
+def structure_of(model: object) -> Structure | None:  # noqa: C901  one branch for each kind of thing
+    """What a network holds; None where something in it cannot be told from another or has its own way to be copied."""
     marks: list[Any] = []
     tensors: list[Tensor] = []
     numbers: dict[int, int] = {}
@@ -63,7 +63,7 @@ def structure_of(model: object) -> Structure | None:
 
     while waiting:
         here = waiting.pop()
-        kind = type(here)
+        kind: Any = type(here)
         marks.append(numbers.get(id(here), _NEW))
         if id(here) in numbers:  # told of before
             continue
@@ -105,7 +105,7 @@ def _holds_nothing(function: FunctionType) -> bool:
 
 @cache
 def _is_its_attributes(kind: type) -> bool:
-    """Whether objects of a class are what they have as attributes, for whoever copies them as for whoever reads them."""
+    """Whether objects of a class are what they have as attributes, and are copied by these."""
     made = (part for part in kind.__mro__ if part is not object)
     if not all(part.__flags__ & _IN_PYTHON for part in made) or hasattr(kind, "__deepcopy__") or _slotnames(kind):
         return False
