@@ -50,9 +50,11 @@ class Choice:
             for case, precision in product(self.cases, self.precisions):
                 for measure in self._of(case, bench, height, width, precision):
                     yield f"{case} {size} {precision}", measure
-            for precision in self.precisions if reference is not None else []:
-                if precision != "bfloat16":  # which their code does not know
-                    yield f"reference {size} {precision}", partial(bench.authors, reference, height, width, precision)
+            if reference is not None:
+                for precision in self.precisions:
+                    if precision != "bfloat16":  # which their code does not know
+                        measure = partial(bench.authors, reference, height, width, precision)
+                        yield f"reference {size} {precision}", measure
 
     def _of(self, case: str, bench: Bench, height: int, width: int, precision: str) -> Iterator[Callable[[], Row]]:
         """The functions that take the measurements of one case."""
