@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from refiner import Settings
 
 _HOST = torch.device("cpu")
+_SIDE = 256  # updates are counted at; their operations are the same at any size
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _waits(func: Any, args: Any, out: Any) -> bool:
 
 def _update(model: Inpainter, image: Tensor, mask: Tensor, settings: Settings) -> Counted:
     """One prediction more at a scale, counted as the difference between three and two."""
-    hole = mask > 0
+    image, hole = image[..., :_SIDE, :_SIDE], mask[..., :_SIDE, :_SIDE] > 0
     coarse = functional.interpolate(image, scale_factor=0.5, mode="bilinear")
     counts = []
     conv_dtype = torch.bfloat16 if settings.precision == "bfloat16" else None

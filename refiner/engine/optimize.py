@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from refiner.settings import Keep
 
 
+# Where there is a GPU, PyTorch computes gradients in threads of its own, and a fork has none of these.
+_FORKED = (
+    "model: this process was forked from one that had computed gradients, and PyTorch cannot compute any here; start "
+    'workers with multiprocessing.get_context("spawn"), or fork before the first photo.'
+)
+
+
 class StopRefinement(Exception):  # noqa: N818  a request, not an error
     """Raised by a progress callback to stop the work and get the best so far."""
 
@@ -170,7 +177,12 @@ def _update(adam: Adam, tuned: list[Tensor], loss: Tensor) -> None:
     """One step of Adam on what is tuned; a sum over the batch leaves each image its own gradient."""
     if not loss.requires_grad:
         raise ModelError("model: the prediction has no gradient towards the features; rear must not detach them.")
-    gradients = torch.autograd.grad(loss, tuned, torch.ones_like(loss), allow_unused=True)
+    try:
+        gradients = torch.autograd.grad(loss, tuned, torch.ones_like(loss), allow_unused=True)
+    except RuntimeError as error:
+        if "fork-based multiprocessing" not in str(error):
+            raise
+        raise ModelError(_FORKED) from error
     for leaf, gradient in zip(tuned, gradients, strict=True):
         leaf.grad = gradient
         if gradient is not None and gradient.stride() != leaf.stride():
