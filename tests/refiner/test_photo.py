@@ -142,5 +142,5 @@ print(told, resident() - before)
     told, grown = done.stdout.split()
     if told == "False":
         pytest.skip("the C library is not glibc")
-    # Half of 400 MB is in use. What PyTorch takes by itself is left out: with CUDA's libraries it is several times as much.
+    # Half of 400 MB is in use. What PyTorch takes by itself is left out: with CUDA's libraries that is much more.
     assert 190 < int(grown) < 250
