@@ -205,7 +205,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Peak:
-    """Context that measures the peak of memory above what was in use at its start; read `bytes` afterwards."""
+    """Context that measures the peak of memory above what was in use at its start; read `bytes` afterwards.
+
+    On CUDA it is what PyTorch took from the device, its cache and the libraries' workspaces counted in: that is what
+    other programs, and this one's next call, do not have.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -218,7 +222,7 @@ class Peak:
             torch.cuda.init()  # type: ignore[no-untyped-call]  # nobody may have used it yet, and its statistics cannot be reset before
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
+            self._before = torch.cuda.memory_reserved(self._device)
             return self
         self._before = self._process.memory_info().rss
         self._done = threading.Event()
@@ -228,7 +232,7 @@ class Peak:
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self._device) - self._before
+            self.bytes = torch.cuda.max_memory_reserved(self._device) - self._before
             return
         self._done.set()
         self._watch.join()

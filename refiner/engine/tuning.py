@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from refiner.engine.adam import Adam, Group
 from refiner.engine.capture import recorder_for
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, current_strip_height
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from refiner.engine.objective import Loss
     from refiner.models.features import Features
 
+# Where there is a GPU, PyTorch computes gradients in threads of its own, and a fork has none of these.
+_FORKED = (
+    "model: this process was forked from one that had computed gradients, and PyTorch cannot compute any here; start "
+    'workers with multiprocessing.get_context("spawn"), or fork before the first photo.'
+)
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -63,9 +69,9 @@ class Tuning:
             raise ModelError(
                 "model: front gave no floating-point tensor to optimize; expected features, not all frozen."
             )
-        self._tuned = [leaf for group in groups for leaf in group["params"]]
+        self._tuned = [leaf for group in groups for leaf in group.tensors]
         self.recorder = recorder_for(self._tuned[0].device, predictions)
-        self._adam = torch.optim.Adam(groups, lr=lr, **(self.recorder.adam if self.recorder is not None else {}))
+        self._adam = Adam(groups, **(self.recorder.adam if self.recorder is not None else {}))
         self._rear, self._modes = rear, (FrozenGradients(conv_dtype), FrozenGradients())
         # What is recorded reads these very tensors, and the next window's are written over them.
         self._objective = objective if self.recorder is None else _with_own_tensors(objective)
@@ -78,9 +84,7 @@ class Tuning:
         theirs = _tensors_of(objective)
         for name, own in _tensors_of(self._objective).items():
             own.copy_(theirs[name])
-        for state in self._adam.state.values():
-            for value in state.values():
-                value.zero_()
+        self._adam.restart()
 
     def predict(self) -> tuple[Tensor, Tensor]:
         """The prediction (N,3,H,W) and the loss of each image, (N,)."""
@@ -94,7 +98,12 @@ class Tuning:
         """One step of Adam, given the loss; a sum over the batch leaves each image its own gradient."""
         if not loss.requires_grad:
             raise ModelError("model: the prediction has no gradient towards the features; rear must not detach them.")
-        gradients = torch.autograd.grad(loss, self._tuned, torch.ones_like(loss), allow_unused=True)
+        try:
+            gradients = torch.autograd.grad(loss, self._tuned, torch.ones_like(loss), allow_unused=True)
+        except RuntimeError as error:
+            if "fork-based multiprocessing" not in str(error):
+                raise
+            raise ModelError(_FORKED) from error
         for leaf, gradient in zip(self._tuned, gradients, strict=True):
             leaf.grad = gradient
             if gradient is not None and gradient.stride() != leaf.stride():
@@ -147,10 +156,10 @@ def _with_own_tensors(loss: Loss) -> Loss:
     return own
 
 
-def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:
+def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[Group]:
     """What Adam is given: the leaves to optimize, which now require a gradient, in groups of one learning rate."""
     groups: dict[float, list[Tensor]] = {}
     for leaf, factor in zip(leaves, factors, strict=True):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and factor > 0:
             groups.setdefault(factor, []).append(leaf.requires_grad_())
-    return [{"params": params, "lr": factor * lr} for factor, params in groups.items()]
+    return [Group(tensors, factor * lr) for factor, tensors in groups.items()]
