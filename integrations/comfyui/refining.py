@@ -12,6 +12,7 @@ import torch
 import yaml
 
 import refiner
+from refiner.cli.console import what_was_done
 from refiner.images.masks import read_mask
 
 from . import host
@@ -179,30 +180,16 @@ class _Work:
         blended = torch.lerp(known, fill, weight[..., None]).to(picture.dtype)
         done = picture.clone()
         done[..., :3] = torch.where(inside[..., None], blended, picture[..., :3])
-        return done, weight.cpu(), _said(result)
+        line = _NOTHING
+        if result.scales:
+            line = f"{what_was_done(result, self.settings, self.network.spec.train_size)}."
+        return done, weight.cpu(), line
 
     def _need(self, hole: np.ndarray, device: torch.device) -> int:
         """Bytes that the work takes where it may take all that is allowed; 0 where that is not known."""
         settings = self.settings if self.settings.memory else replace(self.settings, memory=_NO_LIMIT)
         boxes = refiner.HoleBoxes.of(hole)
         return refiner.make_plan(boxes, self.network, settings, device=device).bytes or 0
-
-
-def _said(result: refiner.Result) -> str:
-    """What was refined and how far the loss fell, in a line."""
-    if not result.scales:
-        return _NOTHING
-    if len(result.scales) == 1:
-        return "Filled, not refined: one scale is all that the picture or the settings give."
-    changes = [
-        f"{scale.size[1]}x{scale.size[0]} loss {scale.loss_before:.4f} to {scale.loss_after:.4f}"
-        if scale.refined
-        else f"{scale.size[1]}x{scale.size[0]} kept as it was"
-        for scale in result.scales[1:]
-    ]
-    return (
-        f"Refined {sum(scale.refined for scale in result.scales)} of {len(result.scales)} scales: {', '.join(changes)}."
-    )
 
 
 REFINE_INPAINT = Node(

@@ -71,7 +71,8 @@ def picture(scene):
 def refine(nodes, image, mask, model, **changes):
     with torch.inference_mode():  # as ComfyUI runs nodes
         given = {**FEW, **changes}
-        given["settings"] = f"detail: features\n{given.get('settings', '')}"
+        if "detail:" not in given["settings"]:
+            given["settings"] = f"detail: features\n{given['settings']}"
         return nodes.RefineInpaint(image, mask, model, **given).values
 
 
@@ -81,6 +82,16 @@ def test_it_gives_what_the_engine_gives(nodes, picture, scene, toy) -> None:
     assert torch.equal(image.movedim(-1, 1), expected.image)
     assert torch.equal(fill, picture[1])
     assert "Refined" in report
+
+
+def test_where_copies_filled_everything_the_report_says_so(nodes, picture, toy) -> None:
+    _, _, report = refine(nodes, *picture, toy, settings="min_side: 32\ndetail: exemplar")
+    assert report == "Filled at 90x67 from the photo's own pixels."
+
+
+def test_one_scale_is_told_with_what_more_would_take(nodes, picture, toy) -> None:
+    _, _, report = refine(nodes, *picture, toy, settings="min_side: 64")
+    assert "67 px is too small for more than one scale (about 91 px are needed)" in report
 
 
 def test_known_pixels_and_alpha_stay_whatever_they_are(nodes, picture, toy) -> None:
