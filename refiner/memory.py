@@ -176,9 +176,9 @@ class _Allocator:
         except (OSError, AttributeError):  # not glibc
             return False
 
-    def trim(self) -> None:
+    def trim(self, *, asked: bool) -> None:
         """See the function."""
-        if self.ours:
+        if self.ours or asked:
             self._trim()
 
     @staticmethod
@@ -189,9 +189,13 @@ class _Allocator:
             return
 
 
-def trim() -> None:
-    """Give back to the system what the C library keeps of freed memory now, where this process is ours."""
-    _allocator.trim()
+def trim(*, asked: bool = False) -> None:
+    """Give back to the system what the C library keeps of freed memory now.
+
+    Args:
+        asked: in another program's process too, which asks for it.
+    """
+    _allocator.trim(asked=asked)
 
 
 _allocator = _Allocator()

@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
-FOREIGN = {"--strict", "--check"}  # of `mkdocs build` and `ruff format`
+# Of `mkdocs build` and `ruff format`; of Krita and darktable.
+FOREIGN = {"--strict", "--check", "--export", "--export-filename", "--core", "--conf"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SIDE = 384  # two scales with lama-small

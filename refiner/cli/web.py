@@ -72,7 +72,7 @@ def web(
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
-        raise InputError('The page needs Starlette and Uvicorn: pip install "refiner[web]".') from None
+        raise InputError('The page needs Starlette and Uvicorn: pip install "refiner-inpainting[web]".') from None
     from refiner.memory import manage_allocator  # noqa: PLC0415
     from refiner.web.offer import Defaults  # noqa: PLC0415
     from refiner.web.service import Config  # noqa: PLC0415

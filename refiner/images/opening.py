@@ -125,4 +125,4 @@ def _missing_plugin(path: Path) -> str:
     kind = formats.by_suffix(path.suffix)
     if kind is None or kind.extra is None or kind.load():
         return ""
-    return f'; {path.suffix} needs pip install "refiner[{kind.extra}]"'
+    return f'; {path.suffix} needs pip install "refiner-inpainting[{kind.extra}]"'

@@ -63,7 +63,7 @@ FORMATS = (
         has_quality=True,
         joint_frames=True,
         depth=avif.depth,
-        write=pillow.lossy_writer("AVIF"),
+        write=avif.write,
         load=lambda: pillow.can_write("AVIF"),  # older builds of Pillow cannot
     ),
     Format(

@@ -374,4 +374,7 @@ def test_without_the_extra_one_line_says_so(monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == 'Error: The page needs Starlette and Uvicorn: pip install "refiner[web]".\n'
+    assert (
+        capsys.readouterr().err
+        == 'Error: The page needs Starlette and Uvicorn: pip install "refiner-inpainting[web]".\n'
+    )
