@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _CARRIED = ("icc_profile", "dpi")
 XMP_CUT = "xmp_cut"  # key among the metadata: true where XMP data was not kept whole
+PALETTE = "palette"  # key among the metadata: true where the photo's colors came from a palette
 _XMP_TAG = 700  # TIFF's tag for XMP data
 # Tags that describe how a TIFF file is stored, not the picture: they would be wrong in another file.
 _STRUCTURE = frozenset(
@@ -40,6 +41,8 @@ def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
         packet, cut = safe_xmp(found)
         metadata |= {"xmp": packet} if packet else {}
         metadata |= {XMP_CUT: True} if cut else {}
+    if image.mode == "P":
+        metadata[PALETTE] = True
     if kind.compression is not None:
         metadata |= kind.compression(image)
     return metadata
