@@ -11,8 +11,8 @@ from refiner.web.limits import Limits
 from refiner.web.offer import Defaults
 
 if TYPE_CHECKING:
-    from refiner.web.jobs import Queue
     from refiner.web.offer import Offer
+    from refiner.web.queues import Queue
     from refiner.web.removal import Remover
     from refiner.web.store import Store
 
@@ -96,7 +96,7 @@ def photo_dict(service: Service, record: Any) -> dict[str, Any]:
         "depth": record.depth,
         "format": record.format,
         "notes": record.notes,
-        "rounds": [round_dict(made) for made in record.rounds],
+        "rounds": [round_dict(made) for made in record.rounds if not made.gone],
         "jobs": jobs,
     }
 
@@ -113,4 +113,6 @@ def round_dict(made: Any) -> dict[str, Any]:
         "seconds": made.seconds,
         "stopped": made.stopped,
         "saved": made.saved,
+        "variant_of": made.variant_of,
+        "faults": made.faults,
     }

@@ -116,7 +116,7 @@ def test_rounds_survive_the_pictures_in_memory(serve) -> None:
     last = result(client, photo, 2)
     uploaded(client)  # pushes the others out
     assert result(client, photo, 2) == last
-    assert len(client.app.state.service.store._pictures) == 1
+    assert len(client.app.state.service.store._decoded) == 1
 
 
 def test_masks_are_kept_loaded_and_used_again(client) -> None:
