@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 
 from refiner.images.drawing import Area, Stamp, Stroke, drawn
+from refiner.web.clicked import Click
 from refiner.web.problems import BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNPROCESSABLE, Problem
 from refiner.web.removal import Removal
 
@@ -29,6 +30,7 @@ _FARTHEST = 1_000_000  # pixels; larger coordinates are clipped to this
 _LARGEST = 2**53  # whole numbers beyond it are no numbers in JSON's own language
 _WIDEST = 4000  # largest diameter of a brush in pixels
 _MOST_GROWTH = 500
+_MOST_CLICKS = 100
 _MOST_PAINT = 10**10  # pixels, counted anew at each point: some ten seconds of drawing
 _CHOICES = ("model", "preset", "device", "settings")
 
@@ -109,6 +111,25 @@ def removal_of(asked: Mapping[str, Any], store: Store, record: Record, limits: L
     choice = offer.choose(asked)
     chosen = {name: asked[name] for name in _CHOICES if asked.get(name)}
     return Removal(parent, mask_of(asked, store, record, limits), grow, feather, choice, chosen)
+
+
+def clicks_of(asked: Mapping[str, Any]) -> list[Click]:
+    """The clicks that a request gives.
+
+    Raises:
+        Problem: a click is not as the API describes it.
+    """
+    given = asked.get("clicks")
+    if not isinstance(given, list) or not given or len(given) > _MOST_CLICKS:
+        raise Problem(UNPROCESSABLE, f"clicks: expected a list of up to {_MOST_CLICKS} places.")
+    clicks = []
+    for click in given:
+        place = [click.get("x"), click.get("y")] if isinstance(click, dict) else [None]
+        if not all(map(_is_number, place)) or not isinstance(click.get("plus", True), bool):
+            raise Problem(UNPROCESSABLE, "clicks: expected objects with x and y, and with plus as true or false.")
+        x, y = (max(0.0, min(_FARTHEST, float(value))) for value in place)
+        clicks.append(Click(x, y, click.get("plus", True)))
+    return clicks
 
 
 def _check_marks(marks: list[Any], side: int, limits: Limits) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,8 +16,10 @@ from refiner.images.drawing import box_of
 from refiner.images.masks import MaskOptions, read_mask
 from refiner.images.reading import read_picture, read_size
 from refiner.images.screen import as_png, part_of_mask
-from refiner.web.asking import mask_of, receive_file, receive_json, whole_number
+from refiner.web.asking import clicks_of, mask_of, receive_file, receive_json, whole_number
+from refiner.web.clicked import Click, clicked
 from refiner.web.problems import UNPROCESSABLE, Problem, in_words
+from refiner.web.shadow import with_shadow
 from refiner.web.snap import snapped
 from refiner.web.visitors import owner_of
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from refiner.images.picture import Picture
-    from refiner.images.planes import Mask
+    from refiner.images.planes import Mask, Pixels
     from refiner.web.records import Record
     from refiner.web.service import Service
 
@@ -55,6 +57,8 @@ class MaskRoutes:
             Route(f"{photo}/masks", self.make_mask, methods=["POST"]),
             Route(f"{photo}/masks/{{mask}}", self.mask, methods=["GET"]),
             Route(f"{photo}/snap", self.snap, methods=["POST"]),
+            Route(f"{photo}/select", self.select, methods=["POST"]),
+            Route(f"{photo}/shadow", self.shadow, methods=["POST"]),
         ]
 
     async def make_mask(self, request: Request) -> Response:
@@ -94,17 +98,47 @@ class MaskRoutes:
         """The outline of the object under a scribble, as a mask."""
         return await self._proposed(request, snapped)
 
+    async def select(self, request: Request) -> Response:
+        """The object under clicks, as a mask."""
+        record, number, asked = await self._asked_round(request)
+        clicks = clicks_of(asked)
+
+        def selected() -> Mask:
+            pixels = _pixels(self._store.screen(record, number))
+            share = pixels.shape[1] / record.size[1]
+            small = [Click(click.x * share, click.y * share, click.plus) for click in clicks]
+            return _enlarged(clicked(pixels, small), record.size)
+
+        return await self._answer(record, selected)
+
+    async def shadow(self, request: Request) -> Response:
+        """What is marked, and the shadow beside it, as a mask."""
+        record, number, asked = await self._asked_round(request)
+
+        def grown() -> Mask:
+            marked = mask_of(asked, self._store, record, self._service.limits)
+            pixels = _pixels(self._store.screen(record, number))
+            small = Image.fromarray(marked).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
+            return marked | _enlarged(with_shadow(pixels, np.asarray(small)), record.size)
+
+        return await self._answer(record, grown)
+
     async def _proposed(self, request: Request, propose: Callable[[Picture, Mask], Mask]) -> Response:
         """A mask made of a picture and of the marks on it."""
-        record = self._asked(request)
-        asked = await receive_json(request, self._service.limits.json_bytes)
-        number = self._store.round_of(record, whole_number(asked, "round", record.last, 10**6)).number
+        record, number, asked = await self._asked_round(request)
 
         def proposed() -> Mask:
             marked = mask_of(asked, self._store, record, self._service.limits)
             return propose(self._store.picture(record, number), marked)
 
         return await self._answer(record, proposed)
+
+    async def _asked_round(self, request: Request) -> tuple[Record, int, dict[str, Any]]:
+        """The photo, the number of its round, and what else a request asks for."""
+        record = self._asked(request)
+        asked = await receive_json(request, self._service.limits.json_bytes)
+        number = whole_number(asked, "round", record.last, 10**6)
+        return record, self._store.round_of(record, number).number, asked
 
     async def _answer(self, record: Record, make: Callable[[], Mask]) -> Response:
         """Make a mask and keep it."""
@@ -141,6 +175,18 @@ def keep_mask(service: Service, record: Record, mask: Mask) -> dict[str, object]
     if not mask.any():
         raise Problem(UNPROCESSABLE, "The mask is empty; white marks what is to go.")
     return {"id": service.store.add_mask(record, mask), "box": box_of(mask), "share": float(mask.mean())}
+
+
+def _pixels(path: Path) -> Pixels:
+    """The pixels (h,w,3) of a JPEG of our own."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _enlarged(mask: Mask, size: tuple[int, int]) -> Mask:
+    """A mask at a larger height and width, with smooth outlines."""
+    large = Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(large) > _HALF_WHITE
 
 
 def _has_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:

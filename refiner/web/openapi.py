@@ -50,6 +50,23 @@ _REMOVAL: dict[str, Any] = {
     },
 }
 _DRAWN: dict[str, Any] = {"type": "object", "required": ["marks"], "properties": {"marks": _MARKS}}
+_CLICKS: dict[str, Any] = {
+    "type": "object",
+    "required": ["clicks"],
+    "properties": {
+        "clicks": {
+            "type": "array",
+            "items": {
+                "properties": {
+                    "x": {"type": "number"},
+                    "y": {"type": "number"},
+                    "plus": {"type": "boolean", "description": "Whether the object is there; false to take away."},
+                },
+                "required": ["x", "y"],
+            },
+        }
+    },
+}
 _IOPAINT: dict[str, Any] = {
     "type": "object",
     "required": ["image", "mask"],
@@ -81,6 +98,8 @@ _OPERATIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     ),
     ("get", "/api/photos/{photo}/masks/{mask}", "A mask: white is hole; ?overlay as a small alpha.", None, "image/png"),
     ("post", "/api/photos/{photo}/snap", "A mask of the object under a scribble.", _DRAWN, "application/json"),
+    ("post", "/api/photos/{photo}/select", "A mask of the object under clicks.", _CLICKS, "application/json"),
+    ("post", "/api/photos/{photo}/shadow", "A mask of what is marked with its shadow.", _DRAWN, "application/json"),
     ("post", "/api/photos/{photo}/plan", "Window, memory and seconds, without the work.", _REMOVAL, "application/json"),
     ("post", "/api/photos/{photo}/jobs", "Remove; gives a job.", _REMOVAL, "application/json"),
     ("delete", "/api/photos/{photo}/rounds/{number}", "Take a round out of the history.", None, "application/json"),

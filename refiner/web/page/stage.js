@@ -8,7 +8,7 @@ export class Stage {
   /**
    * @param state what the page knows: photo, round, marks, tool, size, grow, feather, comparing, split, holding
    * @param view which part of the photo is shown
-   * @param events drawn(mark), sized(factor), looked() when the view changed, said(text)
+   * @param events drawn(mark), clicked(place, minus), sized(factor), looked() when the view changed, said(text)
    */
   constructor(state, view, events) {
     this.state = state;
@@ -129,6 +129,7 @@ export class Stage {
         cursor.closePath();
       });
     }
+    if (state.marks && !state.job && !state.holding && !state.comparing) this.drawClicks(twice, place);
     if (!at || state.job || state.comparing || this.panning || this.space) return;
     const [x, y] = place(at.x, at.y), round = state.tool === "brush" || state.tool === "eraser";
     const radius = round ? Math.max((state.size / 2) * view.scale, 1.5 * ratio) : 7 * ratio;
@@ -141,6 +142,19 @@ export class Stage {
     });
   }
 
+  /** Where an object was clicked on, with plus and minus. */
+  drawClicks(twice, place) {
+    const arm = 5 * devicePixelRatio, { cursor, state } = this;
+    const clicks = state.tool === "select" ? (state.marks.current.at(-1)?.clicks ?? []) : [];
+    for (const { x, y, plus } of clicks) {
+      const [left, top] = place(x, y);
+      twice(() => {
+        cursor.moveTo(left - arm, top); cursor.lineTo(left + arm, top);
+        if (plus) { cursor.moveTo(left, top - arm); cursor.lineTo(left, top + arm); }
+      });
+    }
+  }
+
   drawOutline() {
     const image = this.state.outlined, { cursor, view } = this;
     drawRim(cursor, (dx, dy) => cursor.drawImage(image, view.x + dx, view.y + dy, view.photoWidth * view.scale, view.photoHeight * view.scale));
@@ -150,7 +164,7 @@ export class Stage {
     const node = this.node;
     node.addEventListener("pointerdown", (event) => this.down(event));
     node.addEventListener("pointermove", (event) => this.move(event));
-    for (const name of ["pointerup", "pointercancel"]) node.addEventListener(name, (event) => this.up(event, name));
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) node.addEventListener(name, (event) => this.up(event, name));
     node.addEventListener("pointerleave", () => { if (!this.drawing && !this.keyboard) { this.at = null; this.frame(); } });
     node.addEventListener("contextmenu", (event) => event.preventDefault());
     node.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
@@ -170,7 +184,7 @@ export class Stage {
     this.endKeyboard();
     this.node.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, this.place(event));
-    if (this.pointers.size === 2) { // a second finger: it is a pinch, not a stroke
+    if (this.pointers.size > 1) { // a further finger: it is a pinch, not a stroke
       this.drop();
       this.panning = true;
       return;
@@ -184,6 +198,10 @@ export class Stage {
     const { state } = this, erase = state.tool === "eraser" || event.button === 2 || event.button === 5;
     const { x, y } = this.view.toPhoto(...Object.values(this.place(event)));
     this.at = { x, y };
+    if (state.tool === "select") {
+      this.clicking = { x, y, minus: erase || event.altKey };
+      return;
+    }
     this.start(x, y, erase);
     this.eventTime = event.timeStamp;
     this.frame();
@@ -226,8 +244,10 @@ export class Stage {
   }
 
   pan(id, before, now) {
-    const others = [...this.pointers].filter(([other]) => other !== id).map(([, place]) => place);
+    const two = [...this.pointers].slice(0, 2); // a third finger has no say
     this.pointers.set(id, now);
+    if (!two.some(([other]) => other === id)) return;
+    const others = two.filter(([other]) => other !== id).map(([, place]) => place);
     if (others.length) {
       const [other] = others, was = distance(before, other), is = distance(now, other);
       this.view.moveBy((now.x - before.x) / 2, (now.y - before.y) / 2);
@@ -237,8 +257,11 @@ export class Stage {
   }
 
   up(event, name) {
-    this.pointers.delete(event.pointerId);
-    if (this.drawing && !this.panning) name === "pointerup" ? this.finish() : this.drop();
+    if (!this.pointers.delete(event.pointerId)) return; // it was let go of already
+    const { clicking } = this;
+    this.clicking = null;
+    if (this.drawing) name === "pointerup" && !this.panning ? this.finish() : this.drop();
+    else if (clicking && name === "pointerup" && !this.panning) this.events.clicked(clicking, clicking.minus);
     if (!this.pointers.size) this.panning = false;
     this.node.classList.toggle("panning", Boolean(this.panning));
     if (event.pointerType === "touch") this.at = null;
@@ -253,7 +276,14 @@ export class Stage {
     this.remask();
   }
 
+  /** Put down what is being drawn, as if the pointer had been lifted; an outline that is not closed is left out. */
+  finishDrawing() {
+    if (this.drawing?.kind === "stroke") this.finish();
+    this.drop();
+  }
+
   drop() {
+    this.clicking = null;
     if (!this.drawing) return;
     this.drawing = null;
     this.remask();
@@ -293,6 +323,7 @@ export class Stage {
       if (this.drawing) this.endKeyboard();
       else {
         this.at ??= view.toPhoto(view.width / 2, view.height / 2);
+        if (state.tool === "select") return void this.events.clicked(this.at, event.shiftKey);
         this.start(this.at.x, this.at.y, state.tool === "eraser");
         this.events.said(t("penDown"));
         this.frame();
