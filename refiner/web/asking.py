@@ -127,7 +127,7 @@ def clicks_of(asked: Mapping[str, Any]) -> list[Click]:
         place = [click.get("x"), click.get("y")] if isinstance(click, dict) else [None]
         if not all(map(_is_number, place)) or not isinstance(click.get("plus", True), bool):
             raise Problem(UNPROCESSABLE, "clicks: expected objects with x and y, and with plus as true or false.")
-        x, y = (max(0.0, min(_FARTHEST, float(value))) for value in place)
+        x, y = (max(0.0, min(_FARTHEST, float(click[name]))) for name in ("x", "y"))
         clicks.append(Click(x, y, click.get("plus", True)))
     return clicks
 

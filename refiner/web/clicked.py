@@ -7,7 +7,7 @@ a click with plus before one with minus, or the picture's rim, falls off at the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -126,8 +126,8 @@ def _reached(cut: Superpixels, known: NDArray[np.float64]) -> NDArray[np.float64
     ease = cut.lengths * (np.exp(-((contrasts / (2 * usual)) ** 2)) + _LEAST)
     first, second = cut.pairs.T
     steps = sparse.coo_matrix((ease, (first, second)), (count, count))
-    steps = (steps + steps.T).tocsr()
-    laplacian = csgraph.laplacian(steps).tocsr()
+    both = (steps + steps.T).tocsr()
+    laplacian: Any = (sparse.diags(np.asarray(both.sum(axis=0)).ravel()) - both).tocsr()
     open_ = np.flatnonzero(np.isnan(known))
     fixed = np.flatnonzero(~np.isnan(known))
     chances = np.nan_to_num(known)
@@ -174,5 +174,5 @@ def _drawn(found: Mask, plus: NDArray[np.int64], cut: Superpixels, size: tuple[i
     touched = np.unique(parts[np.isin(cut.labels, plus) & found])
     whole = ndimage.binary_fill_holes(np.isin(parts, touched[touched > 0]))
     smooth = ndimage.gaussian_filter(whole.astype(np.float32), 1.0)
-    large = Image.fromarray(smooth).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.asarray(large) > 0.5  # noqa: PLR2004  half covered
+    large = np.asarray(Image.fromarray(smooth).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return np.asarray(large > 0.5)  # noqa: PLR2004  half covered

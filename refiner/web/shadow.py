@@ -50,8 +50,9 @@ def with_shadow(pixels: Pixels, mask: Mask) -> Mask:
     if not found.any():
         raise InputError("There is no darker area beside what is painted; paint over the shadow instead.")
     smooth = ndimage.gaussian_filter(found.astype(np.float32), 1.5)
+    large = np.asarray(Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC))
     grown = mask.copy()
-    grown[part] |= np.asarray(Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC)) > 0.4  # noqa: PLR2004  soft rims are shadow too
+    grown[part] |= large > 0.4  # noqa: PLR2004  soft rims are shadow too
     return grown
 
 
@@ -74,4 +75,5 @@ def _dark_beside(pixels: Pixels, mask: Mask) -> Mask:
     links = sparse.coo_matrix((np.ones(int(inside.sum())), cut.pairs[inside].T), (count, count))
     _, parts = csgraph.connected_components(links, directed=False)
     shadow: Mask = (dark & np.isin(parts, parts[own]))[cut.labels] & ~mask
-    return ndimage.binary_opening(shadow | mask, iterations=2) & ~mask
+    opened = ndimage.binary_opening(shadow | mask, iterations=2)
+    return np.asarray(opened & ~mask)
