@@ -1,124 +1,21 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+"""The page in a real browser: what a photographer does with it."""
 
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from page_driver import downloaded, draw, open_photo, remove, set_steps, wait
 from PIL import Image, ImageCms
 from test_snap import overlap, scene
-from web_server import answers, chromium, file_of, opened, picture, program
+from web_server import answers, file_of, opened, picture, program
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    chromium() is None, reason="needs Chromium: apt-get install chromium, or its path in CHROMIUM"
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+pytest_plugins = "page_fixtures"
 TIMES = "\N{MULTIPLICATION SIGN}"
 LATENCY = 50  # milliseconds from the pointer's event to its paint
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with program(tmp_path_factory.mktemp("server")) as (_, address):
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Open the page as another visitor each time; whatever it complains of is an error."""
-    contexts, complaints = [], []
-
-    def open_page(**options: object):
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, "locale": "en-US", **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.goto(address)
-        page.wait_for_selector(".card")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not [line for line in complaints if not line.startswith("Failed to load resource")]  # as asked for
-
-
-def wait(page, what: str, seconds: float = 30):
-    """Wait until an expression is true; the page's own policy forbids Playwright's way of waiting for one."""
-    end = time.monotonic() + seconds
-    while not (value := page.evaluate(what)):
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
-    return value
-
-
-def open_photo(page, path: Path) -> None:
-    page.set_input_files("#file", path)
-    page.wait_for_selector("#editor:not([hidden])")
-    wait(page, "refinerPage.state.formats.length > 0 && refinerPage.state.picture.preview.complete")
-
-
-def at(page, x: float, y: float) -> tuple[float, float]:
-    """Where a place of the photo is on the screen."""
-    view = page.evaluate("(() => { const {x, y, scale} = refinerPage.view; return [x, y, scale]; })()")
-    box = page.locator("#stage").bounding_box()
-    return box["x"] + view[0] + x * view[2], box["y"] + view[1] + y * view[2]
-
-
-def draw(page, *points: tuple[float, float], button: str = "left") -> None:
-    page.mouse.move(*at(page, *points[0]))
-    page.mouse.down(button=button)
-    for point in points[1:]:
-        page.mouse.move(*at(page, *point), steps=4)
-    page.mouse.up(button=button)
-
-
-def set_steps(page, steps: int | str) -> None:
-    page.keyboard.press("m")
-    if not page.is_visible("#form input[name=steps]"):
-        page.click("#drawer summary")
-    page.fill("#form input[name=steps]", str(steps))
-    page.keyboard.press("Tab")
-    page.click("#drawer-close")
-
-
-def remove(page) -> None:
-    before = page.evaluate("refinerPage.state.photo.rounds.length")
-    page.click("#remove")
-    wait(page, f"refinerPage.state.round === {before} && !refinerPage.state.job && refinerPage.state.marks.empty")
-
-
-def downloaded(page, suffix: str | None = None) -> bytes:
-    with page.expect_download() as download:
-        if suffix is None:
-            page.click("#download")
-        else:
-            page.click("#formats")
-            page.click(f"#format-list button:has-text('({suffix})')")
-    return Path(download.value.path()).read_bytes()
 
 
 def mask_of(page) -> np.ndarray:
