@@ -146,7 +146,8 @@ def _clearest(
     clear = 1 - np.exp(-((contrasts / (3 * max(float(np.median(contrasts)), 1e-6))) ** 2))
     ranked = np.empty_like(chances)
     ranked[np.argsort(chances)] = np.linspace(0, 1, len(chances))  # evenly spread, as most chances are tiny
-    total, best, object_ = cut.areas.sum(), -1.0, chances >= chances[plus].min()
+    total, best = cut.areas.sum(), -1.0
+    object_: NDArray[np.bool_] = chances >= chances[plus].min()
     for at in _CUTS:
         inside = ranked >= min(at, ranked[plus].min())
         inside[minus] = False

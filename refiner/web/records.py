@@ -35,6 +35,7 @@ class Round:
         asked: what was chosen for it: model, preset, device and settings, by name.
         variant_of: number of the round that this is another fill of; None for the first fill.
         faults: how much the fill differs from the photo around it, see `refiner.engine.judge`; None where not known.
+        copied: whether most of the fill was copied from the photo, and not made by the network.
         gone: whether it was deleted; numbers stay what they are.
     """
 
@@ -50,6 +51,7 @@ class Round:
     asked: dict[str, Any] = field(default_factory=dict)
     variant_of: int | None = None
     faults: float | None = None
+    copied: bool = False
     gone: bool = False
 
 

@@ -20,18 +20,21 @@ from refiner.images.screen import as_png, part_of_mask, resized
 from refiner.images.writing import default_suffix
 from refiner.memory import trim
 from refiner.photo import Photo
+from refiner.regions import whole
 from refiner.web.callbacks import JobCallbacks, box_in_copy
 from refiner.web.jobs import Job
 from refiner.web.models import Models
 from refiner.web.pace import Pace, cost_of
+from refiner.web.parts import part_of, parts_around, put_back
 from refiner.web.problems import CONFLICT, TOO_MANY, UNPROCESSABLE, Problem, in_words
 from refiner.web.records import Round
 from refiner.web.saving import save_result
-from refiner.web.variants import faults_of, made_of_copies
+from refiner.web.variants import copied, faults_of, made_of_copies
 
 if TYPE_CHECKING:
     from refiner.images.planes import Mask
     from refiner.photo import PhotoResult
+    from refiner.regions import Window
     from refiner.web.limits import Limits
     from refiner.web.offer import Choice, Offer
     from refiner.web.records import Record
@@ -101,18 +104,21 @@ class Remover:
             blank = Picture(np.broadcast_to(np.zeros(1, np.uint8), (*record.size, 1)))
             photo = Photo(blank, _hole(removal, blank))
             settings, devices = removal.choice.settings, pick_devices(removal.choice.device)
-            plan = photo.plan(self.models.of(removal.choice), settings, devices)
-        height, width = max(plan.windows, key=lambda window: window.area).size
-        seconds = self._pace.seconds(removal.choice, cost_of(plan, removal.choice.settings))
+            model = self.models.of(removal.choice)
+            parts = [part for _, part in self._parts(photo, removal.choice)]
+            plans = [part.plan(model, settings, devices) for part in parts]
+        windows = [window for plan in plans for window in plan.windows]
+        height, width = max(windows, key=lambda window: window.area).size
+        seconds = self._pace.seconds(removal.choice, sum(cost_of(plan, settings) for plan in plans))
         return {
-            "windows": len(plan.windows),
+            "windows": len(windows),
             "largest": [width, height],
-            "whole": plan.windows[0].area == plan.image_size[0] * plan.image_size[1],
-            "bytes": plan.bytes,
-            "budget": plan.budget,
+            "whole": width * height == record.size[0] * record.size[1],
+            "bytes": max((plan.bytes for plan in plans if plan.bytes is not None), default=None),
+            "budget": plans[0].budget,
             "seconds": None if seconds is None else round(seconds, 1),
             "warnings": [in_words(photo.hole.warning)] if photo.hole.warning else [],
-            "text": str(plan),
+            "text": str(plans[0]),
         }
 
     def job(self, record: Record, owner: str, removal: Removal, mask: str | None = None) -> Job:
@@ -144,10 +150,23 @@ class Remover:
 
     def fill(self, job: Job, photo: Photo, choice: Choice) -> PhotoResult:
         """Fill a photo's hole for a job, which is told how far the work is and can end it."""
-        result, callbacks = self._filled(job, photo, choice)
-        if callbacks.cost and not result.refinement.stopped:
-            self._pace.learn(choice, callbacks.cost, callbacks.seconds)
-        return result
+        cost, seconds, filled = 0.0, 0.0, []
+        for window, part in self._parts(photo, choice):
+            result, callbacks = self._filled(job, part, choice)
+            cost, seconds = cost + callbacks.cost, seconds + callbacks.seconds
+            filled.append((window, result.picture))
+        if cost and not result.refinement.stopped:
+            self._pace.learn(choice, cost, seconds)
+        if filled[0][1].size == photo.picture.size:
+            return result
+        return replace(result, photo=photo, picture=put_back(photo.picture, filled))
+
+    def _parts(self, photo: Photo, choice: Choice) -> list[tuple[Window, Photo]]:
+        """What is filled one after the other: refinement cuts its own windows, so that it gets the whole photo."""
+        if choice.settings.refine:
+            return [(whole(photo.picture.size), photo)]
+        windows = parts_around(photo.hole, self.models.of(choice).spec.train_size // 2)
+        return [(window, part_of(photo, window)) for window in windows]
 
     def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, JobCallbacks]:
         model = self.models.of(choice)
@@ -206,6 +225,7 @@ class Remover:
             seconds=round(time.perf_counter() - started, 1),
             stopped=result.refinement.stopped,
             asked=removal.asked,
+            copied=copied(result.refinement.scales[-1].shares),
             variant_of=removal.variant_of,
         )
         if removal.variant_of is not None:

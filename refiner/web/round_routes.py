@@ -143,7 +143,7 @@ class RoundRoutes:
         if sum(not fill.gone for fill in fills) + coming >= MOST:
             raise Problem(TOO_MANY, f"There are {MOST} fills of this already; delete one first.")
         choice = service.offer.choose(first.asked)
-        changes = another(choice.settings, service.remover.models.of(choice), len(fills) + coming)
+        changes = another(choice.settings.seed, len(fills) + coming, copies=first.copied)
         asked = {**first.asked, "settings": {**first.asked.get("settings", {}), **changes}}
         mask = self._store.mask(record, first.mask)
         removal = Removal(

@@ -51,7 +51,7 @@ def with_shadow(pixels: Pixels, mask: Mask) -> Mask:
         raise InputError("There is no darker area beside what is painted; paint over the shadow instead.")
     smooth = ndimage.gaussian_filter(found.astype(np.float32), 1.5)
     large = np.asarray(Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC))
-    grown = mask.copy()
+    grown: Mask = mask.copy()
     grown[part] |= large > 0.4  # noqa: PLR2004  soft rims are shadow too
     return grown
 

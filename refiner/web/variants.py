@@ -13,6 +13,8 @@ from refiner.images.picture import Picture
 from refiner.regions import regions_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from refiner.images.planes import Mask
     from refiner.models.inpainter import Inpainter
     from refiner.settings import Settings
@@ -27,22 +29,25 @@ def made_of_copies(settings: Settings, model: Inpainter) -> bool:
     return "exemplar" in (settings.detail, model.spec.detail) and settings.detail != "features"
 
 
-def another(settings: Settings, model: Inpainter, number: int) -> dict[str, Any]:
+def copied(shares: Mapping[str, float]) -> bool:
+    """Whether most of a fill is copies, by the shares of a result's last scale."""
+    return shares.get("exemplar", 0) + shares.get("both", 0) > 0.5  # noqa: PLR2004  half
+
+
+def another(seed: int, number: int, *, copies: bool) -> dict[str, Any]:
     """What to change in the settings of the first fill to get another.
 
     Args:
-        settings: of the first fill.
-        model: that made it.
+        seed: of the first fill.
         number: which one, from 1.
+        copies: whether the first fill was made of copies.
 
     Returns:
-        Settings by name: copies with other seeds, and once the network where the first was made of copies.
+        Settings by name: copies with other seeds, and once the network where the first fill was made of copies.
     """
-    if not made_of_copies(settings, model):
-        return {**_COPIES, "seed": settings.seed + number - 1}
-    if number == 2:  # noqa: PLR2004  the network takes longer, so that quick copies come before it
+    if copies and number == 2:  # noqa: PLR2004  the network takes longer, so that quick copies come before it
         return dict(_NETWORK)
-    return {"seed": settings.seed + (1 if number == 1 else number - 1)}
+    return {**_COPIES, "seed": seed + (number - 1 if copies and number > 2 else number)}  # noqa: PLR2004  as above
 
 
 def faults_of(picture: Picture, hole: Mask) -> float:

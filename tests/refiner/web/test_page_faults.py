@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from page_driver import at, draw, open_photo, remove, set_steps, wait
@@ -57,7 +59,12 @@ def test_leaving_at_once_after_asking_for_a_removal(visit, photo, tmp_path) -> N
     open_photo(page, photo)
     draw(page, (200, 200), (300, 220))
     set_steps(page, 200)
-    page.route("**/jobs", lambda route: (page.wait_for_timeout(400), route.continue_()))
+
+    def late(route) -> None:
+        time.sleep(0.4)
+        route.continue_()
+
+    page.route("**/jobs", late)
     page.evaluate("document.querySelector('#remove').click(); document.querySelector('#home').click()")
     page.wait_for_selector("#recent-list .card")
     page.wait_for_timeout(900)
