@@ -31,6 +31,7 @@ _LEAST = 1e-4  # chance of a step across the clearest border, so that all patche
 _MARGIN = 0.35  # of the object's longer side that the second, finer walk sees around it
 _CUTS = np.linspace(0.04, 0.96, 47)
 _SIZE = 0.22  # how much a larger object is preferred to a smaller one of as clear a border
+_UNSEEN = 1.5  # CIELAB: less contrast is not seen
 _MOST = 0.6  # share of the picture that a first proposal may cover
 
 
@@ -122,7 +123,7 @@ def _reached(cut: Superpixels, known: NDArray[np.float64]) -> NDArray[np.float64
     """For each patch, the chance that a walk from it comes to one known as 1 before one known as 0."""
     count = len(known)
     contrasts = cut.contrasts
-    usual = max(float(np.median(contrasts)), 1e-6)
+    usual = _usual(contrasts)
     ease = cut.lengths * (np.exp(-((contrasts / (2 * usual)) ** 2)) + _LEAST)
     first, second = cut.pairs.T
     steps = sparse.coo_matrix((ease, (first, second)), (count, count))
@@ -137,13 +138,18 @@ def _reached(cut: Superpixels, known: NDArray[np.float64]) -> NDArray[np.float64
     return chances
 
 
+def _usual(contrasts: NDArray[np.float64]) -> float:
+    """The contrast of a border that means nothing: of most of them, and in flat pictures what nobody sees."""
+    return max(float(np.median(contrasts)) if contrasts.size else 0.0, _UNSEEN)
+
+
 def _clearest(
     cut: Superpixels, chances: NDArray[np.float64], plus: NDArray[np.int64], minus: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """The object with the clearest border among those that a cut through the chances gives."""
     first, second = cut.pairs.T
     contrasts = cut.contrasts
-    clear = 1 - np.exp(-((contrasts / (3 * max(float(np.median(contrasts)), 1e-6))) ** 2))
+    clear = 1 - np.exp(-((contrasts / (3 * _usual(contrasts))) ** 2))
     ranked = np.empty_like(chances)
     ranked[np.argsort(chances)] = np.linspace(0, 1, len(chances))  # evenly spread, as most chances are tiny
     total, best = cut.areas.sum(), -1.0

@@ -11,7 +11,7 @@ import { duration, t } from "./strings.js";
 
 const TICK = 200; // milliseconds between two looks at the clock
 const ENDED = ["done", "failed", "canceled"];
-const UNKNOWN = 8; // seconds that work of which nothing is known is taken to last
+const UNKNOWN = 8; // seconds that are left of work of which nothing is known
 
 class Work {
   constructor() {
@@ -42,7 +42,7 @@ class Work {
   /** @param done marks that the removal was asked with */
   follow(snapshot, started = performance.now(), done = [...state.marks.done]) {
     this.detach();
-    Object.assign(this, { asked: started, shownNumber: null, firstAfter: undefined, done, photo: state.photo.id, began: null, told: null, shownShare: 0 });
+    Object.assign(this, { asked: started, shownNumber: null, firstAfter: undefined, done, photo: state.photo.id, began: null, told: null, shownShare: 0, movedAt: null });
     this.take(snapshot);
     if (!state.job) return;
     this.listen(snapshot.id);
@@ -133,20 +133,25 @@ class Work {
     over(snapshot, known, this.done);
   }
 
-  /** How much is done: what the server told last, and from then on by the clock, never beyond what it may tell next. */
-  get share() {
-    const { job } = state, now = performance.now(), gone = (now - this.began) / 1000;
-    if (job.round !== undefined) return 1;
+  /** Seconds that are left: by the server's last word, else by what was expected. */
+  get left() {
+    const { told, began } = this, { job } = state, now = performance.now();
+    if (told) return told.left - (now - told.at) / 1000;
+    return job.expected == null ? null : job.expected - (now - began) / 1000;
+  }
+
+  /** Move the bar on: it always moves, the slower the longer it will take, catches up with the server, and never goes back. */
+  moved() {
+    const now = performance.now(), seconds = Math.min((now - (this.movedAt ?? now)) / 1000, 1), shown = this.shownShare;
+    this.movedAt = now;
+    if (state.job.round !== undefined) return 1;
     if (!this.began) return 0;
-    const expected = job.expected ?? UNKNOWN, byClock = 0.95 * (1 - Math.exp((-1.6 * gone) / Math.max(expected, 0.5)));
-    if (!this.told) return Math.min(byClock, 0.6);
-    const since = (now - this.told.at) / 1000, rest = 1 - this.told.done;
-    const ahead = this.told.left > 0 ? rest * (1 - Math.exp(-since / this.told.left)) : 0;
-    return Math.min(Math.max(this.told.done + 0.9 * ahead, Math.min(byClock, 0.6)), 0.99);
+    const left = Math.max(this.left ?? UNKNOWN, 1), behind = Math.max((this.told?.done ?? 0) - shown, 0);
+    return Math.min(shown + (0.8 * (0.97 - shown) * seconds) / (left + 1) + behind * Math.min(2 * seconds, 1), 0.99);
   }
 
   show() {
-    const { job } = state, share = (this.shownShare = Math.max(this.share, this.shownShare)); // it never goes back
+    const { job } = state, share = (this.shownShare = this.moved());
     this.bar.firstElementChild.style.width = `${100 * share}%`;
     this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
     const words = this.words(job, job.progress);
@@ -159,9 +164,7 @@ class Work {
     if (job.state === "waiting") return job.position ? t("waiting", { n: job.position }) : t("next");
     if (job.stopping) return t("stopping");
     if (job.round !== undefined) return t("saving");
-    const gone = (performance.now() - this.began) / 1000;
-    const left = this.told ? this.told.left - (performance.now() - this.told.at) / 1000 : job.expected && job.expected - gone;
-    const rest = left > 0.5 ? t("left", { time: duration(left) }) : null;
+    const { left } = this, rest = left > 0.5 ? t("left", { time: duration(left) }) : null;
     if (!progress) return [t("starting"), rest].filter(Boolean).join(" · ");
     const [height, width] = progress.size, parts = [];
     parts.push(t(progress.scale === 1 ? "first" : "scale", { width, height }));

@@ -58,7 +58,7 @@ def set_steps(page, steps: int | str) -> None:
 def remove(page) -> None:
     before = page.evaluate("refinerPage.state.photo.rounds.length")
     page.click("#remove")
-    wait(page, f"refinerPage.state.round === {before} && !refinerPage.state.job && refinerPage.state.marks.empty")
+    wait(page, f"refinerPage.state.round === {before} && !refinerPage.state.job && refinerPage.state.marks.empty", 90)
 
 
 def downloaded(page, suffix: str | None = None) -> bytes:

@@ -122,7 +122,7 @@ export default {
   keep: "Keep",
   elsewhere: "A removal came from another tab or program.",
   fit: "Stretch it to fit",
-  short: { brush: "Brush", eraser: "Eraser", rectangle: "Rectangle", lasso: "Lasso", select: "Click", snap: "Snap", shadow: "Shadow", undo: "Undo", redo: "Redo", clear: "Clear", compare: "Compare", hold: "Before", outline: "Outline", more: "More" },
+  short: { brush: "Brush", eraser: "Eraser", rectangle: "Box", lasso: "Lasso", select: "Click", snap: "Snap", shadow: "Shadow", undo: "Undo", redo: "Redo", clear: "Clear", compare: "Compare", hold: "Before", outline: "Outline", more: "More" },
   keys: [
     ["B E R L", "Brush, eraser, rectangle, lasso"],
     ["[ ]", "Smaller and larger brush; also Shift or Alt with the wheel"],

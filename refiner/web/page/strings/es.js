@@ -122,7 +122,7 @@ export default {
   keep: "Conservar",
   elsewhere: "Llegó un resultado de otra pestaña o programa.",
   fit: "Estirar para ajustar",
-  short: { brush: "Pincel", eraser: "Goma", rectangle: "Rectángulo", lasso: "Lazo", select: "Clic", snap: "Ajustar", shadow: "Sombra", undo: "Deshacer", redo: "Rehacer", clear: "Borrar", compare: "Comparar", hold: "Antes", outline: "Contorno", more: "Más" },
+  short: { brush: "Pincel", eraser: "Goma", rectangle: "Cuadro", lasso: "Lazo", select: "Clic", snap: "Ajustar", shadow: "Sombra", undo: "Deshacer", redo: "Rehacer", clear: "Borrar", compare: "Comparar", hold: "Antes", outline: "Contorno", more: "Más" },
   keys: [
     ["B E R L", "Pincel, goma, rectángulo, lazo"],
     ["[ ]", "Pincel menor, mayor; también Mayús o Alt con la rueda"],

@@ -122,7 +122,7 @@ export default {
   keep: "Garder",
   elsewhere: "Un résultat est venu d’un autre onglet ou programme.",
   fit: "Étirer pour ajuster",
-  short: { brush: "Pinceau", eraser: "Gomme", rectangle: "Rectangle", lasso: "Lasso", select: "Clic", snap: "Ajuster", shadow: "Ombre", undo: "Annuler", redo: "Rétablir", clear: "Effacer", compare: "Comparer", hold: "Avant", outline: "Contour", more: "Plus" },
+  short: { brush: "Pinceau", eraser: "Gomme", rectangle: "Cadre", lasso: "Lasso", select: "Clic", snap: "Ajuster", shadow: "Ombre", undo: "Annuler", redo: "Rétablir", clear: "Effacer", compare: "Comparer", hold: "Avant", outline: "Contour", more: "Plus" },
   keys: [
     ["B E R L", "Pinceau, gomme, rectangle, lasso"],
     ["[ ]", "Pinceau plus petit, plus grand ; aussi Maj ou Alt avec la molette"],
