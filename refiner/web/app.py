@@ -35,6 +35,7 @@ from refiner.web.problems import Problem, answer
 from refiner.web.queues import Queue
 from refiner.web.removal import Remover
 from refiner.web.round_routes import TILE, RoundRoutes
+from refiner.web.segmenter import Segmenter
 from refiner.web.service import EXAMPLES, Service, example_files
 from refiner.web.snap import can_snap
 from refiner.web.store import PREVIEW, Store
@@ -68,12 +69,14 @@ def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
     if config.output is not None:
         make_folder(config.output)
     offer = Offer(config.defaults)
+    segmenter = None if config.segmenter is None else Segmenter(config.segmenter)
     workspace = Workspace(config.root or default_root())
     store = Store(workspace, config.limits)
     queue = Queue(config.limits)
     store.wanted = lambda: {job.about["photo"] for job in queue.of() if "photo" in job.about}
     pace = Pace(workspace.root / _PACE)
-    service = Service(config, store, queue, offer, Remover(store, config.limits, config.output, pace))
+    remover = Remover(store, config.limits, config.output, pace)
+    service = Service(config, store, queue, offer, remover, segmenter)
     front = _Front(service)
 
     @contextlib.asynccontextmanager

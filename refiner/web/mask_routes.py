@@ -107,7 +107,9 @@ class MaskRoutes:
             pixels = _pixels(self._store.screen(record, number))
             share = pixels.shape[1] / record.size[1]
             small = [Click(click.x * share, click.y * share, click.plus) for click in clicks]
-            return _enlarged(clicked(pixels, small), record.size)
+            model = self._service.segmenter
+            found = clicked(pixels, small) if model is None else model.clicked((record.id, number), pixels, small)
+            return _enlarged(found, record.size)
 
         return await self._answer(record, selected)
 

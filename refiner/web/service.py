@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from refiner.web.offer import Offer
     from refiner.web.queues import Queue
     from refiner.web.removal import Remover
+    from refiner.web.segmenter import Segmenter
     from refiner.web.store import Store
 
 
@@ -29,6 +30,7 @@ class Config:
         output: folder where results are also written; None for none.
         photo: a file of this machine to open at once.
         save_beside: write that photo's results beside it.
+        segmenter: the encoder of a model that selects objects by clicks; None to do so without one.
         open_key: key in the printed address that opens that photo.
     """
 
@@ -39,6 +41,7 @@ class Config:
     output: Path | None = None
     photo: Path | None = None
     save_beside: bool = False
+    segmenter: Path | None = None
     open_key: str | None = None
 
 
@@ -51,6 +54,7 @@ class Service:
     queue: Queue
     offer: Offer
     remover: Remover
+    segmenter: Segmenter | None = None
 
     @property
     def limits(self) -> Limits:
