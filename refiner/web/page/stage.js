@@ -1,5 +1,6 @@
 // The canvas: shows the photo, the mask over it and the brush, and turns pointers and keys into marks.
 
+import { drawCursor, drawRim } from "./cursor.js";
 import { t } from "./strings.js";
 
 const BLANK = 1e-6;
@@ -56,7 +57,7 @@ export class Stage {
       if (this.stale || this.staleMask) this.drawMask();
       else if (this.drawing?.points.length > this.drawnTo) this.drawMore();
       this.stale = this.staleMask = false;
-      this.drawCursor();
+      drawCursor(this);
       if (this.eventTime) this.latencies.push(Math.max(performance.now(), now) - this.eventTime);
       this.eventTime = null;
     });
@@ -105,59 +106,6 @@ export class Stage {
     if (mark.kind !== "stroke") return;
     this.state.marks.drawMore(this.mask, this.view, mark, this.state.grow, Math.max(this.drawnTo - 2, 0));
     this.drawnTo = mark.points.length;
-  }
-
-  drawCursor() {
-    const { cursor, view, state, at, drawing } = this, ratio = devicePixelRatio;
-    cursor.setTransform(1, 0, 0, 1, 0, 0);
-    cursor.clearRect(0, 0, view.width, view.height);
-    if (!state.photo) return;
-    if (state.outlined) this.drawOutline();
-    const twice = (draw) => { // light on dark, so that it shows on any photo
-      for (const [color, width] of [["#0008", 3.5], ["#fff", 1.5]]) {
-        cursor.strokeStyle = color;
-        cursor.lineWidth = width * ratio;
-        cursor.beginPath();
-        draw();
-        cursor.stroke();
-      }
-    };
-    const place = (x, y) => [x * view.scale + view.x, y * view.scale + view.y];
-    if (drawing && drawing.kind === "area") {
-      twice(() => {
-        for (let i = 0; i < drawing.points.length; i += 2) cursor.lineTo(...place(drawing.points[i], drawing.points[i + 1]));
-        cursor.closePath();
-      });
-    }
-    if (state.marks && !state.job && !state.holding && !state.comparing) this.drawClicks(twice, place);
-    if (!at || state.job || state.comparing || this.panning || this.space) return;
-    const [x, y] = place(at.x, at.y), round = state.tool === "brush" || state.tool === "eraser";
-    const radius = round ? Math.max((state.size / 2) * view.scale, 1.5 * ratio) : 7 * ratio;
-    twice(() => {
-      if (round) cursor.arc(x, y, radius, 0, 2 * Math.PI);
-      if (!round || radius < 4 * ratio || this.keyboard) {
-        const arm = round ? radius + 8 * ratio : radius;
-        cursor.moveTo(x - arm, y); cursor.lineTo(x + arm, y); cursor.moveTo(x, y - arm); cursor.lineTo(x, y + arm);
-      }
-    });
-  }
-
-  /** Where an object was clicked on, with plus and minus. */
-  drawClicks(twice, place) {
-    const arm = 5 * devicePixelRatio, { cursor, state } = this;
-    const clicks = state.tool === "select" ? (state.marks.current.at(-1)?.clicks ?? []) : [];
-    for (const { x, y, plus } of clicks) {
-      const [left, top] = place(x, y);
-      twice(() => {
-        cursor.moveTo(left - arm, top); cursor.lineTo(left + arm, top);
-        if (plus) { cursor.moveTo(left, top - arm); cursor.lineTo(left, top + arm); }
-      });
-    }
-  }
-
-  drawOutline() {
-    const image = this.state.outlined, { cursor, view } = this;
-    drawRim(cursor, (dx, dy) => cursor.drawImage(image, view.x + dx, view.y + dy, view.photoWidth * view.scale, view.photoHeight * view.scale));
   }
 
   listen() {
@@ -347,21 +295,6 @@ export class Stage {
     view.moveBy(dx, dy);
     this.look();
   }
-}
-
-/** The rim of a mask: what is within two pixels of it, less itself; white, so that it shows on the mask's own color. */
-function drawRim(context, draw) {
-  const width = 1.5 * devicePixelRatio;
-  context.save();
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  context.imageSmoothingEnabled = true;
-  for (let i = 0; i < 8; i++) draw(width * Math.cos((i * Math.PI) / 4), width * Math.sin((i * Math.PI) / 4));
-  context.globalCompositeOperation = "destination-out";
-  for (let i = 0; i < 3; i++) draw(0, 0); // thrice, as its own edge is half transparent
-  context.globalCompositeOperation = "source-in";
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
-  context.restore();
 }
 
 const tenth = (value) => Math.round(value * 10) / 10;

@@ -338,6 +338,7 @@ def test_a_server_that_is_killed_loses_nothing_and_one_that_ends_leaves_nothing(
     [
         (["missing.jpg"], "missing.jpg: no such image file"),
         (["--save-beside"], "--save-beside: needs a PHOTO"),
+        (["--segmenter", "encoder.onnx"], "--segmenter: "),
         (["--port", "PORT"], "choose with --host and --port"),
         (["--max-upload", "lots"], "--max-upload: expected a size such as 6GB"),
         (["--preset", "nonsense"], "preset 'nonsense'"),
