@@ -55,6 +55,12 @@ async def receive_file(request: Request, path: Path, limit: int) -> None:
         raise Problem(BAD_REQUEST, "The upload is empty; expected the photo's bytes as the request's body.")
 
 
+def told_size(request: Request, limit: int) -> int:
+    """The bytes of a request's body as it tells them; the most there can be where it does not."""
+    told = request.headers.get("content-length", "")
+    return min(int(told), limit) if told.isdecimal() and len(told) <= len(str(limit)) else limit
+
+
 async def receive_json(request: Request, limit: int) -> dict[str, Any]:
     """A request's JSON body; {} where it is empty.
 

@@ -16,7 +16,7 @@ from refiner.images.drawing import box_of
 from refiner.images.masks import MaskOptions, read_mask
 from refiner.images.reading import read_picture, read_size
 from refiner.images.screen import as_png, part_of_mask
-from refiner.web.asking import clicks_of, mask_of, receive_file, receive_json, whole_number
+from refiner.web.asking import clicks_of, mask_of, receive_file, receive_json, told_size, whole_number
 from refiner.web.clicked import Click, clicked
 from refiner.web.problems import UNPROCESSABLE, Problem, in_words
 from refiner.web.shadow import with_shadow
@@ -68,12 +68,13 @@ class MaskRoutes:
             asked = await receive_json(request, self._service.limits.json_bytes)
             return await self._answer(record, lambda: mask_of(asked, self._store, record, self._service.limits))
         limit, file = self._service.limits.upload_bytes, self._store.incoming()
-        await run_in_threadpool(self._store.reserve, limit)
+        size = told_size(request, limit)
+        await run_in_threadpool(self._store.reserve, size)
         try:
             await receive_file(request, file, limit)
             return await self._answer(record, lambda: self._read_mask(record, file, "fit" in request.query_params))
         finally:
-            self._store.release(limit)
+            self._store.release(size)
             file.unlink(missing_ok=True)
 
     async def mask(self, request: Request) -> Response:

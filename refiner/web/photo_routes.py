@@ -16,7 +16,7 @@ from refiner.images.masks import read_mask
 from refiner.images.reading import read_rgb
 from refiner.images.screen import as_jpeg, resized
 from refiner.images.writing import default_suffix
-from refiner.web.asking import receive_file
+from refiner.web.asking import receive_file, told_size
 from refiner.web.mask_routes import FOREVER, keep_mask
 from refiner.web.problems import CONFLICT, NOT_FOUND, Problem
 from refiner.web.service import EXAMPLES, example_files, photo_dict
@@ -65,9 +65,7 @@ class PhotoRoutes:
         """Take in a photo: its bytes are the body."""
         owner, limit = owner_of(request), self._service.limits.upload_bytes
         self._store.check_photos(owner)
-        told = request.headers.get("content-length", "")
-        # Where the length is not told, the largest there can be is set aside until the upload is there.
-        size = min(int(told), limit) if told.isdecimal() and len(told) < 20 else limit  # noqa: PLR2004  digits
+        size = told_size(request, limit)
         await run_in_threadpool(self._store.reserve, size)
         file = self._store.incoming()
         try:

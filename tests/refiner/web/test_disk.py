@@ -157,6 +157,14 @@ def test_masks_and_rounds_count_towards_the_disk(serve) -> None:
     assert full.status_code == 507
 
 
+def test_a_small_mask_needs_no_more_room_than_it_has(serve) -> None:
+    client = serve(limits=Limits(disk_bytes=3_000_000))
+    photo = uploaded(client)
+    mask = file_of(picture().convert("L").point(lambda value: 255 * (value > 200)))
+    assert client.post(f"/api/photos/{photo['id']}/masks", content=mask).status_code == 201
+    assert client.app.state.service.store._reserved == 0
+
+
 def test_two_specks_far_apart_take_no_more_disk_than_two_specks(client) -> None:
     photo = uploaded(client, data=file_of(picture((1500, 1000))))
     remove(client, photo, marks=SPECKS, settings={"refine": False})
