@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import spsolve
 
 from refiner.errors import InputError
 from refiner.images.drawing import box_of
+from refiner.images.screen import to_size
 from refiner.web.superpixels import superpixels
 
 if TYPE_CHECKING:
@@ -80,9 +80,8 @@ def _walked(pixels: Pixels, clicks: list[Click], about: Mask | None = None) -> M
     """One walk; `about` is where the object was found to be before, roughly."""
     height, width = pixels.shape[:2]
     share = min(1.0, _SIDE / max(height, width))
-    size = max(2, round(width * share)), max(2, round(height * share))
-    small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BOX))
-    cut = superpixels(small, _STEP)
+    size = max(2, round(height * share)), max(2, round(width * share))
+    cut = superpixels(to_size(pixels, size, "box"), _STEP)
     rows, columns = cut.labels.shape
     at = {
         plus: [
@@ -109,7 +108,7 @@ def _walked(pixels: Pixels, clicks: list[Click], about: Mask | None = None) -> M
 
 def _sure(cut: Superpixels, about: Mask, size: tuple[int, int]) -> NDArray[np.float64]:
     """What is certain of each patch once the object is found roughly: 1 well inside, 0 well outside."""
-    covered = np.asarray(Image.fromarray(about).resize(size, Image.Resampling.NEAREST))
+    covered = to_size(about, size, "nearest")
     inwards, outwards = ndimage.distance_transform_edt(covered), ndimage.distance_transform_edt(~covered)
     depth = ndimage.maximum(inwards - outwards, cut.labels, np.arange(len(cut.areas)))
     reach = max(0.25 * inwards.max(), _STEP)
@@ -181,5 +180,4 @@ def _drawn(found: Mask, plus: NDArray[np.int64], cut: Superpixels, size: tuple[i
     touched = np.unique(parts[np.isin(cut.labels, plus) & found])
     whole = ndimage.binary_fill_holes(np.isin(parts, touched[touched > 0]))
     smooth = ndimage.gaussian_filter(whole.astype(np.float32), 1.0)
-    large = np.asarray(Image.fromarray(smooth).resize((size[1], size[0]), Image.Resampling.BICUBIC))
-    return np.asarray(large > 0.5)  # noqa: PLR2004  half covered
+    return np.asarray(to_size(smooth, size, "cubic") > 0.5)  # noqa: PLR2004  half covered

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -14,8 +13,8 @@ from starlette.routing import Route
 from refiner.errors import RefinerError
 from refiner.images.drawing import box_of
 from refiner.images.masks import MaskOptions, read_mask
-from refiner.images.reading import read_picture, read_size
-from refiner.images.screen import as_png, part_of_mask
+from refiner.images.reading import read_picture, read_rgb, read_size
+from refiner.images.screen import as_png, part_of_mask, to_size
 from refiner.web.asking import clicks_of, mask_of, receive_file, receive_json, told_size, whole_number
 from refiner.web.clicked import Click, clicked
 from refiner.web.problems import UNPROCESSABLE, Problem, in_words
@@ -121,8 +120,8 @@ class MaskRoutes:
         def grown() -> Mask:
             marked = mask_of(asked, self._store, record, self._service.limits)
             pixels = _pixels(self._store.screen(record, number))
-            small = Image.fromarray(marked).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
-            return marked | _enlarged(with_shadow(pixels, np.asarray(small)), record.size)
+            small = to_size(marked, (pixels.shape[0], pixels.shape[1]), "nearest")
+            return marked | _enlarged(with_shadow(pixels, small), record.size)
 
         return await self._answer(record, grown)
 
@@ -160,9 +159,8 @@ class MaskRoutes:
         picture = self._store.picture(record, 0)
         try:
             if fit:
-                height, width = record.size
-                image = read_picture(file).to_pil().resize((width, height), Image.Resampling.BILINEAR)
-                return read_mask(image, picture, options).mask
+                drawn = to_size(np.asarray(read_picture(file).to_pil()), record.size, "linear")
+                return read_mask(drawn, picture, options).mask
             return read_mask(file, picture, options).mask
         except RefinerError as error:
             kind = None if fit or _has_shape(read_size(file), record.size) else "shape"
@@ -182,14 +180,12 @@ def keep_mask(service: Service, record: Record, mask: Mask) -> dict[str, object]
 
 def _pixels(path: Path) -> Pixels:
     """The pixels (h,w,3) of a JPEG of our own."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(read_rgb(path))
 
 
 def _enlarged(mask: Mask, size: tuple[int, int]) -> Mask:
     """A mask at a larger height and width, with smooth outlines."""
-    large = Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(large) > _HALF_WHITE
+    return np.asarray(to_size(mask.astype(np.uint8) * 255, size, "linear") > _HALF_WHITE)
 
 
 def _has_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:

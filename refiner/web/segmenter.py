@@ -12,9 +12,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from refiner.errors import InputError, Option, first_line
+from refiner.images.screen import to_size
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -96,7 +96,7 @@ class Segmenter:
         best = np.asarray(masks).reshape(-1, *np.shape(masks)[-2:])[int(scores.argmax())] > 0
         if best.shape == (height, width):
             return np.asarray(best)
-        return np.asarray(Image.fromarray(best).resize((width, height), Image.Resampling.NEAREST))
+        return to_size(best, (height, width), "nearest")
 
     @property
     def _side(self) -> int:
@@ -111,11 +111,11 @@ class Segmenter:
         if key not in self._encoded:
             height, width = pixels.shape[:2]
             share = self._side / max(height, width)
-            size = max(round(width * share), 1), max(round(height * share), 1)
-            scaled = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), np.float32)
+            size = max(round(height * share), 1), max(round(width * share), 1)
+            scaled = to_size(pixels, size, "linear").astype(np.float32)
             if self._has_channels_first:
                 padded = np.zeros((self._side, self._side, 3), np.float32)
-                padded[: size[1], : size[0]] = (scaled - _MEAN) / _SPREAD
+                padded[: size[0], : size[1]] = (scaled - _MEAN) / _SPREAD
                 scaled = np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
             name = self._encoder.get_inputs()[0].name
             self._encoded[key] = self._encoder.run(None, {name: scaled})[0]

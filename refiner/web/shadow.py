@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
 from refiner.errors import InputError
 from refiner.images.drawing import box_of
+from refiner.images.screen import to_size
 from refiner.web.superpixels import superpixels
 
 if TYPE_CHECKING:
@@ -43,16 +43,13 @@ def with_shadow(pixels: Pixels, mask: Mask) -> Mask:
     part = slice(top, bottom), slice(left, right)
     height, width = bottom - top, right - left
     share = min(1.0, _SIDE / max(height, width))
-    size = max(2, round(width * share)), max(2, round(height * share))
-    small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels[part])).resize(size, Image.Resampling.BOX))
-    covered = np.asarray(Image.fromarray(mask[part]).resize(size, Image.Resampling.NEAREST))
-    found = _dark_beside(small, covered)
+    size = max(2, round(height * share)), max(2, round(width * share))
+    found = _dark_beside(to_size(pixels[part], size, "box"), to_size(mask[part], size, "nearest"))
     if not found.any():
         raise InputError("There is no darker area beside what is painted; paint over the shadow instead.")
     smooth = ndimage.gaussian_filter(found.astype(np.float32), 1.5)
-    large = np.asarray(Image.fromarray(smooth).resize((width, height), Image.Resampling.BICUBIC))
     grown: Mask = mask.copy()
-    grown[part] |= large > 0.4  # noqa: PLR2004  soft rims are shadow too
+    grown[part] |= to_size(smooth, (height, width), "cubic") > 0.4  # noqa: PLR2004  soft rims are shadow too
     return grown
 
 
