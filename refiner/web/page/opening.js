@@ -48,6 +48,12 @@ async function openExample(name) {
   if (photo.loaded && state.photo?.id === photo.id) await addMask(photo.loaded, t("maskLoaded"));
 }
 
+/** Open an earlier photo as it is by now: work on it may have begun or ended since it was listed. */
+async function reopen({ id }) {
+  const { visit } = state, photo = await get(`api/photos/${id}`);
+  if (state.visit === visit) await openPhoto(photo);
+}
+
 /** Let go of the photo that is open, with all that is under way for it on this page. */
 function close() {
   state.visit += 1;
@@ -162,7 +168,7 @@ export async function showStart() {
   const earlier = (photo) => {
     const label = `${t("deletePhoto")}: ${photo.name}`, cross = element("button", { className: "cross", type: "button", title: label, "aria-label": label }, icon("close"));
     cross.onclick = () => attempt(() => deletePhoto(photo));
-    return element("div", { className: "kept" }, card(`api/photos/${photo.id}/rounds/${photo.rounds.at(-1).number}/thumbnail`, photo.name, () => openPhoto(photo)), cross);
+    return element("div", { className: "kept" }, card(`api/photos/${photo.id}/rounds/${photo.rounds.at(-1).number}/thumbnail`, photo.name, () => reopen(photo)), cross);
   };
   $("example-list").replaceChildren(...config.examples.map((name) => card(`api/examples/${encodeURIComponent(name)}`, name, () => openExample(name))));
   $("examples").hidden = !config.examples.length;

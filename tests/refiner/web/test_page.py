@@ -133,7 +133,6 @@ def test_two_browsers_do_not_see_each_others_photos(visit, tmp_path) -> None:
     one, two = visit(), visit()
     open_photo(one, tmp_path / "mine.png")
     two.goto(one.url)
-    two.reload()
     two.wait_for_selector("#toast:not([hidden])")
     assert "no longer on the server" in two.inner_text("#toast")
     assert two.locator("#recent-list .card").count() == 0
@@ -261,7 +260,7 @@ def test_a_server_that_is_killed_is_waited_for(browser, tmp_path) -> None:
         draw(page, (200, 200), (300, 220))
         set_steps(page, 200)
         page.click("#remove")
-        wait(page, "refinerPage.state.job?.state === 'working'")
+        wait(page, "refinerPage.state.job?.state === 'working'", 90)
         process.kill()
         wait(page, "document.querySelector('#toast').textContent.includes('does not answer')")
     with program(root, port=int(address.rstrip("/").rsplit(":", 1)[1])) as (_, address):
