@@ -31,7 +31,7 @@ ONLY_IN = {  # third-party packages and where they may be imported
     "starlette": ("refiner/web/",),
     "uvicorn": ("refiner/web/",),
 }
-EXTRAS = {"ray", "cv2", "pillow_heif"}  # may be missing, so what needs them imports them late
+EXTRAS = {"ray", "cv2", "pillow_heif", "onnxruntime"}  # may be missing, so what needs them imports them late
 
 
 @dataclass(frozen=True)

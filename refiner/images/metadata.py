@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CARRIED = ("icc_profile", "dpi")
 XMP_CUT = "xmp_cut"  # key among the metadata: true where XMP data was not kept whole
+PALETTE = "palette"  # key among the metadata: true where the photo's colors came from a palette
 _XMP_TAG = 700  # TIFF's tag for XMP data
 
 
@@ -35,6 +36,8 @@ def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
         packet, cut = safe_xmp(found)
         metadata |= {"xmp": packet} if packet else {}
         metadata |= {XMP_CUT: True} if cut else {}
+    if image.mode == "P":
+        metadata[PALETTE] = True
     if kind.compression is not None:
         metadata |= kind.compression(image)
     return metadata
