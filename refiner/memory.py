@@ -176,9 +176,9 @@ class _Allocator:
         except (OSError, AttributeError):  # not glibc
             return False
 
-    def trim(self) -> None:
+    def trim(self, *, asked: bool) -> None:
         """See the function."""
-        if self.ours:
+        if self.ours or asked:
             self._trim()
 
     @staticmethod
@@ -189,9 +189,13 @@ class _Allocator:
             return
 
 
-def trim() -> None:
-    """Give back to the system what the C library keeps of freed memory now, where this process is ours."""
-    _allocator.trim()
+def trim(*, asked: bool = False) -> None:
+    """Give back to the system what the C library keeps of freed memory now.
+
+    Args:
+        asked: in another program's process too, which asks for it.
+    """
+    _allocator.trim(asked=asked)
 
 
 _allocator = _Allocator()
@@ -205,7 +209,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Peak:
-    """Context that measures the peak of memory above what was in use at its start; read `bytes` afterwards."""
+    """Context that measures the peak of memory above what was in use at its start; read `bytes` afterwards.
+
+    On CUDA it is what PyTorch took from the device, its cache and the libraries' workspaces counted in: that is what
+    other programs, and this one's next call, do not have.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -218,7 +226,7 @@ class Peak:
             torch.cuda.init()  # type: ignore[no-untyped-call]  # nobody may have used it yet, and its statistics cannot be reset before
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_allocated(self._device)
+            self._before = torch.cuda.memory_reserved(self._device)
             return self
         self._before = self._process.memory_info().rss
         self._done = threading.Event()
@@ -228,7 +236,7 @@ class Peak:
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self._device) - self._before
+            self.bytes = torch.cuda.max_memory_reserved(self._device) - self._before
             return
         self._done.set()
         self._watch.join()

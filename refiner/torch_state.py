@@ -131,6 +131,55 @@ def _remembered() -> Callable[[], None]:
     return restore
 
 
-_float32 = _Float32()
+@contextmanager
+def algorithms_tried(device: torch.device) -> Iterator[None]:
+    """Have cuDNN time its algorithms at the first convolution of each shape in this context, and take the fastest.
+
+    That is one switch for the whole process: meanwhile other threads' convolutions are timed too, which costs them a
+    little time. The last to leave brings it back to where it was. Nothing is changed for devices other than CUDA.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _trials.held():
+        yield
+
+
+class _Trials:
+    """Who wants cuDNN to time its algorithms; `torch.backends.cudnn.benchmark` is on while anybody does."""
+
+    def __init__(self) -> None:
+        self._inside = ContextVar("inside", default=0)  # contexts of this thread, one in another
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = False
+
+    def forked(self) -> None:
+        """Forget the parent's other threads, which the child of a fork has not."""
+        self._lock = threading.Lock()
+        others, self._users = self._users - self._inside.get(), self._inside.get()
+        if others and not self._users:
+            torch.backends.cudnn.benchmark = self._before
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._before = torch.backends.cudnn.benchmark
+                torch.backends.cudnn.benchmark = True
+            self._users += 1
+        token = self._inside.set(self._inside.get() + 1)
+        try:
+            yield
+        finally:
+            self._inside.reset(token)
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    torch.backends.cudnn.benchmark = self._before
+
+
+_float32, _trials = _Float32(), _Trials()
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
     os.register_at_fork(after_in_child=_float32.forked)
+    os.register_at_fork(after_in_child=_trials.forked)

@@ -19,6 +19,10 @@ from torch import Tensor, nn
 from lama.weights import CHECKPOINTS
 from refiner import ModelSpec
 
+# Where there is no GPU, Triton's interpreter runs the kernels; Triton reads this when it is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Benchmarks are not installed: they are found in the source tree, after all that is.
 sys.path.append(str(Path(__file__).parents[1]))
 

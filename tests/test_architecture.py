@@ -27,10 +27,11 @@ ONLY_IN = {  # third-party packages and where they may be imported
     "click": ("refiner/cli/",),
     "tqdm": ("refiner/cli/",),
     "ray": ("refiner/batch/cluster.py",),
+    "triton": ("refiner/frozen/gpu/kernels.py", "refiner/frozen/gpu/launch.py"),
     "starlette": ("refiner/web/",),
     "uvicorn": ("refiner/web/",),
 }
-EXTRAS = {"ray", "cv2", "pillow_heif"}  # may be missing, so what needs them imports them late
+EXTRAS = {"ray", "cv2", "pillow_heif", "onnxruntime"}  # may be missing, so what needs them imports them late
 
 
 @dataclass(frozen=True)

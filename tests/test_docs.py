@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 import refiner
 from benchmarks.quality.__main__ import main as quality
 from benchmarks.speed import main as speed
+from benchmarks.targets import main as targets
 from lama.training.__main__ import main as training
 from refiner.cli.app import app
 
@@ -27,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted(ROOT.glob("docs/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
-FOREIGN = {"--strict", "--check"}  # of `mkdocs build` and `ruff format`
+# Of `mkdocs build` and `ruff format`; of Krita and darktable.
+FOREIGN = {"--strict", "--check", "--export", "--export-filename", "--core", "--conf"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SIDE = 384  # two scales with lama-small
@@ -129,7 +131,7 @@ def arguments(parser_module: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"], ids=name_of)
 def test_options_exist(page) -> None:
-    commands = [app, training, quality, speed]
+    commands = [app, training, quality, speed, targets]
     known = (FOREIGN | FOREIGN_TO_PAGE).union(*(options_of(command) for command in commands))
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text(encoding="utf-8")))
     assert mentioned <= known

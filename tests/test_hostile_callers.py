@@ -17,7 +17,7 @@ from conftest import GOLDEN, Toy
 from torch import Tensor, nn
 
 from refiner import HoleBoxes, ModelError, ModelSpec, Settings, StopRefinement, inpaint, load_model, make_plan, refine
-from refiner.errors import RefinerWarning
+from refiner.errors import RefinerError, RefinerWarning
 from refiner.testing import check
 from refiner.torch_state import default_dtype, own_state
 
@@ -289,10 +289,27 @@ def test_a_callback_may_refine_too() -> None:
     assert torch.equal(inner[0], expected)
 
 
+def test_gradients_that_pytorch_refuses_in_a_fork_are_one_line(monkeypatch) -> None:
+    """As it says it where there is a GPU."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Unable to handle autograd's threading in combination with fork-based multiprocessing. See")
+
+    monkeypatch.setattr(torch.autograd, "grad", refuse)
+    ((image, mask),) = photos(1)
+    with pytest.raises(ModelError, match=r"was forked .*; start workers with multiprocessing.*spawn") as caught:
+        refine(Toy(), image, mask, replace(QUICK, memory="1GB"))
+    assert "\n" not in str(caught.value)
+
+
 def in_a_fork(connection, model, scene) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        connection.send(refine(model, *scene, QUICK).image.numpy())
+        try:
+            connection.send(refine(model, *scene, QUICK).image.numpy())
+        except RefinerError as error:
+            connection.send(str(error))
+            return
         with own_state(tf32=True):  # waits for nobody
             connection.send(torch.get_float32_matmul_precision())
         connection.send(torch.get_float32_matmul_precision())
@@ -302,7 +319,11 @@ def in_a_fork(connection, model, scene) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python's own, as this process has threads
 @pytest.mark.parametrize("busy", [False, True])
 def test_forked_workers(busy) -> None:
-    """Also where another thread is at work at the moment of the fork, and holds what it holds."""
+    """Also where another thread is at work at the moment of the fork, and holds what it holds.
+
+    Where there is a GPU, PyTorch computes gradients in threads of its own, on the CPU too, and refuses to in a fork of
+    a process that has them. The child says so then, at once.
+    """
     (scene,) = photos(1)
     model = Uncopyable(Toy())
     expected = refine(model, *scene, QUICK).image
@@ -320,9 +341,14 @@ def test_forked_workers(busy) -> None:
         ours, theirs = context.Pipe()
         child = context.Process(target=in_a_fork, args=(theirs, model, scene))
         child.start()
+        theirs.close()  # a child that dies then ends the wait
         try:
             assert ours.poll(60), "the child hangs"
-            assert torch.equal(torch.from_numpy(ours.recv()), expected)
+            found = ours.recv()
+            if torch.accelerator.is_available():
+                assert 'start workers with multiprocessing.get_context("spawn")' in found
+                return
+            assert torch.equal(torch.from_numpy(found), expected)
             assert ours.poll(60), "the child hangs"
             assert ours.recv() == "high"
             assert ours.recv() == before

@@ -83,7 +83,7 @@ def _html_tables(markdown: str) -> str:
 
 def _plots(records: Sequence[dict[str, Any]]) -> list[str]:
     if importlib.util.find_spec("matplotlib") is None:
-        return ['<p>Plots are left out: pip install "refiner[metrics]" for them.</p>']
+        return ['<p>Plots are left out: pip install "refiner-inpainting[metrics]" for them.</p>']
     from matplotlib.figure import Figure  # noqa: PLC0415  an extra
 
     methods = list(dict.fromkeys(r["method"] for r in records))

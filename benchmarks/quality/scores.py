@@ -149,4 +149,4 @@ def kernel_distance(fake: NDArray[Any], real: NDArray[Any], *, seed: int = 0) ->
 def _require(*packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f'{", ".join(missing)}: not installed; pip install "refiner[metrics]".')
+        raise InputError(f'{", ".join(missing)}: not installed; pip install "refiner-inpainting[metrics]".')

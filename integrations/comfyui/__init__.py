@@ -1,10 +1,22 @@
 """ComfyUI nodes that remove an object from a photo at full size and keep what the file holds beside its pixels."""
 
+from .cutting import CUT_AROUND_HOLE, STITCH_REFINED
+from .host_models import INPAINTER_FROM_MODEL
 from .inpainters import LOAD_INPAINTER
+from .mask_adjusting import ADJUST_MASK
 from .photos import LOAD_PHOTO, SAVE_PHOTO
 from .refining import REFINE_INPAINT
 
-NODES = (LOAD_PHOTO, LOAD_INPAINTER, REFINE_INPAINT, SAVE_PHOTO)
+NODES = (
+    LOAD_PHOTO,
+    LOAD_INPAINTER,
+    INPAINTER_FROM_MODEL,
+    ADJUST_MASK,
+    REFINE_INPAINT,
+    CUT_AROUND_HOLE,
+    STITCH_REFINED,
+    SAVE_PHOTO,
+)
 
 try:
     from .current import extension

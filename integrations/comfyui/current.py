@@ -17,6 +17,8 @@ _KINDS = {
     "IMAGE": io.Image,
     "MASK": io.Mask,
     "INT": io.Int,
+    "FLOAT": io.Float,
+    "BOOLEAN": io.Boolean,
     "STRING": io.String,
     "COMBO": io.Combo,
 }

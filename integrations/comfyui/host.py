@@ -17,6 +17,7 @@ from torch.nn import functional
 import refiner
 from refiner.cli.console import share_done
 from refiner.images.picture import from_rgb
+from refiner.memory import trim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,12 +100,32 @@ def placed(network: refiner.Inpainter) -> Iterator[torch.device]:
         yield device
         return
     make_room(sum(part.numel() * part.element_size() for part in network.parameters()))
+    before = next((part.device for part in network.parameters()), device)
     try:
         network.to(device)
         yield device
     finally:
-        network.to("cpu")
-        model_management.soft_empty_cache()
+        network.to(before)
+
+
+def give_memory_back() -> None:
+    """Keep nothing for a next time, which may never come: neither PyTorch nor the C library."""
+    model_management.soft_empty_cache()
+    trim(asked=True)
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """An error without its traceback: ComfyUI keeps the last error, and with it all that the frames hold.
+
+    What only a traceback explains is written to the log first.
+    """
+    if not isinstance(error, (refiner.RefinerError, getattr(model_management, "InterruptProcessingException", ()))):
+        _log.error("The node failed.", exc_info=error)
+    held: BaseException | None = error
+    while held is not None:
+        held.__traceback__ = None
+        held = held.__cause__ or held.__context__
+    return error
 
 
 def make_room(size: int) -> None:

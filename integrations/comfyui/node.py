@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 CATEGORY = "image/refiner"  # in ComfyUI's menu
 # Kinds that only these nodes have.
 INPAINTER = "REFINER_INPAINTER"
+CUT = "REFINER_CUT"
 PHOTO = "REFINER_PHOTO"
 
 
@@ -20,9 +21,10 @@ class Input:
 
     Attributes:
         id: the parameter of the node's function.
-        kind: IMAGE, MASK, INT, STRING, COMBO, or a kind that only these nodes have.
+        kind: IMAGE, MASK, INT, FLOAT, BOOLEAN, STRING, COMBO, or another, of these nodes or of others'.
         tooltip: what it is, in a sentence.
-        options: of the widget, by the names that both schemas have: default, min, max, multiline.
+        options: of the widget, by the names that both schemas have: default, min, max, step, multiline,
+            control_after_generate.
         choices: of a COMBO; called whenever ComfyUI lists the nodes.
         upload: whether files can be dropped on a COMBO of files.
         optional: whether it may be left unconnected.

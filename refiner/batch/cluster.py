@@ -67,7 +67,7 @@ def ray_workers(
         ModelError: the workers cannot load the model.
     """
     if importlib.util.find_spec("ray") is None:
-        raise InputError('Ray is not installed; pip install "refiner[ray]".')
+        raise InputError('Ray is not installed; pip install "refiner-inpainting[ray]".')
     import ray  # noqa: PLC0415  an extra, and slow to import
 
     try:

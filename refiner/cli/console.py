@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TypeAlias
 
-    from refiner.engine.result import Progress, ScaleResult
+    from refiner.engine.result import Progress, Result, ScaleResult
     from refiner.photo import PhotoResult
+    from refiner.settings import Settings
 
     OnProgress: TypeAlias = Callable[[Progress], object]
     OnScale: TypeAlias = Callable[[ScaleResult], object]
@@ -165,28 +166,39 @@ def share_done(progress: Progress) -> float:
 
 def closing_line(result: PhotoResult, seconds: float, device: str) -> str:
     """Which scales were refined and how far the loss fell, or why none was."""
-    settings, scales = result.settings, result.refinement.scales
-    took = f"{seconds:.1f} s on {device}"
+    done = what_was_done(result.refinement, result.settings, result.model.spec.train_size)
+    return f"{done}; {seconds:.1f} s on {device}."
+
+
+def what_was_done(result: Result, settings: Settings, train_size: int) -> str:
+    """The same in words alone, for a result with a hole.
+
+    Args:
+        result: what `refine` gave.
+        settings: of the refinement.
+        train_size: of the model's spec.
+    """
+    scales = result.scales
     height, width = scales[-1].size
     if not settings.refine:
-        return f"Not refined: the model's own result at {width}x{height}, {took}."
+        return f"Not refined: the model's own result at {width}x{height}"
     if not any(scale.windows for scale in scales) and set(scales[-1].shares) != {"model"}:
-        return f"Filled at {width}x{height} {_from_what(scales)}; {took}."
+        return f"Filled at {width}x{height} {_from_what(scales)}"
     refinable = [scale for scale in scales[1:] if scale.windows]
     if not refinable:
         if settings.max_scales == 1:
-            return f"Not refined: max_scales is 1, {took}."
-        needed = math.ceil((settings.min_side or result.model.spec.train_size) * math.sqrt(2))
+            return "Not refined: max_scales is 1"
+        needed = math.ceil((settings.min_side or train_size) * math.sqrt(2))
         return (
             f"Not refined: a short side of {min(height, width)} px is too small for more than one scale "
-            f"(about {needed} px are needed), {took}."
+            f"(about {needed} px are needed)"
         )
     refined = sum(scale.refined for scale in refinable)
     changes = ", ".join(_change(scale) for scale in refinable)
     line = f"Refined {refined} of {len(scales)} scales, the smallest by the model alone: {changes}"
     if set(scales[-1].shares) != {"features"}:
         line += f"; filled {_from_what(scales)}"
-    return f"{line}; {took}."
+    return line
 
 
 _NAMES = {

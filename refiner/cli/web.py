@@ -24,6 +24,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--name", "names", multiple=True, metavar="HOST", help="A further name of this server, as of a proxy.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option("-o", "--output", type=_PATH, metavar="DIR", help="Also write every result to this folder.")
+@click.option("--segmenter", type=_PATH, metavar="FILE", help="Select objects by clicks with this encoder (ONNX).")
 @click.option("--save-beside", is_flag=True, help="Also write PHOTO's results beside it.")
 @click.option("--max-upload", default="300MB", show_default=True, metavar="SIZE", help="Of a photo's file.")
 @click.option(
@@ -54,6 +55,7 @@ def web(
     no_browser: bool,
     output: Path | None,
     save_beside: bool,
+    segmenter: Path | None,
     choices: Choices,
     **limits: Any,
 ) -> None:
@@ -72,7 +74,7 @@ def web(
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
-        raise InputError('The page needs Starlette and Uvicorn: pip install "refiner[web]".') from None
+        raise InputError('The page needs Starlette and Uvicorn: pip install "refiner-inpainting[web]".') from None
     from refiner.memory import manage_allocator  # noqa: PLC0415
     from refiner.web.offer import Defaults  # noqa: PLC0415
     from refiner.web.service import Config  # noqa: PLC0415
@@ -83,7 +85,8 @@ def web(
     )
     folder = None if output is None else output.absolute()
     file = None if photo is None else photo.absolute()
-    config = Config(defaults, _limits(**limits), output=folder, photo=file, save_beside=save_beside)
+    model = None if segmenter is None else segmenter.absolute()
+    config = Config(defaults, _limits(**limits), output=folder, photo=file, save_beside=save_beside, segmenter=model)
     serve(config, Address(host, port, names), click.echo, browser=not no_browser)
 
 

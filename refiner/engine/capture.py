@@ -5,7 +5,11 @@ which also sets up what libraries set up once. The second is recorded, and its f
 as it is; from then on an update is two launches, the prediction and the step. Where anything of this fails, updates go
 on as they were.
 
-A recording reads and writes the very tensors it was made with, so each window has its own.
+It is recorded where four predictions or more are to come, in one window or several of the same shape. Recording takes
+the time of about one and a half updates, which launch nothing useful, and every replay saves most of one: two replays
+are needed to gain, and the first of four predictions is made before there is anything to replay.
+
+A recording reads and writes the very tensors it was made with. A later window of the same shape is copied into them.
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _T = TypeVar("_T")
-_MIN_STEPS = 4  # with fewer, recording costs more than it saves
+_MIN_PREDICTIONS = 4  # with fewer, recording costs more than it saves
 _SAME = 1e-3  # largest relative difference between the losses of a replay and of the update as it is
 
 
@@ -66,9 +71,10 @@ def no_recording() -> Iterator[None]:
         _allowed.reset(token)
 
 
-def recorder_for(device: torch.device, steps: int) -> Recorder | None:
-    """What records updates on a device; None where it cannot or is not to, or where there are too few."""
-    return CudaRecorder(device) if device.type == "cuda" and steps >= _MIN_STEPS and _allowed.get() else None
+def recorder_for(device: torch.device, predictions: int) -> Recorder | None:
+    """What records updates on a device; None where it cannot or is not to, or where too few predictions are to come."""
+    pays = predictions >= _MIN_PREDICTIONS and _allowed.get()
+    return CudaRecorder(device) if device.type == "cuda" and pays else None
 
 
 class CudaRecorder:
@@ -111,7 +117,7 @@ class Update:
     """An update that can be repeated: a prediction with its loss, then a step of the features.
 
     Args:
-        forward: gives the prediction (N,3,H,W) and the loss of each image, (N,).
+        forward: gives the prediction (N,3,H,W) and the loss of each image, (N,), with or without gradient as is set.
         backward: changes the features, given that loss.
         recorder: of the device; None to run each update as it is.
     """
@@ -126,16 +132,31 @@ class Update:
         self._recording: _Recording | None = None
         self._loss: Tensor | None = None
         self._stepped = False
+        self._reuse = _Reuse.NONE
+
+    @property
+    def recorded(self) -> bool:
+        """Whether predictions are replayed."""
+        return self._recording is not None
+
+    def begin_again(self) -> None:
+        """Other values were put into the tensors that the update reads."""
+        if self._reuse is _Reuse.NONE:
+            self._reuse = _Reuse.DOUBTED
 
     def predict(self) -> tuple[Tensor, Tensor]:
         """The prediction and the loss of each image, without gradient; the next call may write over them."""
         if self._recording is None and self._recorder is not None and self._stepped:
             self._recording = self._recorded(self._recorder)
             self._recorder = None  # one attempt
+        if self._recording is not None and self._reuse is _Reuse.DOUBTED:
+            self._reuse = _Reuse.PROVEN
+            self._check(self._recording)
         if self._recording is not None:
             self._recording.forward()
             return self._recording.made
-        prediction, self._loss = self._forward()
+        with torch.enable_grad():
+            prediction, self._loss = self._forward()
         return prediction.detach(), self._loss.detach()
 
     def step(self) -> None:
@@ -150,9 +171,14 @@ class Update:
 
     def _recorded(self, recorder: Recorder) -> _Recording | None:
         """The update recorded; None where that fails or gives something else."""
-        expected = self._forward()[1].detach().clone()
+
+        def with_gradient() -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                return self._forward()
+
+        expected = with_gradient()[1].detach().clone()
         try:
-            forward, (prediction, loss) = recorder.record(self._forward)
+            forward, (prediction, loss) = recorder.record(with_gradient)
             backward, _ = recorder.record(lambda: self._backward(loss))
             made = prediction.detach(), loss.detach()
             forward()
@@ -163,6 +189,52 @@ class Update:
             _tell("its replay gives another loss")
             return None
         return _Recording(forward, backward, made)
+
+    def _check(self, recording: _Recording) -> None:
+        """Go on without the recording where it does not see what was put into the tensors, as of a model with a memory.
+
+        Once: what saw one other window sees them all. Without gradient, so that little memory is needed beside it.
+        """
+        with torch.no_grad():
+            expected = self._forward()[1]
+        recording.forward()
+        if not torch.allclose(recording.made[1], expected, rtol=_SAME, atol=0):
+            _tell("its replay gives another loss for another window")
+            self._recording = None
+
+
+class _Reuse(Enum):
+    """What is known of a recording that is used for another window than its own."""
+
+    NONE = "not used yet"
+    DOUBTED = "to be compared"
+    PROVEN = "compared"
+
+
+class Recordings(Generic[_T]):
+    """What was recorded for a window, kept for later ones of its kind; for one rear half of a network, in one thread.
+
+    One at most: the memory that it works in, all that an update takes, is its own while it lives.
+    """
+
+    def __init__(self) -> None:
+        self._kind: object = None
+        self._held: _T | None = None
+
+    def take(self, kind: object) -> _T | None:
+        """What was kept for this kind; None where it was another. Nothing is kept from then on."""
+        held = self._held if kind is not None and kind == self._kind else None
+        self.release()
+        return held
+
+    def keep(self, kind: object, held: _T) -> None:
+        """Keep what was recorded for a kind; None is no kind."""
+        if kind is not None:
+            self._kind, self._held = kind, held
+
+    def release(self) -> None:
+        """Free the memory of what is kept."""
+        self._kind = self._held = None
 
 
 def _tell(reason: str) -> None:

@@ -9,39 +9,31 @@ tell what windows of all sizes take.
 from __future__ import annotations
 
 import weakref
-from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from refiner.engine.back_projection import back_project_window
+from refiner.engine.counted_bytes import CountedBytes
 from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, strip_height
-from refiner.frozen.fused import on_shapes
+from refiner.models.copies import copy_with
 from refiner.models.inpainter import Inpainter, run_front, run_rear
-from refiner.models.placement import carried_parts, placed_on
-from refiner.models.private import copy_with
+from refiner.models.placement import placed_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch.utils.hooks import RemovableHandle
-
     from refiner.engine.objective import ObjectiveFactory
     from refiner.settings import Keep
 
-_STEPS = 3  # after the second update Adam's averages are there, and the third prediction is made beside them
+_STEPS = 2  # Adam's averages are there from the start, so one update and a prediction after it have everything
 
 
-# Heights and widths of windows that are rehearsed: two whole and small, one whole and large, one cut into strips.
-_SMALL, _WIDE, _LARGE, _TALL = (256, 64), (256, 256), (1024, 512), (2048, 512)
+# Heights and widths of windows that are rehearsed: one whole and small, one whole and large, one cut into strips.
+_SMALL, _LARGE, _TALL = (256, 64), (1024, 512), (2048, 512)
 _ROWS = 256
 
 
@@ -115,8 +107,8 @@ class MemoryNeed:
     def _constant(self, work: Work) -> float:
         """Bytes that do not follow the window's size: weights in the precision of convolutions."""
         once = replace(work, refined=False)  # which takes a fraction of the time
-        small, large = (self.exact(once, size, None) or 0 for size in (_SMALL, _WIDE))
-        areas = self._padded_area(_SMALL), self._padded_area(_WIDE)
+        small, large = (self.exact(once, size, None) or 0 for size in (_SMALL, _LARGE))
+        areas = self._padded_area(_SMALL), self._padded_area(_LARGE)
         return max(small - areas[0] * (large - small) / (areas[1] - areas[0]), 0)
 
     def _padded_area(self, size: tuple[int, int]) -> int:
@@ -155,7 +147,7 @@ def rehearse(meta_model: Inpainter, work: Work, size: tuple[int, int], rows: int
         image = torch.empty(1, 3, *padded, dtype=work.dtype)
         hole = torch.empty(1, 1, *padded, dtype=torch.bool)
         coarse = torch.empty(1, 3, height // 2, width // 2, dtype=work.dtype)
-    alive = _Alive()
+    alive = CountedBytes()
     try:
         with strip_height(rows), alive, torch.no_grad(), alive.following(meta_model):
             with FrozenGradients(work.conv_dtype):
@@ -192,77 +184,3 @@ def meta_copy(model: Inpainter) -> Inpainter | None:
     if not isinstance(model, nn.Module):
         return None
     return copy_with(model, lambda tensor: torch.empty_like(tensor, device="meta"))
-
-
-class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all storages that operations create, while they live, on each device apart.
-
-    `meta` is one device, so where a network was spread, its parts say as they run which device they stand for.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._here: torch.device | None = None  # None for the first, where all else is
-        self._now: Counter[torch.device | None] = Counter()
-        self._peaks: Counter[torch.device | None] = Counter()
-        self._known: set[int] = set()
-
-    @property
-    def peak(self) -> int:
-        """Of the device that has most."""
-        return max(self._peaks.values(), default=0)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        shapes = on_shapes(func)
-        if shapes is None:
-            out = func(*args, **(kwargs or {}))
-        else:  # an operator of ours: what it makes beside its output counts too
-            with self:
-                out = shapes(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and tensor.device.type == "meta":
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self._known:  # noqa: SLF001  its identity
-                    self._known.add(storage._cdata)  # noqa: SLF001
-                    self._now[self._here] += storage.nbytes()
-                    self._peaks[self._here] = max(self._peaks[self._here], self._now[self._here])
-                    weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes(), self._here)  # noqa: SLF001
-        return out
-
-    def _freed(self, identity: int, count: int, device: torch.device | None) -> None:
-        self._known.discard(identity)
-        self._now[device] -= count
-
-    @contextmanager
-    def following(self, model: Inpainter) -> Iterator[None]:
-        """Count what the parts of a network that was spread create, forward and backward, for their devices."""
-        parts = carried_parts(model) if isinstance(model, nn.Module) else []
-        first = parts[0][1] if parts else None
-        hooks: list[RemovableHandle] = []
-        for part, device in parts:
-            label = None if device == first else device
-            hooks.append(part.register_forward_pre_hook(lambda *_, at=label: self._go(at)))
-            hooks.append(part.register_forward_hook(lambda *called, at=label: self._come_back_by(called[-1], at)))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def at_home(self, run: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        """A function that starts on the first device."""
-
-        def from_home(argument: Any) -> Tensor:
-            self._go(None)
-            return run(argument)
-
-        return from_home
-
-    def _go(self, device: torch.device | None) -> None:
-        self._here = device
-
-    def _come_back_by(self, output: Any, device: torch.device | None) -> None:
-        """The way back through a part starts at its output."""
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, Tensor) and tensor.grad_fn is not None:
-                tensor.grad_fn.register_prehook(lambda _: self._go(device))

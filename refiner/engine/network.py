@@ -15,6 +15,7 @@ from refiner.engine.finishing import finished
 from refiner.engine.objective import Target
 from refiner.engine.optimize import StopRefinement, optimize_features
 from refiner.engine.padding import crop, pad, pad_to_even, size_of
+from refiner.engine.precision import trying_pays
 from refiner.engine.pyramid import enlarge, exactly_half
 from refiner.engine.reporter import duration
 from refiner.engine.result import WindowResult
@@ -23,6 +24,7 @@ from refiner.frozen import FrozenGradients, strip_height
 from refiner.memory import freed_memory_kept, is_out_of_memory, make_room
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.regions import whole
+from refiner.torch_state import algorithms_tried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from refiner.engine.capture import Recordings
     from refiner.engine.objective import ObjectiveFactory
-    from refiner.engine.optimize import OnStep
+    from refiner.engine.optimize import OnStep, Tuned
     from refiner.engine.padding import Padding
     from refiner.engine.plan import Plan
     from refiner.engine.reporter import Reporter
@@ -71,6 +74,7 @@ class Network:
         planned: makes the plan that comes after so many others, for these settings and bytes to take.
         reporter: is told of plans and predictions.
         devices: those that the network lies on.
+        recordings: of its rear half, for other photos too.
 
     Attributes:
         plan: the one in force.
@@ -86,10 +90,11 @@ class Network:
         planned: Callable[[Settings, int, int | None], Plan],
         reporter: Reporter,
         devices: Sequence[torch.device],
+        recordings: Recordings[Tuned],
     ) -> None:
         self._model, self._settings, self._objective = model, settings, objective
         self.plan, self._planned = plan, planned
-        self._reporter, self._devices = reporter, devices
+        self._reporter, self._devices, self._recordings = reporter, devices, recordings
         self.warnings: list[str] = []
 
     def inpaint(self, image: Tensor, hole: Tensor, here: Progress) -> Fill:
@@ -125,7 +130,8 @@ class Network:
         for index, window in enumerate(windows):
             at = replace(here, window=index + 1, windows=len(windows))
             on_step = self._on_step(at, before / area, window.area / area)
-            refined, result = self._refine_window(plan, image, hole, coarse, window, on_step, here.scale)
+            alike = sum(other.size == window.size for other in windows[index:])
+            refined, result = self._refine_window(plan, image, hole, coarse, window, on_step, here.scale, alike)
             before += window.area
             window.of(prediction).copy_(refined)
             results.append(result)
@@ -142,8 +148,9 @@ class Network:
         window: Window,
         on_step: OnStep | None,
         scale: int,
+        alike: int,
     ) -> tuple[Tensor, WindowResult]:
-        """The prediction of a window, cropped to it, and what happened there."""
+        """The prediction of a window, cropped to it, and what happened there; so many of its size are to come."""
         model, settings = self._model, self._settings
         own = window.of(image)
         padded, padded_hole = self._padded(own, window.of(hole), "reflect")
@@ -151,17 +158,22 @@ class Network:
             start = [run_front(model, padded, padded_hole)]
         target = Target(padded, padded_hole, window.halved().of(coarse), size_of(own))
         objective = self._objective(target)
-        outcome = optimize_features(
-            rear=lambda features: run_rear(model, features, padded),
-            start=start.pop,  # handed over: Adam soon has other features, and these are freed
-            objective=objective,
-            steps=settings.steps_at(scale - 2),
-            lr=settings.lr or model.spec.learning_rate,
-            keep=settings.keep,
-            on_step=on_step,
-            conv_dtype=plan.conv_dtype,
-            lr_scale=model.spec.lr_scale,
-        )
+        steps = settings.steps_at(scale - 2)
+        tries = trying_pays(steps * alike, tf32=plan.tf32)
+        with algorithms_tried(padded.device) if tries else nullcontext():
+            outcome = optimize_features(
+                rear=lambda features: run_rear(model, features, padded),
+                start=start.pop,  # handed over: Adam soon has other features, and these are freed
+                objective=objective,
+                steps=steps,
+                lr=settings.lr or model.spec.learning_rate,
+                keep=settings.keep,
+                on_step=on_step,
+                conv_dtype=plan.conv_dtype,
+                lr_scale=model.spec.lr_scale,
+                recordings=self._recordings,
+                repeats=alike,
+            )
         prediction, corrected = outcome.prediction, None
         if settings.back_projection:
             make_room(_PICTURES * prediction.nbytes)
@@ -183,6 +195,7 @@ class Network:
                     raise
                 fill = None
             if fill is None:
+                self._recordings.release()
                 for kind in {device.type for device in self._devices} & {"cuda", "mps"}:
                     getattr(torch, kind).empty_cache()
                 self._replan(self.plan.attempt + 1)

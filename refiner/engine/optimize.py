@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from refiner.engine.capture import Update, recorder_for
-from refiner.errors import ModelError
-from refiner.frozen import FrozenGradients
-from refiner.models.features import lr_factors
+from refiner.engine.capture import Recordings, Update
+from refiner.engine.tuning import Tuning, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +58,8 @@ def optimize_features(
     on_step: OnStep | None = None,
     conv_dtype: torch.dtype | None = None,
     lr_scale: Mapping[str, float] | None = None,
+    recordings: Recordings[Tuned] | None = None,
+    repeats: int = 1,
 ) -> Outcome:
     """Optimize features so that what `rear` makes of them agrees with the objective.
 
@@ -77,32 +76,16 @@ def optimize_features(
         on_step: called after each prediction.
         conv_dtype: precision to compute convolutions of `rear` in; None for that of their inputs.
         lr_scale: factors on the learning rate of single features, see `refiner.models.features.lr_factors`; 0 freezes.
+        recordings: what was recorded of this `rear` for other windows, and will be for later ones.
+        repeats: windows of this shape to come, this one counted.
 
     Raises:
         ModelError: the prediction does not depend on any feature, or all are frozen.
         InputError: a name in `lr_scale` is not a feature's.
     """
-    features = start()
-    factors = lr_factors(features, lr_scale or {})
-    leaves, structure = tree_flatten(features)
-    del features
-    leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    groups = _parameter_groups(leaves, factors, lr)
-    if not groups:
-        raise ModelError("model: front gave no floating-point tensor to optimize; expected features, not all frozen.")
-    tuned = [leaf for group in groups for leaf in group["params"]]
-    recorder = recorder_for(tuned[0].device, steps)
-    adam = torch.optim.Adam(groups, lr=lr, **(recorder.adam if recorder is not None else {}))
-    rear_mode, objective_mode = FrozenGradients(conv_dtype), FrozenGradients()
-
-    def forward() -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            with rear_mode:
-                prediction = rear(tree_unflatten(leaves, structure))
-            with objective_mode:
-                return prediction, objective(prediction)
-
-    update = Update(forward, lambda loss: _update(adam, tuned, loss), recorder)
+    recordings = Recordings() if recordings is None else recordings
+    window, kind = _tuned(rear, start, objective, lr, lr_scale or {}, conv_dtype, steps * repeats, recordings)
+    update = window.update
     kept = _Kept(keep)
     losses: list[Tensor] = []
     stopped = False
@@ -119,7 +102,39 @@ def optimize_features(
             except StopRefinement:
                 stopped = True
                 break
+    if update.recorded:
+        recordings.keep(kind, window)
     return Outcome(kept.prediction, kept.loss, torch.stack(losses), kept.step, stopped)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What is optimized, and its update, perhaps recorded."""
+
+    tuning: Tuning
+    update: Update
+
+
+def _tuned(
+    rear: Callable[[Features], Tensor],
+    start: Callable[[], Features],
+    objective: Loss,
+    lr: float,
+    lr_scale: Mapping[str, float],
+    conv_dtype: torch.dtype | None,
+    predictions: int,
+    recordings: Recordings[Tuned],
+) -> tuple[Tuned, object]:
+    """What optimizes the features and its kind: that of a window before, where it was recorded and is of this kind."""
+    features = start()
+    kind = kind_of(features, objective, lr, lr_scale, conv_dtype)
+    held = recordings.take(kind)
+    if held is not None:
+        held.tuning.put(features, objective)
+        held.update.begin_again()
+        return held, kind
+    tuning = Tuning(rear, features, objective, lr=lr, lr_scale=lr_scale, conv_dtype=conv_dtype, predictions=predictions)
+    return Tuned(tuning, Update(tuning.predict, tuning.step, tuning.recorder)), kind
 
 
 class _Kept:
@@ -154,28 +169,3 @@ class _Kept:
         better = loss < self.loss
         self.prediction = torch.where(better[:, None, None, None], prediction, self.prediction)
         self.loss, self.step = torch.where(better, loss, self.loss), torch.where(better.any(), step, self.step)
-
-
-def _parameter_groups(leaves: list[Any], factors: list[float], lr: float) -> list[dict[str, Any]]:
-    """What Adam is given: the leaves to optimize, which now require a gradient, in groups of one learning rate."""
-    groups: dict[float, list[Tensor]] = {}
-    for leaf, factor in zip(leaves, factors, strict=True):
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and factor > 0:
-            groups.setdefault(factor, []).append(leaf.requires_grad_())
-    return [{"params": params, "lr": factor * lr} for factor, params in groups.items()]
-
-
-def _update(adam: torch.optim.Adam, tuned: list[Tensor], loss: Tensor) -> None:
-    """One step of Adam on what is tuned; a sum over the batch leaves each image its own gradient."""
-    if not loss.requires_grad:
-        raise ModelError("model: the prediction has no gradient towards the features; rear must not detach them.")
-    gradients = torch.autograd.grad(loss, tuned, torch.ones_like(loss), allow_unused=True)
-    for leaf, gradient in zip(tuned, gradients, strict=True):
-        leaf.grad = gradient
-        if gradient is not None and gradient.stride() != leaf.stride():
-            # PyTorch's fused Adam takes for granted that both lie alike in memory, and is silently wrong where not.
-            leaf.grad = torch.empty_like(leaf).copy_(gradient)
-    del gradient, gradients
-    adam.step()
-    for leaf in tuned:
-        leaf.grad = None  # the next prediction is made without it

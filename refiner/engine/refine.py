@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from refiner.engine import pyramid
+from refiner.engine.capture import Recordings
 from refiner.engine.fill import Filler
 from refiner.engine.network import Fill, Network
 from refiner.engine.objective import ObjectiveFactory, paper_objective
@@ -32,6 +33,7 @@ from refiner.torch_state import own_state
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from refiner.engine.optimize import Tuned
     from refiner.models.inpainter import Inpainter
 
 _IMAGE_DIMS = 4  # N, C, H, W
@@ -101,7 +103,8 @@ def refine(
         full_size = size_of(image)
         if settings.refine and settings.pixel_budget is not None and hole.any():
             image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
-        job = _Job(model, network, settings, objective)
+        recordings: Recordings[Tuned] = Recordings()  # freed with this call
+        job = _Job(model, network, settings, objective, recordings)
         results: list[Result] = []
         for index in range(len(image)):
             one = slice(index, index + 1)
@@ -129,12 +132,14 @@ class _Job:
         network: the copy that does the work.
         settings: of the refinement.
         objective: makes the loss of a window.
+        recordings: of the network's rear half.
     """
 
     model: Inpainter
     network: Inpainter
     settings: Settings
     objective: ObjectiveFactory
+    recordings: Recordings[Tuned]
 
     def fill(
         self,
@@ -171,7 +176,9 @@ class _Job:
         network = None
         if plan.network:
             devices = placed_on(self.model) or (image.device,)
-            network = Network(self.network, self.settings, self.objective, plan, planned, reporter, devices)
+            network = Network(
+                self.network, self.settings, self.objective, plan, planned, reporter, devices, self.recordings
+            )
         filler = Filler(plan, levels, network, given=guide, avoid=avoid, seed=self.settings.seed, reporter=reporter)
 
         results: list[ScaleResult] = []

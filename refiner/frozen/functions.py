@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn import functional
 
-from refiner.frozen.fused import convolve, gate_, is_channels_last, picture, spectrum, ungate, unpad
+from refiner.frozen.borders import pad, unpad
+from refiner.frozen.fused import convolve, gate_, picture, spectrum, ungate
+from refiner.frozen.layout import is_channels_last
 from refiner.frozen.spectra import inverse_rfft2
 from refiner.memory import make_room
 
@@ -123,7 +124,7 @@ class FrozenPad(Function):
     def forward(ctx: Any, x: Tensor, widths: tuple[int, ...], mode: str) -> Tensor:
         ctx.widths, ctx.mode = widths, mode
         make_room(x.nbytes)
-        return functional.pad(x, list(widths), mode=mode)
+        return pad(x, widths, mode)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,58 +1,28 @@
-"""What is elementwise around the convolutions, each in one operation: gates, the way back through padding, spectra.
+"""Convolutions and what is elementwise around them, each in one operation: gates, spectra.
 
-Each is an operator of PyTorch, `torch.ops.refiner.*`, so that a GPU can have a kernel for it, and graphs and rehearsals
-see one operation. What is here runs on every device and is the reference for such kernels. On the `meta` device
-each makes the tensors that it has at its peak, and nothing else.
+What is here runs on every device, and is the reference for the kernels of `refiner.frozen.gpu`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from refiner.frozen.bits import pack, unpack
+from refiner.frozen.layout import in_memory, is_channels_last
+from refiner.frozen.operators import on_meta, operator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 INF = float("inf")
 _THIN = 32
-_library: Any = torch.library.Library("refiner", "DEF")  # type: ignore[no-untyped-call]
 
 
-_on_shapes: dict[Any, Callable[..., Tensor]] = {}
-
-
-def on_shapes(operator: object) -> Callable[..., Tensor] | None:
-    """What makes the tensors of an operator on the `meta` device; None where it is not one of ours."""
-    return _on_shapes.get(operator)
-
-
-def _operator(schema: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Register a function as the operator of this schema, on every device that has no kernel of its own for it."""
-    name = schema.partition("(")[0]
-    _library.define(schema)
-
-    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _library.impl(name, function, "CompositeExplicitAutograd")
-        return getattr(torch.ops.refiner, name).default  # type: ignore[no-any-return]
-
-    return register
-
-
-def _on_meta(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _library.impl(name, function, "Meta")
-        _on_shapes[getattr(torch.ops.refiner, name).default] = function
-        return function
-
-    return register
-
-
-@_operator("gate_(Tensor(a!) x, Tensor? other, float low, float high, float slope) -> Tensor")
+@operator("gate_(Tensor(a!) x, Tensor? other, float low, float high, float slope) -> Tensor", kernel=True)
 def gate_(x: Tensor, other: Tensor | None, low: float, high: float, slope: float) -> Tensor:
     """Add another tensor to x and pass what lies between two bounds, in place; scale what does not.
 
@@ -69,16 +39,16 @@ def gate_(x: Tensor, other: Tensor | None, low: float, high: float, slope: float
         x.clamp_(low, high)
     # The output shows which side of a bound the input was on, as long as it is compared with that bound.
     passed = x > low if high == INF else (x > low) & (x < high)
-    return pack(_in_memory(passed))
+    return pack(in_memory(passed))
 
 
-@_on_meta("gate_")
+@on_meta("gate_")
 def _gate_on_meta(x: Tensor, other: Tensor | None, low: float, high: float, slope: float) -> Tensor:  # noqa: ARG001
     passed = torch.empty(x.numel(), dtype=torch.bool, device="meta")
     return torch.empty(-(-passed.numel() // 8), dtype=torch.uint8, device="meta")
 
 
-@_operator("ungate(Tensor grad, Tensor bits, float slope) -> Tensor")
+@operator("ungate(Tensor grad, Tensor bits, float slope) -> Tensor", kernel=True)
 def ungate(grad: Tensor, bits: Tensor, slope: float) -> Tensor:
     """The gradient before a gate: that after it where it passed, scaled elsewhere.
 
@@ -87,14 +57,14 @@ def ungate(grad: Tensor, bits: Tensor, slope: float) -> Tensor:
         bits: what `gate_` gave.
         slope: of the gate.
     """
-    flat = _in_memory(grad)
+    flat = in_memory(grad)
     passed = unpack(bits, grad.numel()).view(flat.shape)
     # Not a product, for which PyTorch makes numbers of all the bools.
     back = torch.where(passed, flat, flat * slope if slope else 0)
     return back.permute(0, 3, 1, 2) if is_channels_last(grad) else back
 
 
-@_on_meta("ungate")
+@on_meta("ungate")
 def _ungate_on_meta(grad: Tensor, bits: Tensor, slope: float) -> Tensor:  # noqa: ARG001
     passed = torch.empty(grad.numel(), dtype=torch.bool, device="meta")
     back = torch.empty_like(grad)
@@ -102,49 +72,7 @@ def _ungate_on_meta(grad: Tensor, bits: Tensor, slope: float) -> Tensor:  # noqa
     return back
 
 
-@_operator("unpad(Tensor grad, int[] widths, str mode) -> Tensor")
-def unpad(grad: Tensor, widths: Sequence[int], mode: str) -> Tensor:
-    """The gradient before padding by reflection or replication: what lies in the border is added where it came from.
-
-    Args:
-        grad: (N,C,H,W).
-        widths: left, right, top, bottom.
-        mode: `reflect` or `replicate`.
-    """
-    left, right, top, bottom = widths
-    height = grad.shape[2] - top - bottom
-    back = _folded(grad.narrow(2, top, height), left, right, mode)
-    _add_border(back, _folded(grad.narrow(2, 0, top), left, right, mode), 2, 0, mode)
-    _add_border(back, _folded(grad.narrow(2, top + height, bottom), left, right, mode), 2, 1, mode)
-    return back
-
-
-@_on_meta("unpad")
-def _unpad_on_meta(grad: Tensor, widths: Sequence[int], mode: str) -> Tensor:  # noqa: ARG001
-    left, right, top, bottom = widths
-    return torch.empty_like(grad[:, :, top : grad.shape[2] - bottom, left : grad.shape[3] - right])
-
-
-def _folded(grad: Tensor, before: int, after: int, mode: str) -> Tensor:
-    """Along the columns alone."""
-    length = grad.shape[3] - before - after
-    back = grad.narrow(3, before, length).clone()
-    _add_border(back, grad.narrow(3, 0, before), 3, 0, mode)
-    _add_border(back, grad.narrow(3, before + length, after), 3, 1, mode)
-    return back
-
-
-def _add_border(back: Tensor, border: Tensor, axis: int, end: int, mode: str) -> None:
-    width, last = border.shape[axis], back.shape[axis] - 1
-    if width == 0 or border.numel() == 0:
-        return
-    if mode == "replicate":
-        back.narrow(axis, last * end, 1).add_(border.sum(dim=axis, keepdim=True))
-    else:
-        back.narrow(axis, last - width if end else 1, width).add_(border.flip(axis))
-
-
-@_operator(
+@operator(
     "convolve(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int groups, "
     "bool transposed, int[] output_padding, ScalarType? dtype) -> Tensor"
 )
@@ -184,7 +112,7 @@ def convolve(
     return out if dtype is None else out.to(dtype)
 
 
-@_on_meta("convolve")
+@on_meta("convolve")
 def _convolve_on_meta(
     x: Tensor,
     weight: Tensor,
@@ -235,7 +163,7 @@ def _thin_conv(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Sequence
     return out if bias is None else out + bias[:, None, None]
 
 
-@_operator("spectrum(Tensor x, bool adjoint) -> Tensor")
+@operator("spectrum(Tensor x, bool adjoint) -> Tensor", kernel=True)
 def spectrum(x: Tensor, adjoint: bool) -> Tensor:
     """The real 2-D FFT (`norm="ortho"`) with its real and imaginary parts as channels; or the adjoint of `picture`.
 
@@ -257,12 +185,12 @@ def spectrum(x: Tensor, adjoint: bool) -> Tensor:
     return stacked.permute(0, 3, 1, 2)
 
 
-@_on_meta("spectrum")
+@on_meta("spectrum")
 def _spectrum_on_meta(x: Tensor, adjoint: bool) -> Tensor:  # noqa: ARG001
     return _spectra_on_meta(x, x.shape[3], (x.shape[0], 2 * x.shape[1], x.shape[2], x.shape[3] // 2 + 1))
 
 
-@_operator("picture(Tensor stacked, int width, bool adjoint) -> Tensor")
+@operator("picture(Tensor stacked, int width, bool adjoint) -> Tensor", kernel=True)
 def picture(stacked: Tensor, width: int, adjoint: bool) -> Tensor:
     """The inverse of `spectrum`, the same on every device for spectra that no real picture has; or its adjoint.
 
@@ -291,7 +219,7 @@ def picture(stacked: Tensor, width: int, adjoint: bool) -> Tensor:
     return made.contiguous(memory_format=torch.channels_last)
 
 
-@_on_meta("picture")
+@on_meta("picture")
 def _picture_on_meta(stacked: Tensor, width: int, adjoint: bool) -> Tensor:  # noqa: ARG001
     return _spectra_on_meta(stacked, width, (stacked.shape[0], stacked.shape[1] // 2, stacked.shape[2], width))
 
@@ -304,13 +232,3 @@ def _spectra_on_meta(x: Tensor, width: int, shape: tuple[int, int, int, int]) ->
     made = torch.empty(shape, dtype=dtype, device="meta", memory_format=torch.channels_last)
     del transformed
     return made
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Whether a picture's channels lie side by side in memory, and not its columns."""
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()  # noqa: PLR2004
-
-
-def _in_memory(x: Tensor) -> Tensor:
-    """A picture with its axes in the order in which it lies in memory."""
-    return x.permute(0, 2, 3, 1) if is_channels_last(x) else x.contiguous()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 FALLBACK = table.PNG  # holds any photo but CMYK: for results without a name, and to propose in messages
 
+# Read Pillow's way. Its other decoders are never tried: some start programs (EPS), some are for no photos.
+_PLAIN = frozenset({"DDS", "DIB", "GIF", "PCX", "QOI", "SGI", "TGA"})
+
 _formats: dict[str, Format] = {kind.name: kind for kind in table.FORMATS}
 
 
@@ -62,11 +65,17 @@ def by_signature(path: Path) -> Format | None:
     return next((kind for kind in own if head.startswith(kind.signature)), None)
 
 
+def readable() -> frozenset[str]:
+    """Pillow's names of the formats that are read: those with a record, and some plain ones."""
+    return _PLAIN.union(*({kind.name, *kind.other_names} for kind in _formats.values()))
+
+
 def suffixes() -> frozenset[str]:
-    """What names of picture files end in, in lower case: for all formats with a record, and all that Pillow reads."""
+    """What names of picture files end in, in lower case: for all formats that are read."""
     Image.init()
-    readable = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
-    return frozenset(readable.union(*(kind.suffixes for kind in _formats.values())))
+    names = readable() & set(Image.OPEN)
+    plain = {suffix for suffix, name in Image.registered_extensions().items() if name in names}
+    return frozenset(plain.union(*(kind.suffixes for kind in _formats.values())))
 
 
 def writable() -> list[Format]:

@@ -112,7 +112,7 @@ def _open(path: Path, role: str) -> tuple[Image.Image, Format]:
 def _open_unchecked(path: Path) -> tuple[Image.Image, Format, int]:
     """A file's image, its format, and how many frames it has."""
     kind = formats.by_signature(path)
-    image = open_file(path) if kind is None else kind.open(path)
+    image = open_file(path, formats.readable()) if kind is None else kind.open(path)
     try:
         return image, kind or formats.by_name(image.format), getattr(image, "n_frames", 1)
     except BaseException:
@@ -125,4 +125,4 @@ def _missing_plugin(path: Path) -> str:
     kind = formats.by_suffix(path.suffix)
     if kind is None or kind.extra is None or kind.load():
         return ""
-    return f'; {path.suffix} needs pip install "refiner[{kind.extra}]"'
+    return f'; {path.suffix} needs pip install "refiner-inpainting[{kind.extra}]"'

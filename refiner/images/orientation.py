@@ -20,6 +20,7 @@ _TURNS = {
     7: Turn.TRANSVERSE,
     8: Turn.ROTATE_90,
 }
+_NUMBERS = {turn: number for number, turn in _TURNS.items()}
 _SIDEWAYS = {Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90}
 _STEPS = {
     Turn.FLIP_LEFT_RIGHT: lambda v: v[:, ::-1],
@@ -38,6 +39,20 @@ def orientation(image: Image.Image) -> Turn | None:
         return _TURNS.get(image.getexif().get(ORIENTATION, 1))
     except DAMAGE:  # malformed EXIF
         return None
+
+
+def with_turn(exif: bytes | None, turn: Turn) -> bytes:
+    """EXIF data that asks for a turn; without any, EXIF data with that alone."""
+    data = Image.Exif()
+    if exif:
+        data.load(exif)
+    data[ORIENTATION] = _NUMBERS[turn]
+    return data.tobytes()
+
+
+def back(turn: Turn) -> Turn:
+    """The turn that takes another one back."""
+    return {Turn.ROTATE_90: Turn.ROTATE_270, Turn.ROTATE_270: Turn.ROTATE_90}.get(turn, turn)
 
 
 def is_sideways(turn: Turn | None) -> bool:

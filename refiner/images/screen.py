@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -13,11 +13,20 @@ from refiner.images.codecs.pillow import DEFAULT_QUALITY
 from refiner.images.planes import cmyk_to_rgb, to_8_bits
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from refiner.images.picture import Picture
     from refiner.images.planes import Mask, Pixels
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
+Way = Literal["nearest", "box", "linear", "cubic"]
+_WAYS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "linear": Image.Resampling.BILINEAR,
+    "cubic": Image.Resampling.BICUBIC,
+}
 _CHECKER = 16  # side in pixels of the squares behind transparent parts
 _LIGHT, _DARK = 255, 216
 
@@ -62,6 +71,17 @@ def resized(pixels: Pixels, side: int) -> Pixels:
     share = side / max(height, width)
     size = max(1, round(width * share)), max(1, round(height * share))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX if share <= 1 / 2 else 1))
+
+
+def to_size(values: NDArray[Any], size: tuple[int, int], way: Way) -> NDArray[Any]:
+    """Bring values to another height and width.
+
+    Args:
+        values: (h,w) of bools, 8 bits or floats, or (h,w,C) of 8 bits.
+        size: the height and width.
+        way: `nearest`, `box` to shrink evenly, `linear` or `cubic`.
+    """
+    return np.asarray(Image.fromarray(np.ascontiguousarray(values)).resize(size[::-1], _WAYS[way]))
 
 
 def as_jpeg(pixels: Pixels, quality: int = DEFAULT_QUALITY) -> bytes:

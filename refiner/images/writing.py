@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from refiner.errors import InputError, Option
 from refiner.files import write_atomic
 from refiner.images import formats
-from refiner.images.metadata import XMP_CUT
+from refiner.images.metadata import PALETTE, XMP_CUT
 from refiner.images.picture import Picture
 from refiner.images.planes import DEEP, cmyk_to_rgb
 
@@ -82,6 +82,8 @@ def losses_in(picture: Picture, path: Path, quality: int | None = None) -> list[
             f"The photo holds {picture.stored_depth} bits a channel, of which {picture.depth} were read; convert it to "
             f"a 16-bit {deep} first to keep them."
         )
+    if PALETTE in picture.metadata:
+        lines.append("The photo's colors come from a palette; the result has full color, and a larger file.")
     if picture.depth == DEEP and not kind.is_deep:
         lines.append(f"{kind.name} holds 8 bits a channel, the photo has 16; a {deep} keeps them.")
     if picture.mode.startswith("CMYK") and not kind.has_cmyk:

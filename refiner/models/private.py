@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
-from collections.abc import Mapping
 from contextlib import contextmanager
-from types import FunctionType, MethodType, ModuleType
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
 
 from refiner.errors import ModelError
-from refiner.models.inpainter import Inpainter
+from refiner.models.copies import copy_with, modules_of, shared
+from refiner.models.structure import Structure, structure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from refiner.models.inpainter import Inpainter
+
+_MOST_IDLE = 8  # copies of one network: as many as threads that worked with it at once
 
 
 class _Locks:
@@ -42,9 +46,76 @@ class _Locks:
                 return self._of_all
 
 
-_locks = _Locks()
+@dataclass(frozen=True)
+class _Copy:
+    """A copy that nobody works on, without weights: those stay the model's own, which may move or free them.
+
+    Attributes:
+        network: the copy.
+        of: the model's structure when it was copied.
+        own: the copy's.
+    """
+
+    network: Inpainter
+    of: Structure
+    own: Structure
+
+    def attach(self, tensors: list[Tensor]) -> None:
+        """Share a model's weights."""
+        for ours, theirs in zip(self.own.tensors, tensors, strict=True):
+            ours.data = shared(theirs)
+
+    def is_as_made(self) -> bool:
+        """Whether the work left no trace in the copy, such as a tensor that its code keeps."""
+        now = structure_of(self.network)
+        same = now is not None and now.is_that_of(self.own)
+        return same and all(ours is made for ours, made in zip(now.tensors, self.own.tensors, strict=True))  # type: ignore[union-attr]
+
+    def detach(self) -> None:
+        """Let go of the weights."""
+        blank = {
+            (ours.dtype, ours.device): torch.empty(0, dtype=ours.dtype, device=ours.device) for ours in self.own.tensors
+        }
+        for ours in self.own.tensors:
+            ours.data = blank[ours.dtype, ours.device]
+
+
+class _Idle:
+    """Copies that wait for the next call with their model."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew; after a fork, for a thread that held the lock."""
+        self._of_models: WeakKeyDictionary[Any, list[_Copy]] = WeakKeyDictionary()
+        self._own = threading.Lock()
+
+    def take(self, model: Inpainter, structure: Structure) -> _Copy | None:
+        """One of the model as it is now, for this caller alone; None where there is none."""
+        with self._own:
+            try:
+                copies = self._of_models.get(model, [])
+            except TypeError:  # it has no hash, or cannot be held weakly
+                return None
+            copies[:] = [each for each in copies if each.of.is_that_of(structure)]
+            return copies.pop() if copies else None
+
+    def put(self, model: Inpainter, copy: _Copy) -> None:
+        """Leave one for the next caller."""
+        with self._own:
+            try:
+                copies = self._of_models.setdefault(model, [])
+            except TypeError:
+                return
+            if len(copies) < _MOST_IDLE:
+                copies.append(copy)
+
+
+_locks, _idle = _Locks(), _Idle()
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
     os.register_at_fork(after_in_child=_locks.forget)
+    os.register_at_fork(after_in_child=_idle.forget)
 
 
 @contextmanager
@@ -52,12 +123,24 @@ def private(model: Inpainter) -> Iterator[Inpainter]:
     """The network held still: in eval mode, its parameters without gradients.
 
     It is a copy that shares the weights' memory, so that threads can work with one model, and the model itself stays
-    as it is. One that cannot be copied is held itself, by one thread at a time, and restored afterwards.
+    as it is. Copies are used again as long as the model is what it was, its weights' values apart. One that cannot be
+    copied is held itself, by one thread at a time, and restored afterwards.
     """
-    held = None if _is_scripted(model) else copy_with(model, _shared)
+    structure = structure_of(model)
+    copy = None if structure is None else _idle.take(model, structure)
+    if structure is not None and copy is not None:
+        copy.attach(structure.tensors)
+    held = copy.network if copy is not None else _fresh(model)
     if held is not None:
-        _hold(held)
-        yield held
+        if copy is None and structure is not None:
+            copy = _reusable(held, structure)
+        del structure  # with it, the model's tensors
+        try:
+            yield held
+        finally:
+            if copy is not None and copy.is_as_made():
+                copy.detach()
+                _idle.put(model, copy)
         return
     with _locks.of(model):
         release = _hold(model)
@@ -73,66 +156,32 @@ def in_float32(model: Inpainter) -> Inpainter:
     Raises:
         ModelError: it cannot be copied.
     """
-    copied = copy_with(model, lambda tensor: tensor.float() if tensor.is_floating_point() else _shared(tensor))
+    copied = copy_with(model, lambda tensor: tensor.float() if tensor.is_floating_point() else shared(tensor))
     if copied is None or _is_scripted(model):
         raise ModelError("model: has 16-bit weights and cannot be copied into float32; load it in float32.")
     return copied
 
 
-def copy_with(model: Inpainter, replace: Callable[[Tensor], Tensor]) -> Inpainter | None:
-    """A copy of a network in which each tensor is what `replace` makes of it; None where it cannot be copied."""
-    try:
-        memo = {
-            id(part): nn.Parameter(replace(part), requires_grad=False)
-            if isinstance(part, nn.Parameter)
-            else replace(part)
-            for part in _parts_of(model)
-            if isinstance(part, Tensor)
-        }
-        copied: Any = copy.deepcopy(model, memo)
-    except Exception:  # noqa: BLE001  anybody's code, which may hold what has no copy, such as a lock or a generator
-        return None
-    return copied if isinstance(copied, Inpainter) else None
+def _fresh(model: Inpainter) -> Inpainter | None:
+    """A copy that shares the weights, held still; None where the model cannot be copied."""
+    held = None if _is_scripted(model) else copy_with(model, shared)
+    if held is not None:
+        _hold(held)
+    return held
 
 
-def _parts_of(model: object) -> list[nn.Module | Tensor]:
-    """All modules and tensors that an object holds, registered or not, however deep."""
-    found: dict[int, nn.Module | Tensor] = {}
-    seen: set[int] = set()
-    waiting: list[Any] = [model]
-    while waiting:
-        here = waiting.pop()
-        if id(here) in seen or isinstance(here, (type, ModuleType)):
-            continue
-        seen.add(id(here))
-        if isinstance(here, (nn.Module, Tensor)):
-            found[id(here)] = here
-        if isinstance(here, Mapping):
-            waiting += here.values()
-        elif isinstance(here, (list, tuple, set, frozenset)):
-            waiting += here
-        elif isinstance(here, MethodType):
-            waiting.append(here.__self__)
-        elif not isinstance(here, (Tensor, FunctionType)):
-            waiting += getattr(here, "__dict__", {}).values()
-    return list(found.values())
-
-
-def _modules_of(model: object) -> list[nn.Module]:
-    return [part for part in _parts_of(model) if isinstance(part, nn.Module)]
-
-
-def _shared(tensor: Tensor) -> Tensor:
-    """A tensor over the same memory that autograd can use, whatever mode it was made in."""
-    if not tensor.is_inference():
-        return tensor.detach()
-    ours = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return ours.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+def _reusable(held: Inpainter, structure: Structure) -> _Copy | None:
+    """A copy that can be kept for the next call; None where it is not made of the same tensors."""
+    own = structure_of(held)
+    alike = own is not None and [(x.shape, x.dtype) for x in own.tensors] == [
+        (x.shape, x.dtype) for x in structure.tensors
+    ]
+    return _Copy(held, structure.without_tensors(), own) if alike else None  # type: ignore[arg-type]
 
 
 def _hold(model: Inpainter) -> Callable[[], None]:
     """Put a network into eval mode, without gradients; gives what restores it."""
-    modules = _modules_of(model)
+    modules = modules_of(model)
     training = [module for module in modules if module.training]
     learning = [p for module in modules for p in module.parameters(recurse=False) if p.requires_grad]
 
@@ -151,4 +200,4 @@ def _hold(model: Inpainter) -> Callable[[], None]:
 
 def _is_scripted(model: Inpainter) -> bool:
     """Whether part of it is TorchScript, whose copies have weights of their own."""
-    return any(isinstance(module, torch.jit.ScriptModule) for module in _modules_of(model))
+    return any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +20,22 @@ from starlette.staticfiles import StaticFiles
 from refiner import __version__
 from refiner.errors import RefinerError
 from refiner.files import make_folder
+from refiner.memory import trim
 from refiner.web.guard import Guard
 from refiner.web.iopaint import IOPaintRoutes
 from refiner.web.job_routes import JobRoutes
-from refiner.web.jobs import Job, Queue
+from refiner.web.jobs import Job
+from refiner.web.mask_routes import MaskRoutes
 from refiner.web.offer import Offer
 from refiner.web.openapi import description
-from refiner.web.photo_routes import TILE, PhotoRoutes
+from refiner.web.pace import Pace
+from refiner.web.patience import Patience
+from refiner.web.photo_routes import PhotoRoutes
 from refiner.web.problems import Problem, answer
+from refiner.web.queues import Queue
 from refiner.web.removal import Remover
+from refiner.web.round_routes import TILE, RoundRoutes
+from refiner.web.segmenter import Segmenter
 from refiner.web.service import EXAMPLES, Service, example_files
 from refiner.web.snap import can_snap
 from refiner.web.store import PREVIEW, Store
@@ -42,7 +50,10 @@ if TYPE_CHECKING:
     from refiner.web.service import Config
 
 _PAGE = Path(__file__).parent / "page"
-_SWEEP = 60  # seconds between searches for expired photos
+_SWEEP = 60  # seconds between searches for what is no longer needed
+_IDLE = 60  # seconds after which decoded pictures that nobody asks for are dropped
+_PACE = "pace.json"  # in the folder of all servers: how long work takes here
+_log = logging.getLogger(__name__)
 
 
 def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
@@ -58,9 +69,14 @@ def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
     if config.output is not None:
         make_folder(config.output)
     offer = Offer(config.defaults)
+    segmenter = None if config.segmenter is None else Segmenter(config.segmenter)
     workspace = Workspace(config.root or default_root())
     store = Store(workspace, config.limits)
-    service = Service(config, store, Queue(config.limits), offer, Remover(store, config.limits, config.output))
+    queue = Queue(config.limits)
+    store.wanted = lambda: {job.about["photo"] for job in queue.of() if "photo" in job.about}
+    pace = Pace(workspace.root / _PACE)
+    remover = Remover(store, config.limits, config.output, pace)
+    service = Service(config, store, queue, offer, remover, segmenter)
     front = _Front(service)
 
     @contextlib.asynccontextmanager
@@ -79,14 +95,17 @@ def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
         routes=[
             *front.routes(),
             *PhotoRoutes(service).routes(),
+            *RoundRoutes(service).routes(),
+            *MaskRoutes(service).routes(),
             *JobRoutes(service).routes(),
             *IOPaintRoutes(service).routes(),
             Mount("/page", StaticFiles(directory=_PAGE)),
         ],
-        middleware=[Middleware(Guard, config.access), Middleware(Visitors)],
+        middleware=[Middleware(Guard, config.access), Middleware(Patience), Middleware(Visitors)],
         exception_handlers={
             Problem: answer,
             RefinerError: answer,
+            OSError: answer,
             ClientDisconnect: _gone,
             404: answer,
             405: answer,
@@ -161,7 +180,21 @@ class _Front:
 async def _sweep(store: Store) -> None:
     while True:
         await asyncio.sleep(_SWEEP)
-        await run_in_threadpool(store.expire)
+        await run_in_threadpool(sweep, store)
+
+
+def sweep(store: Store) -> None:
+    """Let go of what is no longer needed, and take over what killed servers left; a failure is told in the log."""
+    for task in (store.expire, store.take_over, lambda: _drop_idle(store)):
+        try:
+            task()
+        except Exception:  # noqa: BLE001, PERF203  whatever it was, the next minute must try again
+            _log.exception("sweeping")
+
+
+def _drop_idle(store: Store) -> None:
+    if store.drop_idle(_IDLE):
+        trim()
 
 
 async def _gone(_: Request, __: Exception) -> Response:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 
 from refiner.images.drawing import Area, Stamp, Stroke, drawn
+from refiner.web.clicked import Click
 from refiner.web.problems import BAD_REQUEST, NOT_FOUND, TOO_LARGE, UNPROCESSABLE, Problem
 from refiner.web.removal import Removal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from starlette.requests import Request
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     from refiner.web.store import Store
 
 _FARTHEST = 1_000_000  # pixels; larger coordinates are clipped to this
+_LARGEST = 2**53  # whole numbers beyond it are no numbers in JSON's own language
 _WIDEST = 4000  # largest diameter of a brush in pixels
 _MOST_GROWTH = 500
+_MOST_CLICKS = 100
+_MOST_PAINT = 10**10  # pixels, counted anew at each point: some ten seconds of drawing
+_CHOICES = ("model", "preset", "device", "settings")
 
 
 async def receive_file(request: Request, path: Path, limit: int) -> None:
@@ -48,6 +53,12 @@ async def receive_file(request: Request, path: Path, limit: int) -> None:
             await run_in_threadpool(path.unlink, missing_ok=True)
     if not whole:
         raise Problem(BAD_REQUEST, "The upload is empty; expected the photo's bytes as the request's body.")
+
+
+def told_size(request: Request, limit: int) -> int:
+    """The bytes of a request's body as it tells them; the most there can be where it does not."""
+    told = request.headers.get("content-length", "")
+    return min(int(told), limit) if told.isdecimal() and len(told) <= len(str(limit)) else limit
 
 
 async def receive_json(request: Request, limit: int) -> dict[str, Any]:
@@ -88,9 +99,9 @@ def mask_of(asked: Mapping[str, Any], store: Store, record: Record, limits: Limi
     marks = asked.get("marks")
     if not isinstance(marks, list):
         raise Problem(UNPROCESSABLE, "marks: expected a list of what was drawn.")
-    if sum(len(mark.get("points", ())) // 2 + 1 for mark in marks if isinstance(mark, dict)) > limits.marks:
-        raise Problem(TOO_LARGE, f"marks: have more than {limits.marks} points; save the mask as a file and load it.")
-    return drawn([_mark(mark, store, record) for mark in marks], record.size)
+    _check_marks(marks, max(record.size), limits)
+    with store.drawing:  # one mask after the other is read, drawn and let go of
+        return drawn(_marks(marks, store, record), record.size)
 
 
 def removal_of(asked: Mapping[str, Any], store: Store, record: Record, limits: Limits, offer: Offer) -> Removal:
@@ -100,19 +111,60 @@ def removal_of(asked: Mapping[str, Any], store: Store, record: Record, limits: L
         Problem: a value is not as the API describes it.
         SettingsError: a setting is out of range.
     """
-    number = whole_number(asked, "round", len(record.rounds) - 1, 10**6)
-    return Removal(
-        store.round_of(record, number).number,
-        mask_of(asked, store, record, limits),
-        whole_number(asked, "grow", 0, _MOST_GROWTH),
-        whole_number(asked, "feather", 0, _MOST_GROWTH),
-        offer.choose(asked),
-    )
+    number = whole_number(asked, "round", record.last, 10**6)
+    parent = store.round_of(record, number).number
+    grow, feather = (whole_number(asked, name, 0, _MOST_GROWTH) for name in ("grow", "feather"))
+    choice = offer.choose(asked)
+    chosen = {name: asked[name] for name in _CHOICES if asked.get(name)}
+    return Removal(parent, mask_of(asked, store, record, limits), grow, feather, choice, chosen)
 
 
-def _mark(mark: Any, store: Store, record: Record) -> Mark:
-    if not isinstance(mark, dict):
-        raise Problem(UNPROCESSABLE, "marks: expected objects with a kind.")
+def clicks_of(asked: Mapping[str, Any]) -> list[Click]:
+    """The clicks that a request gives.
+
+    Raises:
+        Problem: a click is not as the API describes it.
+    """
+    given = asked.get("clicks")
+    if not isinstance(given, list) or not given or len(given) > _MOST_CLICKS:
+        raise Problem(UNPROCESSABLE, f"clicks: expected a list of up to {_MOST_CLICKS} places.")
+    clicks = []
+    for click in given:
+        place = [click.get("x"), click.get("y")] if isinstance(click, dict) else [None]
+        if not all(map(_is_number, place)) or not isinstance(click.get("plus", True), bool):
+            raise Problem(UNPROCESSABLE, "clicks: expected objects with x and y, and with plus as true or false.")
+        x, y = (max(0.0, min(_FARTHEST, float(click[name]))) for name in ("x", "y"))
+        clicks.append(Click(x, y, click.get("plus", True)))
+    return clicks
+
+
+def _check_marks(marks: list[Any], side: int, limits: Limits) -> None:
+    points = paint = masks = 0
+    for mark in marks:
+        if not isinstance(mark, dict):
+            raise Problem(UNPROCESSABLE, "marks: expected objects with a kind.")
+        own = mark.get("points")
+        own_points = len(own) // 2 if isinstance(own, list) else 0
+        points += own_points + 1
+        if _is_number(mark.get("size")):
+            paint += own_points * int(min(mark["size"], side)) ** 2
+        masks += mark.get("kind") == "mask"
+    if points > limits.marks or paint > _MOST_PAINT:
+        raise Problem(
+            TOO_LARGE,
+            f"marks: more than {limits.marks} points, or too much paint; save the mask as a file and load it.",
+        )
+    if masks > limits.stamps:
+        raise Problem(TOO_LARGE, f"marks: more than {limits.stamps} masks; save them as one file and load it.")
+
+
+def _marks(marks: list[Any], store: Store, record: Record) -> Iterator[Mark]:
+    """Each mark, checked when its turn comes."""
+    for mark in marks:
+        yield _mark(mark, store, record)
+
+
+def _mark(mark: Mapping[str, Any], store: Store, record: Record) -> Mark:
     kind, erase = mark.get("kind"), mark.get("erase", False) is True
     if kind == "stroke":
         size = mark.get("size")
@@ -138,7 +190,9 @@ def _points(mark: Mapping[str, Any]) -> Points:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= _LARGEST if isinstance(value, int) else math.isfinite(value)
 
 
 async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:

@@ -43,7 +43,7 @@ class JobRoutes:
             Route(f"{photo}/jobs", self.start, methods=["POST"]),
             Route(job, self.job, methods=["GET"]),
             Route(f"{job}/events", self.events, methods=["GET"]),
-            Route(f"{job}/pictures/{{number:int}}", self.picture, methods=["GET"]),
+            Route(f"{job}/pictures/{{number:count}}", self.picture, methods=["GET"]),
             Route(f"{job}/stop", self.stop, methods=["POST"]),
             Route(f"{job}/cancel", self.cancel, methods=["POST"]),
         ]

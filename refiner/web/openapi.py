@@ -50,6 +50,23 @@ _REMOVAL: dict[str, Any] = {
     },
 }
 _DRAWN: dict[str, Any] = {"type": "object", "required": ["marks"], "properties": {"marks": _MARKS}}
+_CLICKS: dict[str, Any] = {
+    "type": "object",
+    "required": ["clicks"],
+    "properties": {
+        "clicks": {
+            "type": "array",
+            "items": {
+                "properties": {
+                    "x": {"type": "number"},
+                    "y": {"type": "number"},
+                    "plus": {"type": "boolean", "description": "Whether the object is there; false to take away."},
+                },
+                "required": ["x", "y"],
+            },
+        }
+    },
+}
 _IOPAINT: dict[str, Any] = {
     "type": "object",
     "required": ["image", "mask"],
@@ -72,11 +89,28 @@ _OPERATIONS: tuple[tuple[str, str, str, Any, str], ...] = (
     ("get", "/api/photos/{photo}", "A photo, its rounds and its jobs.", None, "application/json"),
     ("delete", "/api/photos/{photo}", "Forget a photo.", None, ""),
     ("get", "/api/photos/{photo}/formats", "Formats to download, and what each loses.", None, "application/json"),
-    ("post", "/api/photos/{photo}/masks", "Keep a mask: marks, or an image file.", _DRAWN, "application/json"),
+    (
+        "post",
+        "/api/photos/{photo}/masks",
+        "Keep a mask: marks, or an image file; ?fit stretches it.",
+        _DRAWN,
+        "application/json",
+    ),
     ("get", "/api/photos/{photo}/masks/{mask}", "A mask: white is hole; ?overlay as a small alpha.", None, "image/png"),
     ("post", "/api/photos/{photo}/snap", "A mask of the object under a scribble.", _DRAWN, "application/json"),
+    ("post", "/api/photos/{photo}/select", "A mask of the object under clicks.", _CLICKS, "application/json"),
+    ("post", "/api/photos/{photo}/shadow", "A mask of what is marked with its shadow.", _DRAWN, "application/json"),
     ("post", "/api/photos/{photo}/plan", "Window, memory and seconds, without the work.", _REMOVAL, "application/json"),
     ("post", "/api/photos/{photo}/jobs", "Remove; gives a job.", _REMOVAL, "application/json"),
+    ("delete", "/api/photos/{photo}/rounds/{number}", "Take a round out of the history.", None, "application/json"),
+    (
+        "post",
+        "/api/photos/{photo}/rounds/{number}/another",
+        "Another fill of the same hole, up to four; gives a job.",
+        None,
+        "application/json",
+    ),
+    ("get", "/api/photos/{photo}/rounds/{number}/around", "What it changed and what surrounds it.", None, "image/jpeg"),
     ("get", "/api/photos/{photo}/rounds/{number}/preview", "A round, up to 2048 pixels.", None, "image/jpeg"),
     ("get", "/api/photos/{photo}/rounds/{number}/thumbnail", "A round, small.", None, "image/jpeg"),
     (

@@ -32,6 +32,11 @@ class Round:
         seconds: how long the work took.
         stopped: whether the work was ended early.
         saved: name of the file that the round was also written to; None for none.
+        asked: what was chosen for it: model, preset, device and settings, by name.
+        variant_of: number of the round that this is another fill of; None for the first fill.
+        faults: how much the fill differs from the photo around it, see `refiner.engine.judge`; None where not known.
+        copied: whether most of the fill was copied from the photo, and not made by the network.
+        gone: whether it was deleted; numbers stay what they are.
     """
 
     number: int
@@ -43,6 +48,11 @@ class Round:
     seconds: float = 0
     stopped: bool = False
     saved: str | None = None
+    asked: dict[str, Any] = field(default_factory=dict)
+    variant_of: int | None = None
+    faults: float | None = None
+    copied: bool = False
+    gone: bool = False
 
 
 @dataclass
@@ -78,6 +88,16 @@ class Record:
     rounds: list[Round] = field(default_factory=lambda: [Round(0)])
     masks: list[str] = field(default_factory=list)
     used: float = 0
+
+    @property
+    def last(self) -> int:
+        """Number of the last round that was not deleted."""
+        return next(made.number for made in reversed(self.rounds) if not made.gone)
+
+    def first_fill(self, number: int) -> int:
+        """Number of the first fill of a round's hole."""
+        first = self.rounds[number].variant_of
+        return number if first is None else first
 
     def write(self, folder: Path) -> None:
         """Write the record into the photo's folder."""

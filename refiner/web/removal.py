@@ -5,38 +5,41 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refiner.devices import pick_devices
-from refiner.errors import InputError, RefinerError
-from refiner.files import write_atomic
+from refiner.errors import RefinerError
 from refiner.images.masks import Hole, MaskOptions, read_mask
 from refiner.images.picture import Picture
 from refiner.images.reading import read_rgb
 from refiner.images.screen import as_png, part_of_mask, resized
-from refiner.images.writing import default_suffix, encode
-from refiner.models.registry import load_model
+from refiner.images.writing import default_suffix
+from refiner.memory import trim
 from refiner.photo import Photo
+from refiner.regions import whole
 from refiner.web.callbacks import JobCallbacks, box_in_copy
 from refiner.web.jobs import Job
+from refiner.web.models import Models
 from refiner.web.pace import Pace, cost_of
+from refiner.web.parts import part_of, parts_around, put_back
 from refiner.web.problems import CONFLICT, TOO_MANY, UNPROCESSABLE, Problem, in_words
 from refiner.web.records import Round
+from refiner.web.saving import save_result
+from refiner.web.variants import copied, faults_of, made_of_copies
 
 if TYPE_CHECKING:
     from refiner.images.planes import Mask
-    from refiner.models.inpainter import Inpainter
     from refiner.photo import PhotoResult
+    from refiner.regions import Window
     from refiner.web.limits import Limits
     from refiner.web.offer import Choice, Offer
     from refiner.web.records import Record
     from refiner.web.store import Store
 
-_MODELS = 2  # that are kept in memory
 _CHOSEN_AT = 112  # short side in pixels of a first look made of copies, which takes a second or two
 _WARM = 384  # side in pixels of the picture to warm up with, which has two scales
 _log = logging.getLogger(__name__)
@@ -52,6 +55,8 @@ class Removal:
         grow: pixels to grow the mask by.
         feather: pixels to blend the fill over.
         choice: model, device and settings.
+        asked: the words that the choice was made by.
+        variant_of: number of the round that this is another fill of; None for the first.
     """
 
     parent: int
@@ -59,6 +64,8 @@ class Removal:
     grow: int
     feather: int
     choice: Choice
+    asked: dict[str, Any] = field(default_factory=dict)
+    variant_of: int | None = None
 
 
 class Remover:
@@ -68,17 +75,17 @@ class Remover:
         store: holds the photos.
         limits: on the rounds of a photo.
         output: folder where results are also written; None for none.
+        pace: predicts how long work takes.
     """
 
-    def __init__(self, store: Store, limits: Limits, output: Path | None = None) -> None:
+    def __init__(self, store: Store, limits: Limits, output: Path | None = None, pace: Pace | None = None) -> None:
         self._store = store
         self._limits = limits
         self._output = output
-        self._models: dict[tuple[str, str], Inpainter] = {}
-        self._loading = threading.Lock()
+        self._pace = pace or Pace()
         self._planning = threading.Lock()
         self._asked: dict[str, object] = {}  # by photo, a mark of the plan that was asked for last
-        self._pace = Pace()
+        self.models = Models()
 
     def plan(self, record: Record, removal: Removal) -> dict[str, Any]:
         """How the work of a removal would be cut, and about how long it would take.
@@ -97,22 +104,31 @@ class Remover:
             blank = Picture(np.broadcast_to(np.zeros(1, np.uint8), (*record.size, 1)))
             photo = Photo(blank, _hole(removal, blank))
             settings, devices = removal.choice.settings, pick_devices(removal.choice.device)
-            plan = photo.plan(self._model(removal.choice), settings, devices)
-        height, width = max(plan.windows, key=lambda window: window.area).size
-        seconds = self._pace.seconds(removal.choice, cost_of(plan, removal.choice.settings))
+            model = self.models.of(removal.choice)
+            parts = [part for _, part in self._parts(photo, removal.choice)]
+            plans = [part.plan(model, settings, devices) for part in parts]
+        windows = [window for plan in plans for window in plan.windows]
+        height, width = max(windows, key=lambda window: window.area).size
+        seconds = self._pace.seconds(removal.choice, sum(cost_of(plan, settings) for plan in plans))
         return {
-            "windows": len(plan.windows),
+            "windows": len(windows),
             "largest": [width, height],
-            "whole": plan.windows[0].area == plan.image_size[0] * plan.image_size[1],
-            "bytes": plan.bytes,
-            "budget": plan.budget,
+            "whole": width * height == record.size[0] * record.size[1],
+            "bytes": max((plan.bytes for plan in plans if plan.bytes is not None), default=None),
+            "budget": plans[0].budget,
             "seconds": None if seconds is None else round(seconds, 1),
             "warnings": [in_words(photo.hole.warning)] if photo.hole.warning else [],
-            "text": str(plan),
+            "text": str(plans[0]),
         }
 
-    def job(self, record: Record, owner: str, removal: Removal) -> Job:
+    def job(self, record: Record, owner: str, removal: Removal, mask: str | None = None) -> Job:
         """The job that does a removal and adds a round to the photo.
+
+        Args:
+            record: of the photo.
+            owner: who asks.
+            removal: what is asked for.
+            mask: id of its mask where that is kept already.
 
         Raises:
             Problem: nothing is marked, or the photo has too many rounds.
@@ -120,24 +136,40 @@ class Remover:
         _check_marked(removal)
         if len(record.rounds) > self._limits.rounds:
             raise Problem(TOO_MANY, f"The photo has {self._limits.rounds} rounds; open the result anew to go on.")
-        mask = self._store.add_mask(record, removal.mask)
+        kept = mask or self._store.add_mask(record, removal.mask)
+        # A job can wait long: it holds the mask's id and not its pixels.
+        waiting = replace(removal, mask=np.zeros((0, 0), bool))
 
-        def work(job: Job) -> dict[str, Any]:
+        def work(job: Job) -> None:
             with self._store.in_use(record):
-                return self._remove(job, record, removal, mask)
+                self._remove(job, record, replace(waiting, mask=self._store.mask(record, kept)), kept)
+            trim()
 
-        about = {"photo": record.id, "parent": removal.parent, "mask": mask}
+        about = {"photo": record.id, "parent": removal.parent, "mask": kept, "variant_of": removal.variant_of}
         return Job(owner, removal.choice.device, work, about)
 
     def fill(self, job: Job, photo: Photo, choice: Choice) -> PhotoResult:
         """Fill a photo's hole for a job, which is told how far the work is and can end it."""
-        result, callbacks = self._filled(job, photo, choice)
-        if callbacks.cost and not result.refinement.stopped:
-            self._pace.learn(choice, callbacks.cost, callbacks.seconds)
-        return result
+        cost, seconds, filled = 0.0, 0.0, []
+        for window, part in self._parts(photo, choice):
+            result, callbacks = self._filled(job, part, choice)
+            cost, seconds = cost + callbacks.cost, seconds + callbacks.seconds
+            filled.append((window, result.picture))
+        if cost and not result.refinement.stopped:
+            self._pace.learn(choice, cost, seconds)
+        if filled[0][1].size == photo.picture.size:
+            return result
+        return replace(result, photo=photo, picture=put_back(photo.picture, filled))
+
+    def _parts(self, photo: Photo, choice: Choice) -> list[tuple[Window, Photo]]:
+        """What is filled one after the other: refinement cuts its own windows, so that it gets the whole photo."""
+        if choice.settings.refine:
+            return [(whole(photo.picture.size), photo)]
+        windows = parts_around(photo.hole, self.models.of(choice).spec.train_size // 2)
+        return [(window, part_of(photo, window)) for window in windows]
 
     def _filled(self, job: Job, photo: Photo, choice: Choice) -> tuple[PhotoResult, JobCallbacks]:
-        model = self._model(choice)
+        model = self.models.of(choice)
         callbacks = JobCallbacks(job, photo, choice, self._pace)
         result = photo.inpaint(
             model,
@@ -164,7 +196,8 @@ class Remover:
         except RefinerError as error:  # a real job will show the error to its visitor
             _log.warning("%s", in_words(error))
             return
-        self._pace.forget()
+        if self._pace.knows(choice):
+            return  # from real work, which tells more
         if more > cost and longer > seconds:
             self._pace.learn(choice, more - cost, longer - seconds)
         else:  # there is nothing to refine, or others used the machine meanwhile
@@ -176,36 +209,47 @@ class Remover:
         callbacks = self._filled(job, photo, replace(choice, settings=settings))[1]
         return callbacks.cost, callbacks.seconds
 
-    def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> dict[str, Any]:
+    def _remove(self, job: Job, record: Record, removal: Removal, mask: str) -> None:
         started = time.perf_counter()
         job.check()
         photo = self._photo(record, removal)
         photo.check_fits(Path(f"x{default_suffix(Path(record.name))}"))
         self._first_look(job, record, removal, photo)
         result = self.fill(job, photo, removal.choice)
-        seconds = time.perf_counter() - started
         values = Round(
             0,
             removal.parent,
             mask,
             removal.grow,
             removal.feather,
-            seconds=round(seconds, 1),
+            seconds=round(time.perf_counter() - started, 1),
             stopped=result.refinement.stopped,
+            asked=removal.asked,
+            copied=copied(result.refinement.scales[-1].shares),
+            variant_of=removal.variant_of,
         )
+        if removal.variant_of is not None:
+            values = replace(values, faults=faults_of(result.picture, photo.hole.mask))
+            self._judge_first(record, removal.variant_of, photo.hole.mask)
+        job.commit()
         made = self._store.add_round(record, result.picture, values, photo.hole.mask)
         job.tell(round=made.number)
-        saved = self._save(record, result.picture, made.number)
+        saved = save_result(record, result.picture, made.number, self._output)
         if saved is not None:
             self._store.note_saved(record, made.number, saved)
-        return {"round": made.number}
+
+    def _judge_first(self, record: Record, number: int, hole: Mask) -> None:
+        """Judge the fill that others are to be compared with; one that nobody asks others of is never judged."""
+        first = record.rounds[number]
+        if first.faults is None and not first.gone:
+            self._store.note_faults(record, number, faults_of(self._store.picture(record, number), hole))
 
     def _first_look(self, job: Job, record: Record, removal: Removal, photo: Photo) -> None:
         """Fill a small copy of the photo and show it: quicker than halving a large photo once."""
-        model, choice = self._model(removal.choice), removal.choice
+        model, choice = self.models.of(removal.choice), removal.choice
         height, width = record.size
         # The model alone is quickest, but would show something else than the result where that is made of copies.
-        copies = "exemplar" in (choice.settings.detail, model.spec.detail) and choice.settings.detail != "features"
+        copies = made_of_copies(choice.settings, model)
         short = _CHOSEN_AT if copies else choice.settings.min_side or model.spec.train_size
         side = short * max(height, width) // min(height, width)
         if max(height, width) <= 2 * side:
@@ -228,35 +272,6 @@ class Remover:
         picture = self._store.picture(record, self._store.round_of(record, removal.parent).number)
         return Photo(picture, _hole(removal, picture))
 
-    def _model(self, choice: Choice) -> Inpainter:
-        key = choice.model, choice.device  # a model for each device: parallel jobs must not move it between devices
-        with self._loading:
-            if key not in self._models:
-                while len(self._models) >= _MODELS:
-                    self._models.pop(next(iter(self._models)))
-                self._models[key] = load_model(choice.model, weights=choice.weights)
-            self._models[key] = self._models.pop(key)
-            return self._models[key]
-
-    def _save(self, record: Record, picture: Picture, number: int) -> Path | None:
-        """Write a round beside its photo or into the output folder, where asked for; never over an existing file."""
-        if record.beside is not None:
-            beside = Path(record.beside)
-            folder, stem = beside.parent, f"{beside.stem}_refined"
-        elif self._output is not None:
-            folder, stem = self._output, f"{Path(record.name).stem}_round{number}"
-        else:
-            return None
-        suffix = default_suffix(Path(record.name))
-        try:
-            data = encode(picture, Path(f"{stem}{suffix}"))
-        except InputError:  # the photo's format cannot hold the result
-            suffix = ".png"
-            data = encode(picture, Path(f"{stem}{suffix}"))
-        path = _free(folder, stem, suffix)
-        write_atomic({path: data})
-        return path
-
 
 def _check_marked(removal: Removal) -> None:
     if not removal.mask.any():
@@ -265,12 +280,3 @@ def _check_marked(removal: Removal) -> None:
 
 def _hole(removal: Removal, picture: Picture) -> Hole:
     return read_mask(removal.mask, picture, MaskOptions(dilate=removal.grow, feather=removal.feather))
-
-
-def _free(folder: Path, stem: str, suffix: str) -> Path:
-    """A path of this name at which there is no file yet."""
-    path, number = folder / f"{stem}{suffix}", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}_{number}{suffix}"
-    return path

@@ -15,6 +15,7 @@ import uvicorn
 from refiner.errors import InputError, Option
 from refiner.web.app import make_app
 from refiner.web.guard import Access
+from refiner.web.patience import PatientProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,7 @@ def _serve_at(
         timeout_graceful_shutdown=_PATIENCE,
         server_header=False,
         ws="none",
+        http=PatientProtocol,
         lifespan="on",
     )
     server = _Server(settings, app.state.service.queue.cancel_all)

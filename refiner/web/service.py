@@ -11,9 +11,10 @@ from refiner.web.limits import Limits
 from refiner.web.offer import Defaults
 
 if TYPE_CHECKING:
-    from refiner.web.jobs import Queue
     from refiner.web.offer import Offer
+    from refiner.web.queues import Queue
     from refiner.web.removal import Remover
+    from refiner.web.segmenter import Segmenter
     from refiner.web.store import Store
 
 
@@ -29,6 +30,7 @@ class Config:
         output: folder where results are also written; None for none.
         photo: a file of this machine to open at once.
         save_beside: write that photo's results beside it.
+        segmenter: the encoder of a model that selects objects by clicks; None to do so without one.
         open_key: key in the printed address that opens that photo.
     """
 
@@ -39,6 +41,7 @@ class Config:
     output: Path | None = None
     photo: Path | None = None
     save_beside: bool = False
+    segmenter: Path | None = None
     open_key: str | None = None
 
 
@@ -51,6 +54,7 @@ class Service:
     queue: Queue
     offer: Offer
     remover: Remover
+    segmenter: Segmenter | None = None
 
     @property
     def limits(self) -> Limits:
@@ -96,7 +100,7 @@ def photo_dict(service: Service, record: Any) -> dict[str, Any]:
         "depth": record.depth,
         "format": record.format,
         "notes": record.notes,
-        "rounds": [round_dict(made) for made in record.rounds],
+        "rounds": [round_dict(made) for made in record.rounds if not made.gone],
         "jobs": jobs,
     }
 
@@ -113,4 +117,6 @@ def round_dict(made: Any) -> dict[str, Any]:
         "seconds": made.seconds,
         "stopped": made.stopped,
         "saved": made.saved,
+        "variant_of": made.variant_of,
+        "faults": made.faults,
     }

@@ -58,7 +58,7 @@ def _grab_cut(pixels: np.ndarray, scribble: Mask) -> Mask:
     try:
         import cv2  # noqa: PLC0415  an extra
     except ImportError:
-        raise InputError('Snapping needs OpenCV: pip install "refiner[formats]".') from None
+        raise InputError('Snapping needs OpenCV: pip install "refiner-inpainting[formats]".') from None
     height, width = scribble.shape
     share = min(1.0, _SIDE / max(height, width))
     size = max(8, round(width * share)), max(8, round(height * share))

@@ -47,6 +47,7 @@ class Comfy:
         management.get_torch_device = lambda: torch.device("cpu")
         management.free_memory = lambda size, device: self.asked.append(size)
         management.soft_empty_cache = self._empty
+        management.InterruptProcessingException = Interrupted
         management.throw_exception_if_processing_interrupted = self._check
         utils = ModuleType("comfy.utils")
         utils.ProgressBar = type("ProgressBar", (Bar,), {"made": self.bars})

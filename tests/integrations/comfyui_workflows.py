@@ -6,6 +6,7 @@ from typing import Any
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 UNSEEN = ("MarkdownNote", "Note")  # nodes that only the browser knows
+AFTER = ("fixed", "increment", "decrement", "randomize")
 
 
 def is_widget(kind: object) -> bool:
@@ -28,9 +29,11 @@ def to_prompt(workflow: dict[str, Any], nodes: dict[str, Any]) -> dict[str, Any]
         declared = {**known.get("required", {}), **known.get("optional", {})}
         values = list(node["widgets_values"])
         inputs: dict[str, Any] = {}
-        for name, (kind, *_) in declared.items():
+        for name, (kind, *options) in declared.items():
             if is_widget(kind):
                 inputs[name] = values.pop(0)
+                if options and options[0].get("control_after_generate"):
+                    assert values.pop(0) in AFTER, name  # a widget that only the browser knows
         uploads = [given for given in declared.values() if given[1:] and given[1].get("image_upload")]
         assert values == ["image"] * len(uploads), f"{node['type']}: {values} left over"  # each upload button's
         for socket in node["inputs"]:

@@ -72,11 +72,46 @@ def case(name, file, *, precision=None, grow=0, soft=0, more=""):
     return done
 
 
+def variants():
+    """Three fills by seed, and one that follows a layer that is red all over."""
+    image = loaded("eight.png")
+    image.select_ellipse(Gimp.ChannelOps.REPLACE, 120, 80, 140, 100)
+    done = called(image, more="--detail exemplar --min-side 96", seed=3, variants=3)
+    layers = image.get_layers()
+    done["layers"] = [[layer.get_name(), layer.get_visible()] for layer in layers]
+    for number, layer in enumerate(layers[:-1]):
+        pixels(layer, "RGBA float", f"variants_{number}.raw")
+    image.delete()
+    return done
+
+
+def guided():
+    """A guide in a group, hidden; it must not be in the picture that goes out."""
+    image = loaded("eight.png")
+    image.select_ellipse(Gimp.ChannelOps.REPLACE, 120, 80, 140, 100)
+    group = Gimp.GroupLayer.new(image, "group")
+    image.insert_layer(group, None, 0)
+    guide = Gimp.Layer.new(image, "guide", 400, 300, Gimp.ImageType.RGBA_IMAGE, 100, Gimp.LayerMode.NORMAL)
+    image.insert_layer(guide, group, 0)
+    Gimp.context_set_foreground(Gegl.Color.new("red"))
+    guide.edit_fill(Gimp.FillType.FOREGROUND)
+    done = called(image, more="--detail features --match-color off --min-side 96", guide=guide)
+    layers = image.get_layers()
+    done["layers"] = [layer.get_name() for layer in layers]
+    done["guide"] = guide.get_visible()
+    pixels(layers[0], "RGBA float", "guided_fill.raw")
+    image.delete()
+    return done
+
+
 def refused(**options):
     """A call that has to fail, on a picture of which something is selected unless `select` is false."""
     image = loaded("eight.png")
+    prepare = options.pop("prepare", None)
     if options.pop("select", True):
         image.select_rectangle(Gimp.ChannelOps.REPLACE, 100, 100, 50, 50)
+    if prepare is not None:
+        prepare(image)
     done = called(image, **options)
     done["layers"] = len(image.get_layers())
     image.delete()
@@ -88,11 +123,25 @@ TOLD = {
     "soft": case("soft", "eight.png", grow=5, soft=20),
     "deep": case("deep", "deep.png"),
     "float": case("float", "deep.png", precision=Gimp.Precision.FLOAT_LINEAR),
+    "linear": case("linear", "eight.png", precision=Gimp.Precision.U8_LINEAR),
     "gray": case("gray", "gray.png"),
     "profile": case("profile", "profile.png"),
     "nothing": refused(select=False),
     "missing": refused(program="/nowhere/refiner"),
     "failing": refused(model="no-such-model"),
+    "variants": variants(),
+    "guided": guided(),
+    "output": refused(more="-o /tmp/x.png"),
+    "all": refused(prepare=lambda image: Gimp.Selection.all(image)),  # noqa: PLW0108  looked up when called
+    "grown": refused(grow=400),
+    "indexed": refused(
+        prepare=lambda image: image.convert_indexed(
+            Gimp.ConvertDitherType.NONE, Gimp.ConvertPaletteType.GENERATE, 64, False, False, ""
+        )
+    ),
+    "empty": refused(prepare=lambda image: image.remove_layer(image.get_layers()[0])),
+    "silent": refused(program="/bin/false"),
+    "no model": refused(model="", more="--steps 3 --min-side 96"),
     "misspelt": refused(more="--steps '3"),
 }
 (FOLDER / "small.yaml").write_text("pixel_budget: 60000\nsteps: 2\nmin_side: 96\n")

@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+import torch
 from comfyui_workflows import to_prompt
 from PIL import Image, ImageCms, ImageDraw
 
+from lama.generator import Generator, GeneratorConfig
 from refiner.images.picture import Picture
 from refiner.images.reading import read_picture
 from refiner.images.writing import save
@@ -37,6 +40,30 @@ pytestmark = pytest.mark.skipif(not CLONE, reason="COMFYUI_DIR does not point to
 SIZE = (360, 480)
 HOLE = (slice(120, 220), slice(180, 300))
 FEW = {"steps": 3, "settings": "min_side: 96\nprecision: float32"}
+WORKERS = ("RefinerRefineInpaint", "RefinerStitchRefined")
+# Loads a LaMa as nodes for inpainting models do, with spandrel, and keeps what it loaded.
+HOSTS = """
+import json, pathlib, spandrel, torch
+from safetensors.torch import load_file
+FOLDER = pathlib.Path(__file__).parent
+class LoadInpaintModel:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("INPAINT_MODEL",), "load", "test"
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {{"required": {{"name": ("STRING", {{"default": "lama.pt"}})}}}}
+    def load(self, name):
+        return (spandrel.ModelLoader().load_from_state_dict(torch.load(FOLDER / name)),)
+class SameWeights:
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = ("BOOLEAN",), "told", "test", True
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {{"required": {{"model": ("INPAINT_MODEL",), "inpainter": ("REFINER_INPAINTER",)}}}}
+    def told(self, model, inpainter):
+        own = {{part.data_ptr() for part in model.model.parameters()}}
+        same = own == {{part.data_ptr() for part in inpainter.parameters()}}
+        return {{"ui": {{"text": [str(same)]}}, "result": (same,)}}
+NODE_CLASS_MAPPINGS = {{"TestLoadInpaintModel": LoadInpaintModel, "TestSameWeights": SameWeights}}
+"""
 # Registers the same nodes in the classic schema, under other names.
 CLASSIC = """
 import importlib.util, sys
@@ -105,6 +132,10 @@ class Server:
         assert record["status"]["status_str"] == "success", record["status"]
         return record["outputs"]
 
+    def resident(self) -> int:
+        """Bytes of memory."""
+        return psutil.Process(self.process.pid).memory_info().rss
+
     def outputs(self) -> set[Path]:
         return {path for path in (self.base / "output").rglob("*") if path.is_file()}
 
@@ -135,6 +166,18 @@ def server(tmp_path_factory):
     (nodes / "classic").mkdir()
     (nodes / "classic" / "__init__.py").write_text(CLASSIC.format(init=str(PACKAGE / "__init__.py")))
     inputs.mkdir()
+    (nodes / "hosts").mkdir()
+    (nodes / "hosts" / "__init__.py").write_text(HOSTS.format())
+    torch.manual_seed(0)
+    # spandrel builds Big LaMa's size alone, whatever a file holds.
+    network = Generator(GeneratorConfig())
+    torch.save({f"model.{name}": part for name, part in network.state_dict().items()}, nodes / "hosts" / "lama.pt")
+    values = np.asarray(
+        Image.fromarray(a_photo(inputs / "deep.png", SIZE, np.uint16).color[..., 0] // 257).convert("RGB")
+    )
+    alpha = np.full(SIZE, 255, np.uint8)
+    alpha[HOLE] = 0
+    Image.fromarray(np.dstack([values, alpha])).save(inputs / "erased.png")
     a_photo(inputs / "deep.png", SIZE, np.uint16)
     a_photo(inputs / "large.png", (1400, 2000), np.uint8)
     for name, size, box in (("mask", SIZE, (180, 120, 299, 219)), ("large_mask", (1400, 2000), (700, 500, 1300, 900))):
@@ -156,7 +199,7 @@ def example(server: Server, name: str, photo: str = "deep.png", mask: str = "mas
         inputs = node["inputs"]
         if "image" in inputs and isinstance(inputs["image"], str):
             inputs["image"] = files[inputs["image"]]
-        if node["class_type"] == "RefinerRefineInpaint":
+        if node["class_type"] in WORKERS:
             inputs.update(FEW)
     return prompt
 
@@ -210,11 +253,118 @@ def test_the_classic_schema_gives_the_same(server) -> None:
     assert np.array_equal(saved(server, server.run(prompt)).color, current.color)
 
 
+def of_class(prompt: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(node["inputs"] for node in prompt.values() if node["class_type"] == name)
+
+
+@pytest.mark.parametrize("name", ["bring-a-fill-to-full-size", "cut-and-stitch"])
+def test_the_fill_of_other_nodes_comes_to_full_size(server, name) -> None:
+    prompt = example(server, name, "large.png", "large_mask.png")
+    # In the model's place, a fill of one color, to see whose it is.
+    made = {"width": 1000, "height": 700, "batch_size": 1, "color": 0xFF0000}
+    prompt["98"] = {"class_type": "EmptyImage", "inputs": made}
+    if name == "cut-and-stitch":
+        full, socket = of_class(prompt, "RefinerStitchRefined"), "image"
+        cut = of_class(prompt, "RefinerCutAroundHole")
+        made.update(width=cut["width"], height=cut["height"])
+    else:
+        full, socket = next(node["inputs"] for node in prompt.values() if "guide" in node["inputs"]), "guide"
+    full[socket] = ["98", 0]
+    full.update(match_color="off", settings="detail: features\nblend_rim: false")
+    photo, result = read_picture(server.base / "input" / "large.png"), saved(server, server.run(prompt))
+    middle = result.color[600:800, 900:1100].reshape(-1, 3).mean(axis=0)
+    assert middle[0] > 200
+    assert middle[1:].max() < 90
+    rows, columns = np.nonzero((result.color != photo.color).any(axis=2))
+    grown = full.get("grow", 0)
+    assert (rows.min(), rows.max()) == (500 - grown, 900 + grown)
+    assert (columns.min(), columns.max()) == (700 - grown, 1300 + grown)
+
+
+def test_a_seed_gives_another_fill_and_the_same_one_again(server) -> None:
+    prompt = example(server, "remove-an-object")
+    inputs = of_class(prompt, "RefinerRefineInpaint")
+    inputs.update(detail="exemplar", settings="min_side: 96")
+    results = []
+    for seed in (1, 2, 1):
+        inputs["seed"] = seed
+        results.append(saved(server, server.run(prompt)).color)
+    assert not np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+    widget = server.nodes["RefinerRefineInpaint"]["input"]["optional"]["seed"][1]
+    assert widget["control_after_generate"]
+
+
+@pytest.mark.parametrize("masks", [1, 3])
+def test_batches_with_one_mask_or_as_many(server, masks) -> None:
+    prompt = example(server, "remove-an-object")
+    inputs = of_class(prompt, "RefinerRefineInpaint")
+    prompt["90"] = {"class_type": "RepeatImageBatch", "inputs": {"image": inputs["image"], "amount": 3}}
+    inputs["image"] = ["90", 0]
+    if masks > 1:
+        prompt["91"] = {"class_type": "MaskToImage", "inputs": {"mask": inputs["mask"]}}
+        prompt["92"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["91", 0], "amount": masks}}
+        prompt["93"] = {"class_type": "ImageToMask", "inputs": {"image": ["92", 0], "channel": "red"}}
+        inputs["mask"] = ["93", 0]
+        of_class(prompt, "RefinerSavePhoto")["mask"] = ["93", 0]
+    outputs = server.run(prompt)
+    files = next(node["saved"] for node in outputs.values() if "saved" in node)
+    colors = [read_picture(server.base / "output" / file["subfolder"] / file["filename"]).color for file in files]
+    assert len(colors) == 3
+    assert all(np.array_equal(color, colors[0]) for color in colors)
+    photo = read_picture(server.base / "input" / "deep.png")
+    assert np.array_equal(colors[0][~inside()], photo.color[~inside()])
+    assert np.any(colors[0][inside()] != photo.color[inside()])
+
+
+def test_the_alpha_of_load_image_is_a_mask(server) -> None:
+    prompt = example(server, "remove-an-object", photo="erased.png")
+    prompt["94"] = {"class_type": "LoadImage", "inputs": {"image": "erased.png"}}
+    inputs = of_class(prompt, "RefinerRefineInpaint")
+    inputs.update(image=["94", 0], mask=["94", 1])
+    result, photo = saved(server, server.run(prompt)), read_picture(server.base / "input" / "erased.png")
+    assert result.mode == "RGB"  # what was erased is filled
+    assert np.array_equal(result.color[~inside()], photo.color[~inside()])
+
+
+def test_a_mask_is_adjusted_in_the_host(server) -> None:
+    prompt = example(server, "remove-an-object", mask="large_mask.png")
+    inputs = of_class(prompt, "RefinerRefineInpaint")
+    adjust = {"mask": inputs["mask"], "threshold": 0.5, "invert": False, "grow": 4, "blur": 6, "image": inputs["image"]}
+    prompt["95"] = {"class_type": "RefinerAdjustMask", "inputs": adjust}
+    inputs.update(mask=["95", 0], blend_mask=True)
+    # A mask of 2000x1400 on a photo of 480x360: another aspect.
+    record = server.end(server.start(prompt))
+    (said,) = [m[1]["exception_message"] for m in record["status"]["messages"] if m[0] == "execution_error"]
+    assert "is 2000x1400, which is not the aspect of the image, 480x360" in said
+    load = next(node["inputs"] for node in prompt.values() if node["class_type"] == "LoadImageMask")
+    load["image"] = "mask.png"
+    photo, result = read_picture(server.base / "input" / "deep.png"), saved(server, server.run(prompt))
+    rows, columns = np.nonzero((result.color != photo.color).any(axis=2))
+    assert HOLE[0].start - 10 <= rows.min() < HOLE[0].start - 4
+    assert HOLE[1].stop + 4 < columns.max() < HOLE[1].stop + 10
+
+
+def test_a_model_of_the_host_is_refined_without_a_second_copy(server) -> None:
+    prompt = example(server, "remove-an-object")
+    prompt["96"] = {"class_type": "TestLoadInpaintModel", "inputs": {"name": "lama.pt"}}
+    prompt["97"] = {"class_type": "RefinerInpainterFromModel", "inputs": {"model": ["96", 0]}}
+    prompt["99"] = {"class_type": "TestSameWeights", "inputs": {"model": ["96", 0], "inpainter": ["97", 0]}}
+    inputs = of_class(prompt, "RefinerRefineInpaint")
+    inputs.update(inpainter=["97", 0], detail="features")
+    outputs = server.run(prompt)
+    assert outputs["99"]["text"] == ["True"]
+    photo, result = read_picture(server.base / "input" / "deep.png"), saved(server, outputs)
+    assert np.array_equal(result.color[~inside()], photo.color[~inside()])
+    assert np.any(result.color[inside()] != photo.color[inside()])
+
+
 def test_interrupt_ends_within_a_prediction_and_leaves_nothing(server) -> None:
     prompt = example(server, "remove-an-object", "large.png", "large_mask.png")
     refine = next(node for node in prompt.values() if node["class_type"] == "RefinerRefineInpaint")
-    refine["inputs"].update({"steps": 1000, "settings": ""})
+    refine["inputs"].update({"steps": 1000, "settings": "detail: features"})
     before = server.outputs()
+    resident = server.resident()
     identity = server.start(prompt)
     server.wait(lambda: server.get("/queue")["queue_running"], 60)
     time.sleep(20)  # into the refinement
@@ -226,6 +376,7 @@ def test_interrupt_ends_within_a_prediction_and_leaves_nothing(server) -> None:
     assert "execution_interrupted" in [message[0] for message in record["status"]["messages"]]
     assert took < 10  # a prediction of this window takes about two seconds on two cores
     assert server.outputs() == before
+    assert server.resident() - resident < 300 << 20  # the pictures that ComfyUI itself keeps are some of it
     # What was interrupted runs again, from the start.
     refine["inputs"].update({"steps": 1, "settings": "min_side: 512\nmax_scales: 1"})
     saved(server, server.run(prompt))
@@ -259,4 +410,6 @@ def test_a_file_that_is_not_there_is_refused_before_anything_runs(server) -> Non
 
 
 def test_the_examples_are_offered_as_templates(server) -> None:
-    assert set(server.get("/workflow_templates")["comfyui-refiner"]) == {"remove-an-object", "remove-a-segment-4k"}
+    assert set(server.get("/workflow_templates")["comfyui-refiner"]) == {
+        path.stem for path in (PACKAGE / "example_workflows").glob("*.json")
+    }

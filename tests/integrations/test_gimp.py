@@ -34,6 +34,7 @@ PRECISIONS = {
     "soft": "u8-non-linear",
     "deep": "u16-non-linear",
     "float": "float-linear",
+    "linear": "u8-linear",
     "gray": "u8-non-linear",
     "profile": "u8-non-linear",
 }
@@ -127,7 +128,8 @@ def test_colors_come_back_as_they_went_out(gimp, case) -> None:
     before, fill, mask = (pixels(folder, f"{case}_{name}") for name in ("before", "fill", "mask"))
     known = mask[..., 0] == 0  # where the program leaves the photo as it is
     error = np.abs(fill - before)[known].max()
-    assert error <= (1 / 65535 if case == "float" else 0)  # which goes out in 16 bits
+    # Floats go out in 16 bits, and 8 linear bits in 8 that are not.
+    assert error <= {"float": 1 / 65535, "linear": 0.01}.get(case, 0)
 
 
 @pytest.mark.parametrize("case", [case for case in PRECISIONS if case != "soft"])
@@ -152,10 +154,44 @@ def test_a_soft_selection_makes_a_soft_mask_and_grows(gimp) -> None:
         ("failing", "unknown model 'no-such-model'"),
         ("shrunk", "the picture 400x300: the preset shrinks large photos"),
         ("misspelt", "Further options: No closing quotation"),
+        ("output", "Further options: -o is for the command line alone"),
+        ("all", "All of the picture is selected"),
+        ("grown", "All of the picture is selected, or becomes so as the selection grows"),
+        ("indexed", "The picture is indexed; convert it first"),
+        ("empty", "The picture has no layer"),
+        ("silent", "/bin/false: ended with code 1 and said nothing"),
     ],
 )
 def test_what_fails_says_why_and_leaves_the_picture_alone(gimp, case, message) -> None:
     told, _ = gimp
     assert told[case]["status"] == "execution-error"
     assert message in told[case]["error"]
-    assert told[case]["layers"] == 1
+    assert told[case]["layers"] == (0 if case == "empty" else 1)
+
+
+def test_an_empty_model_is_the_programs_own(gimp) -> None:
+    told, _ = gimp
+    assert told["no model"]["status"] == "success"
+    assert told["no model"]["layers"] == 2
+
+
+def test_variants_are_layers_of_which_the_first_is_seen(gimp) -> None:
+    told, folder = gimp
+    assert told["variants"]["layers"][:-1] == [
+        ["Removed, seed 3", True], ["Removed, seed 4", False], ["Removed, seed 5", False]
+    ]  # fmt: skip
+    fills = [pixels(folder, f"variants_{number}") for number in range(3)]
+    assert not np.array_equal(fills[0], fills[1])
+    assert not np.array_equal(fills[1], fills[2])
+
+
+def test_the_guide_is_followed_and_not_in_the_picture(gimp) -> None:
+    told, folder = gimp
+    assert told["guided"]["status"] == "success", told["guided"]
+    assert told["guided"]["layers"][:2] == ["Removed", "group"]
+    assert told["guided"]["guide"]  # as visible as it was
+    fill, before = pixels(folder, "guided_fill"), pixels(folder, "eight_before")
+    middle = fill[120:140, 180:200, :3].mean(axis=(0, 1))
+    assert middle[0] > 0.6
+    assert middle[1:].max() < 0.25
+    assert np.array_equal(fill[:60], before[:60])  # the photo, not the red layer

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -38,7 +39,7 @@ def program(tmp_path):
     return str(path)
 
 
-def choices(program: str, **changes: str):
+def choices(program: str, **changes: Any):
     return refiner_program.Choices(
         program, **{"model": str(GOLDEN), "more": "--detail features --min-side 32 --steps 3", **changes}
     )
@@ -115,3 +116,56 @@ def test_where_gimp_ends_the_plug_in_the_program_ends_too(program, photo_files, 
         plug_in.wait(10)
     child.wait(30)
     assert not result.exists()
+
+
+@pytest.mark.parametrize(
+    "more", ["-o x.png", "-ox.png", "--output=x.png", "--steps 3 --dry-run", "-q", "--guide a.png"]
+)
+def test_options_that_are_for_the_command_line_alone_are_refused(program, photo_files, tmp_path, more) -> None:
+    with pytest.raises(refiner_program.Failure, match=r"^Further options: .* is for the command line alone"):
+        refiner_program.command(choices(program, more=more), *photo_files, tmp_path / "result.png")
+
+
+@pytest.mark.parametrize("field", ["model", "preset"])
+def test_what_is_left_empty_is_the_programs_own(program, photo_files, tmp_path, field) -> None:
+    arguments = refiner_program.command(choices(program, **{field: " "}), *photo_files, tmp_path / "result.png")
+    assert f"--{field}" not in arguments
+    refiner_program.run(arguments, lambda _: None, tmp_path / "result.png")
+
+
+def test_files_that_are_gone_are_told_by_what_they_were(program, tmp_path) -> None:
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.new("RGB", (60, 40)).save(photo)
+    Image.new("L", (60, 40), 255).save(mask)
+    with pytest.raises(refiner_program.Failure, match=r"^refiner failed: the selection: is white all over") as told:
+        refiner_program.run(refiner_program.command(choices(program), photo, mask, tmp_path / "r.png"), lambda _: None)
+    assert str(tmp_path) not in str(told.value)
+
+
+def test_a_program_that_says_nothing_is_told_with_its_code(tmp_path) -> None:
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexit 3\n")
+    silent.chmod(0o755)
+    with pytest.raises(refiner_program.Failure, match=r"silent: ended with code 3 and said nothing"):
+        refiner_program.run([str(silent)], lambda _: None)
+
+
+def test_a_program_that_makes_nothing_is_told(tmp_path) -> None:
+    with pytest.raises(refiner_program.Failure, match=r"/bin/true: ended without a result"):
+        refiner_program.run(["/bin/true"], lambda _: None, tmp_path / "result.png")
+
+
+def test_variants_have_a_seed_each_and_follow_the_guide(program, photo_files, tmp_path) -> None:
+    several = choices(program, more="--detail exemplar --min-side 32", seed=4, variants=2)
+    assert list(several.seeds) == [4, 5]
+    guide = tmp_path / "guide.png"
+    Image.new("RGB", (75, 55), (255, 0, 0)).save(guide)
+    made = []
+    for number, (seed, follow) in enumerate([(4, None), (5, None), (4, None), (4, guide)]):
+        result = tmp_path / f"{number}.png"
+        arguments = refiner_program.command(several, *photo_files, result, seed=seed, guide=follow)
+        refiner_program.run(arguments, lambda _: None, result)
+        made.append(np.asarray(Image.open(result)))
+    assert not np.array_equal(made[0], made[1])
+    assert np.array_equal(made[0], made[2])
+    assert not np.array_equal(made[0], made[3])

@@ -57,7 +57,7 @@ def test_cuda_is_started_before_its_statistics_are_reset(monkeypatch) -> None:
     """As in a worker that has done nothing yet."""
     calls = []
     monkeypatch.setattr(torch.cuda, "init", lambda: calls.append("init"))
-    for name in ("empty_cache", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+    for name in ("empty_cache", "reset_peak_memory_stats", "memory_reserved", "max_memory_reserved"):
 
         def call(*_: object, name=name) -> int:
             assert calls[:1] == ["init"], "CUDA has not been started"
@@ -68,6 +68,15 @@ def test_cuda_is_started_before_its_statistics_are_reset(monkeypatch) -> None:
     with Peak(torch.device("cuda:0")) as peak:
         assert "reset_peak_memory_stats" in calls
     assert peak.bytes == 200
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_peak_on_cuda_counts_what_the_allocator_holds() -> None:
+    device = torch.device("cuda")
+    with Peak(device) as peak:
+        for size in (30_000_000, 70_000_000):  # the first is freed, and kept for reuse where nothing is that small
+            torch.empty(size, dtype=torch.uint8, device=device)
+    assert 1e8 <= peak.bytes < 1.2e8
 
 
 def test_what_the_allocator_holds_unused_counts_as_free(monkeypatch) -> None:

@@ -118,22 +118,29 @@ def test_auto_takes_what_is_there(monkeypatch) -> None:
 def test_freed_memory_is_given_back_where_the_c_library_can_be_told() -> None:
     """In a process of its own: it holds for the rest of it."""
     script = """
-import resource, sys, torch
+import torch
 from refiner.memory import give_back_freed_memory, manage_allocator
+
+def resident():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    return int(status["RssAnon"].split()[0]) // 1000
+
 manage_allocator()
 told = give_back_freed_memory()
+torch.ones(5_000_000)  # what PyTorch sets up once
+before = resident()
 blocks = [torch.ones(5_000_000) for _ in range(20)]  # 20 MB each, which glibc would come to keep
 del blocks
 blocks = [torch.ones(5_000_000) for _ in range(20)]
 kept = blocks[::2]  # a hole beside every block
 del blocks
-status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
-print(told, int(status["RssAnon"].split()[0]) // 1000)
+print(told, resident() - before)
 """
     if not Path("/proc/self/status").exists():
         pytest.skip("reads Linux's /proc")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    told, resident = done.stdout.split()
+    told, grown = done.stdout.split()
     if told == "False":
         pytest.skip("the C library is not glibc")
-    assert int(resident) < 450  # half of 400 MB is in use, beside the interpreter's own
+    # Half of 400 MB is in use. What PyTorch takes by itself is left out: with CUDA's libraries that is much more.
+    assert 190 < int(grown) < 250

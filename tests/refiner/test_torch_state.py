@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import Toy
 
-from refiner import Settings, SettingsError, refine
-from refiner.engine import precision
+from refiner import Settings, SettingsError, refine, torch_state
+from refiner.engine import network, precision
 from refiner.testing import check
-from refiner.torch_state import default_dtype, has_tf32, own_state
+from refiner.torch_state import algorithms_tried, default_dtype, has_tf32, own_state
 
 QUICK = Settings(detail="features", min_side=32, steps=2, windows="off", precision="float32")
 
@@ -152,3 +153,102 @@ def test_the_default_dtype_is_restored() -> None:
     with pytest.raises(RuntimeError), default_dtype(torch.float16):
         raise RuntimeError
     assert torch.get_default_dtype() == before
+
+
+@pytest.fixture
+def benchmark():
+    """PyTorch's switch, as a caller may have set it."""
+    before = torch.backends.cudnn.benchmark
+    yield lambda: torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_cudnns_algorithms_are_tried_in_a_context_alone(theirs, benchmark) -> None:
+    torch.backends.cudnn.benchmark = theirs
+    for name in ("cpu", "meta", "mps"):
+        with algorithms_tried(torch.device(name)):
+            assert benchmark() is theirs
+    with algorithms_tried(torch.device("cuda:1")):
+        assert benchmark() is True
+        with algorithms_tried(torch.device("cuda")):
+            assert benchmark() is True
+        assert benchmark() is True, "the outer one lasts"
+    assert benchmark() is theirs
+    with pytest.raises(RuntimeError), algorithms_tried(torch.device("cuda")):
+        raise RuntimeError
+    assert benchmark() is theirs
+
+
+def test_the_last_thread_brings_cudnns_switch_back(benchmark) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with algorithms_tried(torch.device("cuda")):
+            inside.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=other)
+    with algorithms_tried(torch.device("cuda")):
+        thread.start()
+        assert inside.wait(60)
+    assert benchmark() is True
+    leave.set()
+    thread.join()
+    assert benchmark() is False
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_fork_keeps_the_switch_for_its_own_thread_alone(own, benchmark) -> None:
+    trials = torch_state._Trials()
+    switches = []
+
+    def forked() -> None:
+        trials.forked()
+        switches.append(benchmark())
+
+    if own:
+        with trials.held():
+            forked()
+        assert switches == [True]
+        assert benchmark() is False
+        return
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with trials.held():
+            inside.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(60)
+    forked()  # as the child's only thread
+    assert switches == [False]
+    leave.set()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("steps", "tf32", "tried"), [(8, False, True), (7, False, False), (63, True, False), (64, True, True)]
+)
+def test_algorithms_are_tried_where_that_pays(steps, tf32, tried) -> None:
+    assert precision.trying_pays(steps, tf32=tf32) is tried
+
+
+def test_refinement_tries_algorithms_while_it_optimizes_alone(toy, scene, monkeypatch) -> None:
+    seen = []
+
+    @contextmanager
+    def watched(device):
+        seen.append(f"into {device}")
+        yield
+        seen.append("out")
+
+    monkeypatch.setattr(network, "algorithms_tried", watched)
+    told = lambda progress: seen.append((progress.scale, progress.step))  # noqa: E731
+    refine(toy, *scene, replace(QUICK, steps=8, max_scales=2), told)
+    assert seen == [(1, 1), "into cpu", *[(2, step) for step in range(1, 9)], "out"]
+    seen.clear()
+    refine(toy, *scene, replace(QUICK, steps=7, max_scales=2))
+    assert seen == []

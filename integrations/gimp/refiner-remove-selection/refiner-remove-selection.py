@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NAME = "plug-in-refiner-remove-selection"
 # Progress at the program's start and end: writing its files and reading its result takes time too.
 _BEFORE, _AFTER = 0.02, 0.98
+_GUIDE_SIDE = 1024  # pixels of a guide's longer side: what is painted or made elsewhere is seldom finer
 _IN_8_BITS = (Gimp.Precision.U8_LINEAR, Gimp.Precision.U8_NON_LINEAR, Gimp.Precision.U8_PERCEPTUAL)
 
 
@@ -57,6 +58,12 @@ class RemoveSelection(Gimp.PlugIn):
             procedure.add_string_argument(key, label, words, value, GObject.ParamFlags.READWRITE)
         grow = "Pixels the selection grows by, to cover what of the object lies beside it"
         procedure.add_int_argument("grow", "_Grow by pixels", grow, 0, 1024, 4, GObject.ParamFlags.READWRITE)
+        seed = "Another number gives another fill by copies"
+        procedure.add_int_argument("seed", "_Seed", seed, 0, GLib.MAXINT32 - 64, 0, GObject.ParamFlags.READWRITE)
+        variants = "How many fills to choose from, each on a layer of its own; the seed goes up by one"
+        procedure.add_int_argument("variants", "_Variants", variants, 1, 16, 1, GObject.ParamFlags.READWRITE)
+        guide = "A layer that shows roughly what the hole is to hold; it is brought to the picture's full size"
+        procedure.add_layer_argument("guide", "G_uide", guide, True, GObject.ParamFlags.READWRITE)
         return procedure
 
 
@@ -70,21 +77,34 @@ def _run(
 ) -> Gimp.ValueArray:
     """Called by GIMP: ask for the options, and remove the selection."""
     status = Gimp.PDBStatusType
-    if Gimp.Selection.is_empty(image):
-        return _failed(procedure, "Nothing is selected; select what is to be removed, then call this filter again.")
+    unfit = _unfit(image)
+    if unfit is not None:
+        return _failed(procedure, unfit)
     if mode == Gimp.RunMode.INTERACTIVE and not _asked(procedure, config):
         return procedure.new_return_values(status.CANCEL, None)
     names = ("program", "model", "preset", "more")
-    choices = refiner_program.Choices(**{name: config.get_property(name) or "" for name in names})
+    numbers = {name: config.get_property(name) for name in ("seed", "variants")}
+    choices = refiner_program.Choices(**{name: config.get_property(name) or "" for name in names}, **numbers)
     Gimp.progress_init("Removing the selection")
     try:
-        _remove(image, choices, config.get_property("grow"))
+        _remove(image, choices, config.get_property("grow"), config.get_property("guide"))
     except refiner_program.Failure as failure:
         return _failed(procedure, str(failure))
     finally:
         Gimp.progress_end()
     Gimp.displays_flush()
     return procedure.new_return_values(status.SUCCESS, None)
+
+
+def _unfit(image: Gimp.Image) -> str | None:
+    """Why nothing can be removed from an image; None where it can."""
+    if image.get_base_type() == Gimp.ImageBaseType.INDEXED:
+        return "The picture is indexed; convert it first, with Image > Mode > RGB."
+    if not image.get_layers():
+        return "The picture has no layer; add one, or open a photo."
+    if Gimp.Selection.is_empty(image):
+        return "Nothing is selected; select what is to be removed, then call this filter again."
+    return None
 
 
 def _failed(procedure: Gimp.Procedure, line: str) -> Gimp.ValueArray:
@@ -98,33 +118,68 @@ def _asked(procedure: Gimp.Procedure, config: Gimp.ProcedureConfig) -> bool:
 
     GimpUi.init(NAME)
     dialog = GimpUi.ProcedureDialog.new(procedure, config, "Remove Selection")
-    dialog.fill(["model", "preset", "grow", "more", "program"])
+    dialog.fill(["model", "preset", "grow", "seed", "variants", "guide", "more", "program"])
     try:
         return bool(dialog.run())
     finally:
         dialog.destroy()
 
 
-def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int) -> None:
-    """Fill the selection on a new layer.
+def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int, guide: Gimp.Layer | None) -> None:
+    """Fill the selection, each variant on a new layer.
 
     Raises:
-        Failure: the program is not there, or fails.
+        Failure: the program is not there, or fails, or there is nothing to go by.
     """
     with refiner_program.folder() as folder:
-        photo, mask, result = (folder / name for name in ("photo.png", "mask.png", "result.png"))
-        arguments = refiner_program.command(choices, photo, mask, result)
+        photo, mask = folder / "photo.png", folder / "mask.png"
+        guide_file = None if guide is None else folder / "guide.png"
+        results = [folder / f"result-{seed}.png" for seed in choices.seeds]
+        commands = [
+            refiner_program.command(choices, photo, mask, result, seed=seed, guide=guide_file)
+            for seed, result in zip(choices.seeds, results)  # noqa: B905  Python 3.9 in some of GIMP's packages
+        ]
         grown = image.duplicate()  # so that the user's selection stays
         try:
             if grow:
                 Gimp.Selection.grow(grown, grow)
+            _check_rest(grown)
             _write_selection(grown, mask)
-            _write_visible(image, photo)
+            _write_visible(image, photo, without=guide)
+            if guide is not None:
+                _write_visible(image, folder / "guide.png", side=_GUIDE_SIDE, with_=guide)
             Gimp.progress_update(_BEFORE)
-            refiner_program.run(arguments, lambda share: Gimp.progress_update(_BEFORE + share * (_AFTER - _BEFORE)))
-            _add_layer(image, result, grown.get_selection())
+            for number, (command, result) in enumerate(zip(commands, results)):  # noqa: B905  as above
+                _run_one(command, result, number, len(commands))
+            names = ["Removed"] if len(results) == 1 else [f"Removed, seed {seed}" for seed in choices.seeds]
+            _add_layers(image, dict(zip(names, results)), grown.get_selection())  # noqa: B905  as above
         finally:
             grown.delete()
+
+
+def _run_one(command: list[str], result: Path, number: int, count: int) -> None:
+    """Run the program for one of several variants, and show how far all are."""
+
+    def show(share: float) -> None:
+        Gimp.progress_update(_BEFORE + (number + share) / count * (_AFTER - _BEFORE))
+
+    refiner_program.run(command, show, result)
+
+
+def _check_rest(image: Gimp.Image) -> None:
+    """Refuse a selection, grown, that leaves nothing of the picture.
+
+    Raises:
+        Failure: it covers all.
+    """
+    selection = image.get_selection()
+    area = Gegl.Rectangle.new(0, 0, image.get_width(), image.get_height())
+    values = selection.get_buffer().get(area, 1.0, "Y u8", Gegl.AbyssPolicy.NONE)
+    if 0 not in bytes(values):
+        raise refiner_program.Failure(
+            "All of the picture is selected, or becomes so as the selection grows, which leaves nothing to go by; "
+            "select what is to be removed alone."
+        )
 
 
 def _write_selection(image: Gimp.Image, path: Path) -> None:
@@ -137,22 +192,55 @@ def _write_selection(image: Gimp.Image, path: Path) -> None:
         gray.delete()
 
 
-def _write_visible(image: Gimp.Image, path: Path) -> None:
-    """Write what is visible of an image, in 8 or 16 bits and with its color profile."""
+def _write_visible(
+    image: Gimp.Image,
+    path: Path,
+    *,
+    without: Gimp.Layer | None = None,
+    with_: Gimp.Layer | None = None,
+    side: int | None = None,
+) -> None:
+    """Write what is visible of an image, in 8 or 16 bits and with its color profile.
+
+    Args:
+        image: the image.
+        path: the file.
+        without: a layer to leave out.
+        with_: a layer to show, whether it is visible or not.
+        side: most pixels of the longer side; None for the image's own.
+    """
     flat = image.duplicate()
     try:
         shallow = flat.get_precision() in _IN_8_BITS
         precision = Gimp.Precision.U8_NON_LINEAR if shallow else Gimp.Precision.U16_NON_LINEAR
         if flat.get_precision() != precision:
             flat.convert_precision(precision)
+        for layer, shown in ((without, False), (with_, True)):
+            if layer is not None:
+                _same_layer(layer, image, flat).set_visible(shown)
         visible = Gimp.Layer.new_from_visible(flat, flat, "photo")
         others = flat.get_layers()
         flat.insert_layer(visible, None, 0)
         for layer in others:
             flat.remove_layer(layer)
+        longer = max(flat.get_width(), flat.get_height())
+        if side is not None and longer > side:
+            flat.scale(*(max(round(length * side / longer), 1) for length in (flat.get_width(), flat.get_height())))
         _export(flat, path, "auto")
     finally:
         flat.delete()
+
+
+def _same_layer(layer: Gimp.Layer, image: Gimp.Image, copy: Gimp.Image) -> Gimp.Layer:
+    """The layer of a copied image that stands where a layer of the image does."""
+    place, level = [], layer
+    while level is not None:
+        place.append(image.get_item_position(level))
+        level = level.get_parent()
+    found = copy.get_layers()[place.pop()]
+    while place:
+        found = found.get_children()[place.pop()]
+    return found
 
 
 def _export(image: Gimp.Image, path: Path, form: str) -> None:
@@ -169,14 +257,24 @@ def _export(image: Gimp.Image, path: Path, form: str) -> None:
         raise refiner_program.Failure(f"{path}: GIMP could not write it; is there room on the disk?")
 
 
-def _add_layer(image: Gimp.Image, path: Path, selection: Gimp.Selection) -> None:
-    """Put a file on top of an image as a layer that shows where the selection is; one step to undo.
+def _add_layers(image: Gimp.Image, files: dict[str, Path], selection: Gimp.Selection) -> None:
+    """Put files on top of an image, as layers that show where the selection is; one step to undo.
+
+    The first is on top, and the only one that is visible.
 
     Raises:
-        Failure: the file is not of the image's size.
+        Failure: a file is not of the image's size.
     """
-    loaded = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(str(path)))
     image.undo_group_start()
+    try:
+        for number, (name, path) in enumerate(files.items()):
+            _add_layer(image, name, path, selection, position=number).set_visible(number == 0)
+    finally:
+        image.undo_group_end()
+
+
+def _add_layer(image: Gimp.Image, name: str, path: Path, selection: Gimp.Selection, *, position: int) -> Gimp.Layer:
+    loaded = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(str(path)))
     try:
         width, height = image.get_width(), image.get_height()
         if (loaded.get_width(), loaded.get_height()) != (width, height):
@@ -185,8 +283,8 @@ def _add_layer(image: Gimp.Image, path: Path, selection: Gimp.Selection) -> None
                 "shrinks large photos. Take the preset default."
             )
         layer = Gimp.Layer.new_from_drawable(loaded.get_layers()[0], image)
-        layer.set_name("Removed")
-        image.insert_layer(layer, None, 0)
+        layer.set_name(name)
+        image.insert_layer(layer, None, position)
         mask = layer.create_mask(Gimp.AddMaskType.BLACK)
         layer.add_mask(mask)
         all_of_it = Gegl.Rectangle.new(0, 0, width, height)
@@ -194,8 +292,8 @@ def _add_layer(image: Gimp.Image, path: Path, selection: Gimp.Selection) -> None
         selection.get_buffer().copy(all_of_it, Gegl.AbyssPolicy.NONE, target, all_of_it)
         target.flush()
         mask.update(0, 0, width, height)
+        return layer
     finally:
-        image.undo_group_end()
         loaded.delete()
 
 

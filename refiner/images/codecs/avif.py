@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from refiner.images.codecs.pillow import lossy_writer
+from refiner.images.exif import without_orientation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from PIL import Image
+
+    from refiner.images.picture import Picture
 
 _HEAD = 1 << 16  # bytes; a file describes its picture before the pixels
 _CONFIGURATION = b"av1C"  # name of the box that holds the AV1 codec's configuration
@@ -23,3 +30,10 @@ def depth(image: Image.Image) -> int:
     if not found or len(configuration) < 3 or not configuration[2] & _HIGH:  # noqa: PLR2004  the flags' place
         return 8
     return 12 if configuration[2] & _TWELVE else 10
+
+
+def write(picture: Picture, metadata: Mapping[str, Any], quality: int | None) -> bytes:
+    """Write with EXIF data as it is: what says an orientation, Pillow writes anew."""
+    if "exif" in metadata:
+        metadata = {**metadata, "exif": without_orientation(metadata["exif"])}
+    return lossy_writer("AVIF")(picture, metadata, quality)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PIL.JpegImagePlugin import get_sampling
 
 from refiner.images.codecs.pillow import DEFAULT_QUALITY, file_of
+from refiner.images.orientation import back, with_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,13 +34,20 @@ def compression(image: Image.Image) -> dict[str, Any]:
 
 
 def write(picture: Picture, metadata: Mapping[str, Any], quality: int | None) -> bytes:
-    """Write with the photo's own quantization tables where it was a JPEG, else at a quality without subsampling."""
+    """Write with the photo's own quantization tables where it was a JPEG, else at a quality without subsampling.
+
+    With its own tables, a photo that was turned upright is stored as it came, to be turned when it is shown: tables,
+    subsampling and the grid of blocks belong to the stored pixels, and would change most of them otherwise.
+    """
+    image, metadata = picture.to_pil(), dict(metadata)
     if quality is None and "qtables" in picture.metadata:
         options = {key: picture.metadata[key] for key in ("qtables", "subsampling")}
+        if picture.turned is not None:
+            image = image.transpose(back(picture.turned))
+            metadata["exif"] = with_turn(metadata.get("exif"), picture.turned)
     else:
         options = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
-    metadata = dict(metadata)
     if "xmp" in metadata:  # as a segment made here: before version 11 Pillow wrote none
         packet = _XMP + metadata.pop("xmp")
         metadata["extra"] = b"\xff\xe1" + (len(packet) + 2).to_bytes(2, "big") + packet
-    return file_of(picture.to_pil(), "JPEG", metadata, **options)
+    return file_of(image, "JPEG", metadata, **options)

@@ -40,7 +40,9 @@ def read_16_bits(path: Path, size: tuple[int, int], *, gray: bool = False) -> Pl
         InputError: the file is damaged, or OpenCV is missing.
     """
     if importlib.util.find_spec("cv2") is None:
-        raise InputError(f'{path}: holds 16 bits a channel, which needs OpenCV: pip install "refiner[formats]".')
+        raise InputError(
+            f'{path}: holds 16 bits a channel, which needs OpenCV: pip install "refiner-inpainting[formats]".'
+        )
     import cv2  # noqa: PLC0415  an extra
 
     try:

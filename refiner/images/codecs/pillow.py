@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from refiner.errors import InputError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
     from pathlib import Path
 
     from PIL.ImageFile import ImageFile
@@ -32,10 +32,14 @@ DAMAGE = (
 _HEAD = 16  # bytes by which Pillow's plug-ins recognize a file
 
 
-def open_file(path: Path) -> Image.Image:
+def open_file(path: Path, names: Container[str] | None = None) -> Image.Image:
     """Open a file as `Image.open` does, but without its warning about pictures that are large and yet allowed.
 
     Large photos are ordinary here, and Python can silence a warning only for all threads of the process at once.
+
+    Args:
+        path: the file.
+        names: the formats to try, by Pillow's names; None for all that Pillow has.
 
     Raises:
         UnidentifiedImageError: no plug-in of Pillow reads the file.
@@ -48,7 +52,7 @@ def open_file(path: Path) -> Image.Image:
         if not file.seekable():  # a pipe
             with file:
                 file = io.BytesIO(file.read())
-        image = _identified(file, str(path))
+        image = _identified(file, str(path), names)
         _check_size(image)
     except BaseException:
         file.close()
@@ -117,10 +121,11 @@ def lossy_writer(name: str) -> Writer:
     return write
 
 
-def _identified(file: IO[bytes], name: str) -> ImageFile:
+def _identified(file: IO[bytes], name: str, names: Container[str] | None) -> ImageFile:
     """The image in a file, opened by the first of Pillow's plug-ins that reads it."""
     head = file.read(_HEAD)
-    for factory, accepts in [Image.OPEN[format_name] for format_name in Image.ID]:
+    tried = [format_name for format_name in Image.ID if names is None or format_name in names]
+    for factory, accepts in [Image.OPEN[format_name] for format_name in tried]:
         with suppress(SyntaxError, IndexError, TypeError, struct.error):  # from plug-ins for other formats
             accepted = accepts is None or accepts(head)
             if accepted and not isinstance(accepted, str):  # text says which library the plug-in lacks

@@ -1,6 +1,6 @@
 """The table of file formats: a record for each. To add a format, add a record to `FORMATS`.
 
-What Pillow reads and has no record here is read Pillow's way, and not written.
+A few more are read Pillow's way, and not written: see `refiner.images.formats`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ FORMATS = (
         has_quality=True,
         joint_frames=True,
         depth=avif.depth,
-        write=pillow.lossy_writer("AVIF"),
+        write=avif.write,
         load=lambda: pillow.can_write("AVIF"),  # older builds of Pillow cannot
     ),
     Format(

@@ -1,21 +1,24 @@
-"""TIFF: every mode at 8 and 16 bits, CMYK included, with EXIF data, which Pillow does not write in full."""
+"""TIFF: every mode at 8 and 16 bits, CMYK included, with EXIF data, which Pillow writes in part and changed."""
 
 from __future__ import annotations
 
-import io
+import struct
 import zlib
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image
 
 from refiner.images.codecs import opencv
+from refiner.images.exif import BYTES, LONG, RATIONAL, SHORT, STRUCTURE, Value, number, parsed, written
 from refiner.images.planes import DEEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from refiner.images.exif import Directory
     from refiner.images.picture import Picture
     from refiner.images.planes import Planes, Values
 
@@ -27,7 +30,6 @@ _HORIZONTAL = 2  # the predictor that stores each pixel as its difference from t
 _TOGETHER = 1  # a pixel's channels lie side by side
 _UNASSOCIATED = 2  # alpha that the colors are not multiplied by
 _INCHES = 2
-_BYTES = 7  # the type of a tag that holds raw bytes
 
 
 def decode(image: Image.Image, path: Path) -> Planes | None:
@@ -43,49 +45,51 @@ def decode(image: Image.Image, path: Path) -> Planes | None:
 def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -> bytes:
     """Write a TIFF of one strip, compressed without loss.
 
-    Pillow writes its directory, EXIF data included, and this module the pixels: the TIFFs that Pillow writes alone hold
-    no 16-bit color, and no EXIF data where they are compressed.
+    The TIFFs that Pillow writes hold no 16-bit color, no EXIF data where they are compressed, and EXIF values of other
+    types than they were. The byte order is that of the EXIF data.
     """
-    planes, color_channels = _planes(picture)
+    order, tags = _described(metadata)
+    planes, color_channels = _planes(picture, order)
     planes[:, 1:] -= planes[:, :-1].copy()
     strip = zlib.compress(planes.tobytes(), 6)
     height, width, channels = planes.shape
-    tags: Any = TiffImagePlugin.ImageFileDirectory_v2()
-    _add_metadata(tags, metadata)
-    tags[_Tag.ImageWidth], tags[_Tag.ImageLength] = width, height
-    tags[_Tag.BitsPerSample], tags[_Tag.SamplesPerPixel] = (picture.depth,) * channels, channels
-    tags[_Tag.PhotometricInterpretation], tags[_Tag.PlanarConfiguration] = _PHOTOMETRIC[color_channels], _TOGETHER
+    tags |= {
+        _Tag.ImageWidth: number(order, LONG, width),
+        _Tag.ImageLength: number(order, LONG, height),
+        _Tag.BitsPerSample: number(order, SHORT, *(picture.depth,) * channels),
+        _Tag.Compression: number(order, SHORT, _DEFLATE),
+        _Tag.PhotometricInterpretation: number(order, SHORT, _PHOTOMETRIC[color_channels]),
+        _Tag.SamplesPerPixel: number(order, SHORT, channels),
+        _Tag.RowsPerStrip: number(order, LONG, height),
+        _Tag.StripByteCounts: number(order, LONG, len(strip)),
+        _Tag.PlanarConfiguration: number(order, SHORT, _TOGETHER),
+        _Tag.Predictor: number(order, SHORT, _HORIZONTAL),
+        _Tag.StripOffsets: number(order, LONG, 0),
+    }
     if picture.alpha is not None:
-        tags[_Tag.ExtraSamples] = _UNASSOCIATED
-    tags[_Tag.Compression], tags[_Tag.Predictor] = _DEFLATE, _HORIZONTAL
-    tags[_Tag.RowsPerStrip], tags[_Tag.StripByteCounts] = height, len(strip)
-    tags[_Tag.StripOffsets] = 0  # Pillow counts it from the end of its own part
-    buffer = io.BytesIO()
-    tags.save(buffer)
-    return buffer.getvalue() + strip
+        tags[_Tag.ExtraSamples] = number(order, SHORT, _UNASSOCIATED)
+    return written(order, tags, then=_Tag.StripOffsets) + strip
 
 
-def _planes(picture: Picture) -> tuple[Values, int]:
-    """A copy of color and alpha (H,W,C), lowest byte first, and how many of the channels are color."""
+def _planes(picture: Picture, order: str) -> tuple[Values, int]:
+    """A copy of color and alpha (H,W,C), in a byte order, and how many of the channels are color."""
     color = picture.color
     if picture.mode == "LA" and picture.depth == DEEP:  # few programs read 16-bit LA in a TIFF
         color = np.repeat(color, 3, axis=2)
     planes = color if picture.alpha is None else np.concatenate([color, picture.alpha[..., None]], axis=2)
-    return planes.astype("<u2" if picture.depth == DEEP else "u1"), color.shape[2]
+    return planes.astype(f"{order}u2" if picture.depth == DEEP else "u1"), color.shape[2]
 
 
-def _add_metadata(tags: Any, metadata: Mapping[str, Any]) -> None:
-    if "exif" in metadata:
-        exif = Image.Exif()
-        exif.load(metadata["exif"])
-        for tag, value in exif.items():
-            tags[tag] = dict(exif.get_ifd(tag)) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
+def _described(metadata: Mapping[str, Any]) -> tuple[str, Directory]:
+    """The byte order, and the tags that describe the picture."""
+    order, tags = parsed(metadata["exif"]) if "exif" in metadata else ("<", {})
+    tags = {tag: value for tag, value in tags.items() if tag not in STRUCTURE}
     if "dpi" in metadata:
-        tags[_Tag.XResolution], tags[_Tag.YResolution] = metadata["dpi"]
-        tags[_Tag.ResolutionUnit] = _INCHES
-    if "xmp" in metadata:
-        tags.tagtype[_Tag.XMLPacket] = _BYTES
-        tags[_Tag.XMLPacket] = metadata["xmp"]
-    if "icc_profile" in metadata:
-        tags.tagtype[_Tag.InterColorProfile] = _BYTES
-        tags[_Tag.InterColorProfile] = metadata["icc_profile"]
+        for tag, dots in zip((_Tag.XResolution, _Tag.YResolution), metadata["dpi"], strict=True):
+            share = Fraction(float(dots)).limit_denominator(10000)
+            tags[tag] = Value(RATIONAL, struct.pack(f"{order}2I", share.numerator, share.denominator))
+        tags[_Tag.ResolutionUnit] = number(order, SHORT, _INCHES)
+    for key, tag in (("xmp", _Tag.XMLPacket), ("icc_profile", _Tag.InterColorProfile)):
+        if key in metadata:
+            tags[tag] = Value(BYTES, metadata[key])
+    return order, tags

@@ -1,6 +1,6 @@
 // Shows the server's OpenAPI description.
 
-import { element } from "./panels.js";
+import { element } from "./shared.js";
 
 const description = await (await fetch("api/openapi.json")).json();
 document.getElementById("about").textContent = description.info.description;

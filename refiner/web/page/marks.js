@@ -4,8 +4,8 @@ const COLOR = "#e8472b";
 const DIRECTIONS = Array.from({ length: 16 }, (_, i) => [Math.cos((i * Math.PI) / 8), Math.sin((i * Math.PI) / 8)]);
 
 export class Marks {
-  constructor(overlayOf) {
-    this.done = [];
+  constructor(overlayOf, done = []) {
+    this.done = [...done];
     this.undone = [];
     this.overlayOf = overlayOf; // gives the image of a mask by its id
   }
@@ -27,9 +27,10 @@ export class Marks {
     if (!this.empty) this.add({ kind: "clear" });
   }
 
-  /** Marks since the last clearing. */
+  /** Marks since the last clearing; of those of one group, which are tries at the same object, the last alone. */
   get current() {
-    return this.done.slice(this.done.findLastIndex((mark) => mark.kind === "clear") + 1);
+    const left = this.done.slice(this.done.findLastIndex((mark) => mark.kind === "clear") + 1);
+    return left.filter(({ group }, at) => !group || !left.slice(at + 1).some((later) => later.group === group));
   }
 
   get empty() {

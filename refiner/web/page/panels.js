@@ -1,33 +1,54 @@
-// What stands around the canvas: history, formats to download, and the settings under "More".
+// What stands around the canvas: history, fills to choose from, formats to download, and the settings under "More".
 
+import { fillsOf, firstFill, roundOf } from "./rounds.js";
+import { $, attempt, element, icon } from "./shared.js";
 import { duration, settingName, t } from "./strings.js";
 
-const $ = (id) => document.getElementById(id);
+const MOST_FILLS = 4;
 
-export function element(name, properties = {}, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in node) node[key] = value;
-    else node.setAttribute(key, value);
-  }
-  node.append(...children);
-  return node;
+const partOf = (photo, number) => `api/photos/${photo.id}/rounds/${number}/around`;
+
+/** A button with a picture of what a round changed. */
+function shownRound(photo, number, label, text, current, choose) {
+  const image = element("img", { src: partOf(photo, number), alt: "" });
+  const button = element("button", { type: "button", title: label, "aria-label": label, className: "shot" }, image, element("span", { textContent: text }));
+  button.setAttribute("aria-current", String(current));
+  button.onclick = () => choose(number);
+  return button;
 }
 
-/** A strip of all rounds; a click goes back to one. */
-export function showHistory(state, choose) {
-  const rounds = state.photo.rounds;
+/** A strip of all removals, each with the part that it changed; a click goes back to one. Fills of a hole are one. */
+export function showHistory(state, { choose, drop }) {
+  const { photo, round } = state, { rounds } = photo, shown = roundOf(round);
+  const ways = rounds.filter((each) => each.number === firstFill(each) || !roundOf(firstFill(each)));
   $("history").hidden = rounds.length < 2;
   $("editor").classList.toggle("with-history", rounds.length > 1);
-  $("history").replaceChildren(...rounds.map((round) => {
-    const label = round.number ? t("round", { n: round.number }) : t("original");
-    const image = element("img", { src: `api/photos/${state.photo.id}/rounds/${round.number}/thumbnail`, alt: "" });
-    const button = element("button", { type: "button", title: label, "aria-label": label }, image, element("span", { textContent: round.number ? String(round.number) : label }));
-    button.setAttribute("aria-current", String(round.number === state.round));
-    button.onclick = () => choose(round.number);
-    return button;
+  $("history").replaceChildren(...ways.map((each) => {
+    const current = each.number ? shown.number > 0 && firstFill(shown) === firstFill(each) : round === 0;
+    const number = current ? round : each.number, label = number ? t("round", { n: number }) : t("original");
+    const entry = element("div", { className: "entry" }, shownRound(photo, number, label, number ? String(number) : label, current, choose));
+    if (current && number) {
+      const words = `${t("deleteRound")} (${label})`, cross = element("button", { className: "cross", type: "button", title: words, "aria-label": words }, icon("close"));
+      cross.onclick = () => attempt(() => drop(number));
+      entry.append(cross);
+    }
+    return entry;
   }));
   $("history").querySelector('[aria-current="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+/** The fills of the hole that the shown round filled, and a button for one more. */
+export function showFills(state, { choose, another }) {
+  const { photo, round } = state, shown = roundOf(round);
+  $("fills").hidden = !shown?.number;
+  if (!shown?.number) return;
+  const fills = fillsOf(shown), coming = photo.jobs.filter((job) => job.variant_of === firstFill(shown)).length;
+  const more = element("button", { type: "button", className: "plain", title: t("anotherHelp"), textContent: t("another") });
+  more.id = "another";
+  more.disabled = fills.length + coming >= MOST_FILLS;
+  more.onclick = () => attempt(another);
+  const shots = fills.length < 2 ? [] : fills.map((fill, at) => shownRound(photo, fill.number, t("fill", { n: at + 1 }), String(at + 1), fill.number === round, choose));
+  $("fills").replaceChildren(...shots, more);
 }
 
 /** What the result can be downloaded as, and what each format loses. */

@@ -4,6 +4,7 @@ const MOST_TILES = 160; // of half a megapixel each at most
 
 export class Picture {
   constructor(photo, round, sizes, onLoad) {
+    this.photo = photo.id;
     this.base = `api/photos/${photo.id}/rounds/${round}`;
     this.width = photo.width;
     this.height = photo.height;

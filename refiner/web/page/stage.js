@@ -1,5 +1,6 @@
 // The canvas: shows the photo, the mask over it and the brush, and turns pointers and keys into marks.
 
+import { drawCursor, drawRim } from "./cursor.js";
 import { t } from "./strings.js";
 
 const BLANK = 1e-6;
@@ -8,7 +9,7 @@ export class Stage {
   /**
    * @param state what the page knows: photo, round, marks, tool, size, grow, feather, comparing, split, holding
    * @param view which part of the photo is shown
-   * @param events drawn(mark), sized(factor), looked() when the view changed, said(text)
+   * @param events drawn(mark), clicked(place, minus), sized(factor), looked() when the view changed, said(text)
    */
   constructor(state, view, events) {
     this.state = state;
@@ -56,7 +57,7 @@ export class Stage {
       if (this.stale || this.staleMask) this.drawMask();
       else if (this.drawing?.points.length > this.drawnTo) this.drawMore();
       this.stale = this.staleMask = false;
-      this.drawCursor();
+      drawCursor(this);
       if (this.eventTime) this.latencies.push(Math.max(performance.now(), now) - this.eventTime);
       this.eventTime = null;
     });
@@ -107,50 +108,11 @@ export class Stage {
     this.drawnTo = mark.points.length;
   }
 
-  drawCursor() {
-    const { cursor, view, state, at, drawing } = this, ratio = devicePixelRatio;
-    cursor.setTransform(1, 0, 0, 1, 0, 0);
-    cursor.clearRect(0, 0, view.width, view.height);
-    if (!state.photo) return;
-    if (state.outlined) this.drawOutline();
-    const twice = (draw) => { // light on dark, so that it shows on any photo
-      for (const [color, width] of [["#0008", 3.5], ["#fff", 1.5]]) {
-        cursor.strokeStyle = color;
-        cursor.lineWidth = width * ratio;
-        cursor.beginPath();
-        draw();
-        cursor.stroke();
-      }
-    };
-    const place = (x, y) => [x * view.scale + view.x, y * view.scale + view.y];
-    if (drawing && drawing.kind === "area") {
-      twice(() => {
-        for (let i = 0; i < drawing.points.length; i += 2) cursor.lineTo(...place(drawing.points[i], drawing.points[i + 1]));
-        cursor.closePath();
-      });
-    }
-    if (!at || state.job || state.comparing || this.panning || this.space) return;
-    const [x, y] = place(at.x, at.y), round = state.tool === "brush" || state.tool === "eraser";
-    const radius = round ? Math.max((state.size / 2) * view.scale, 1.5 * ratio) : 7 * ratio;
-    twice(() => {
-      if (round) cursor.arc(x, y, radius, 0, 2 * Math.PI);
-      if (!round || radius < 4 * ratio || this.keyboard) {
-        const arm = round ? radius + 8 * ratio : radius;
-        cursor.moveTo(x - arm, y); cursor.lineTo(x + arm, y); cursor.moveTo(x, y - arm); cursor.lineTo(x, y + arm);
-      }
-    });
-  }
-
-  drawOutline() {
-    const image = this.state.outlined, { cursor, view } = this;
-    drawRim(cursor, (dx, dy) => cursor.drawImage(image, view.x + dx, view.y + dy, view.photoWidth * view.scale, view.photoHeight * view.scale));
-  }
-
   listen() {
     const node = this.node;
     node.addEventListener("pointerdown", (event) => this.down(event));
     node.addEventListener("pointermove", (event) => this.move(event));
-    for (const name of ["pointerup", "pointercancel"]) node.addEventListener(name, (event) => this.up(event, name));
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) node.addEventListener(name, (event) => this.up(event, name));
     node.addEventListener("pointerleave", () => { if (!this.drawing && !this.keyboard) { this.at = null; this.frame(); } });
     node.addEventListener("contextmenu", (event) => event.preventDefault());
     node.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
@@ -170,7 +132,7 @@ export class Stage {
     this.endKeyboard();
     this.node.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, this.place(event));
-    if (this.pointers.size === 2) { // a second finger: it is a pinch, not a stroke
+    if (this.pointers.size > 1) { // a further finger: it is a pinch, not a stroke
       this.drop();
       this.panning = true;
       return;
@@ -184,6 +146,10 @@ export class Stage {
     const { state } = this, erase = state.tool === "eraser" || event.button === 2 || event.button === 5;
     const { x, y } = this.view.toPhoto(...Object.values(this.place(event)));
     this.at = { x, y };
+    if (state.tool === "select") {
+      this.clicking = { x, y, minus: erase || event.altKey };
+      return;
+    }
     this.start(x, y, erase);
     this.eventTime = event.timeStamp;
     this.frame();
@@ -226,8 +192,10 @@ export class Stage {
   }
 
   pan(id, before, now) {
-    const others = [...this.pointers].filter(([other]) => other !== id).map(([, place]) => place);
+    const two = [...this.pointers].slice(0, 2); // a third finger has no say
     this.pointers.set(id, now);
+    if (!two.some(([other]) => other === id)) return;
+    const others = two.filter(([other]) => other !== id).map(([, place]) => place);
     if (others.length) {
       const [other] = others, was = distance(before, other), is = distance(now, other);
       this.view.moveBy((now.x - before.x) / 2, (now.y - before.y) / 2);
@@ -237,8 +205,11 @@ export class Stage {
   }
 
   up(event, name) {
-    this.pointers.delete(event.pointerId);
-    if (this.drawing && !this.panning) name === "pointerup" ? this.finish() : this.drop();
+    if (!this.pointers.delete(event.pointerId)) return; // it was let go of already
+    const { clicking } = this;
+    this.clicking = null;
+    if (this.drawing) name === "pointerup" && !this.panning ? this.finish() : this.drop();
+    else if (clicking && name === "pointerup" && !this.panning) this.events.clicked(clicking, clicking.minus);
     if (!this.pointers.size) this.panning = false;
     this.node.classList.toggle("panning", Boolean(this.panning));
     if (event.pointerType === "touch") this.at = null;
@@ -253,7 +224,14 @@ export class Stage {
     this.remask();
   }
 
+  /** Put down what is being drawn, as if the pointer had been lifted; an outline that is not closed is left out. */
+  finishDrawing() {
+    if (this.drawing?.kind === "stroke") this.finish();
+    this.drop();
+  }
+
   drop() {
+    this.clicking = null;
     if (!this.drawing) return;
     this.drawing = null;
     this.remask();
@@ -293,6 +271,7 @@ export class Stage {
       if (this.drawing) this.endKeyboard();
       else {
         this.at ??= view.toPhoto(view.width / 2, view.height / 2);
+        if (state.tool === "select") return void this.events.clicked(this.at, event.shiftKey);
         this.start(this.at.x, this.at.y, state.tool === "eraser");
         this.events.said(t("penDown"));
         this.frame();
@@ -316,21 +295,6 @@ export class Stage {
     view.moveBy(dx, dy);
     this.look();
   }
-}
-
-/** The rim of a mask: what is within two pixels of it, less itself; white, so that it shows on the mask's own color. */
-function drawRim(context, draw) {
-  const width = 1.5 * devicePixelRatio;
-  context.save();
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  context.imageSmoothingEnabled = true;
-  for (let i = 0; i < 8; i++) draw(width * Math.cos((i * Math.PI) / 4), width * Math.sin((i * Math.PI) / 4));
-  context.globalCompositeOperation = "destination-out";
-  for (let i = 0; i < 3; i++) draw(0, 0); // thrice, as its own edge is half transparent
-  context.globalCompositeOperation = "source-in";
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
-  context.restore();
 }
 
 const tenth = (value) => Math.round(value * 10) / 10;

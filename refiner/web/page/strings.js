@@ -1,275 +1,41 @@
-// Every word of the page. To add a language: one more entry here. What the server says of a file stays in English.
+// The words of the page, one file for each language in `strings/`. To add a language: one file more, and one entry here.
+// What the server says of a file stays in English.
 
-const en = {
-  openAnother: "Open another photo",
-  language: "中文",
-  help: "Keys and help",
-  close: "Close",
-  download: "Download",
-  formats: "Other formats",
-  startTitle: "Remove anything from a photo, at full size",
-  startText: "Paint over it, press one button, and get the same file back with only that part changed.",
-  choose: "Choose a photo",
-  startHint: "or drop or paste it here. JPEG, PNG, WebP, TIFF, HEIC, up to {megapixels} megapixels. It is kept on this server alone, and forgotten after {hours} hours.",
-  examples: "Or try it with an example",
-  recent: "Go on where you were",
-  dropHere: "Drop the photo to open it",
-  uploading: "Uploading {percent} %",
-  reading: "Reading the photo …",
-  canvas: "The photo. Arrow keys move the brush, Enter puts it down and lifts it.",
-  compareSlider: "Compare: left the photo as it came, right the result",
-  history: "Removals so far",
-  zoomGroup: "Zoom",
-  zoomIn: "Zoom in (+)",
-  zoomOut: "Zoom out (−)",
-  zoomOne: "Show at 1:1 (1)",
-  zoomFit: "Show all (0)",
-  tools: "Tools",
-  brush: "Brush (B)",
-  eraser: "Eraser (E, or the right button)",
-  rectangle: "Rectangle (R)",
-  lasso: "Lasso (L)",
-  size: "Size",
-  snap: "Snap to object",
-  snapHelp: "Snap to object: finds the outline of what you scribbled on (S)",
-  snapMissing: "Snapping needs OpenCV on the server",
-  snapping: "Looking for the outline …",
-  undo: "Undo (Ctrl+Z)",
-  redo: "Redo (Ctrl+Shift+Z)",
-  clear: "Clear the mask (Delete)",
-  compare: "Compare with the photo as it came (C)",
-  hold: "Hold to see the photo as it came (H)",
-  outline: "Show the outline of what was removed (O)",
-  more: "More",
-  moreHelp: "Edge, mask files, model and settings (M)",
-  remove: "Remove",
-  removeHelp: "Remove what is painted (Ctrl+Enter)",
-  stop: "Stop here",
-  stopHelp: "Keep the best so far",
-  cancel: "Cancel",
-  cancelHelp: "Go back without a result (Esc)",
-  edge: "Edge",
-  grow: "Grow",
-  feather: "Feather",
-  edgeHint: "Paint slightly beyond the object and its shadow; Grow adds to that.",
-  masks: "Mask",
-  maskLoad: "Load a file",
-  maskSave: "Save as a file",
-  maskLast: "Use the last one",
-  engine: "How it is filled",
-  model: "Model",
-  preset: "Preset",
-  device: "Device",
-  tuning: "Settings in detail",
-  byModel: "by the model",
-  byDefault: "as in the preset",
-  yes: "yes",
-  no: "no",
-  hint: "Paint over what is to go, slightly beyond its edge and its shadow.",
-  planning: "Planning …",
-  planTime: "About {time} here",
-  planWindow: "works on {width} × {height} of the photo",
-  planWindows: "works on {count} parts of the photo, the largest {width} × {height}",
-  planWhole: "works on the whole photo",
-  planMemory: "takes {memory} of memory",
-  seconds: "{n} s",
-  minutes: "{n} min",
-  waiting: "Waiting, {n} before you",
-  next: "About to start …",
-  starting: "Looking at the whole photo …",
-  scale: "Sharpening {width} × {height}",
-  step: "step {step} of {steps}",
-  first: "First look at {width} × {height}",
-  window: "part {n} of {count}",
-  loss: "loss {loss}",
-  left: "{time} left",
-  stopping: "Stopping …",
-  saving: "Finishing …",
-  done: "Done in {time}. Only what you painted has changed.",
-  stopped: "Stopped after {time}; the best so far is kept.",
-  saved: "Also saved as {name}.",
-  canceled: "Canceled; nothing was changed.",
-  interrupted: "The server ended in the middle of the work. Your photo, mask and results are here; press Remove again.",
-  lost: "The server does not answer. The page tries again by itself; nothing you painted is lost.",
-  back: "The server is back.",
-  gone: "This photo is no longer on the server; open it again.",
-  tooBig: "{name} has {size} MB; this server takes up to {most} MB.",
-  noFile: "That is no image file.",
-  round: "Round {n}",
-  original: "Original",
-  result: "Result",
-  useMask: "Round {n}, its mask taken up again",
-  bits: "{depth} bits",
-  penDown: "Brush down",
-  penUp: "Brush up",
-  maskMarks: "Mask: {n} marks",
-  maskLoaded: "Mask loaded",
-  snapped: "Outline found. Correct it with brush and eraser, or undo.",
-  apiLink: "There is an API as well, and IOPaint's clients can use this server.",
-  failed: "The server failed ({status}).",
-  keys: [
-    ["B E R L", "Brush, eraser, rectangle, lasso"],
-    ["[ ]", "Smaller and larger brush; also Shift or Alt with the wheel"],
-    ["Right button", "Erase"],
-    ["S", "Snap to the object under the scribble"],
-    ["Ctrl+Z  Ctrl+Shift+Z", "Undo, redo"],
-    ["Delete", "Clear the mask"],
-    ["Wheel  + −", "Zoom; two fingers on a touch screen"],
-    ["0  1", "Show all; show at 1:1"],
-    ["Space + drag", "Move the photo; also the middle button"],
-    ["Arrows  Enter", "Move the brush; put it down, lift it"],
-    ["Ctrl+Enter", "Remove"],
-    ["Esc", "Cancel"],
-    ["C  H  O", "Compare, hold to see the original, outline"],
-    ["M", "More"],
-  ],
-  settings: {
-    refine: "Refine", steps: "Steps", lr: "Learning rate", min_side: "Smallest side", windows: "Windows",
-    precision: "Precision", match_color: "Match color", guide: "Guide", detail: "Detail", seed: "Seed",
-  },
-};
+import de from "./strings/de.js";
+import en from "./strings/en.js";
+import es from "./strings/es.js";
+import fr from "./strings/fr.js";
+import ja from "./strings/ja.js";
+import zh from "./strings/zh.js";
 
-const zh = {
-  openAnother: "打开另一张照片",
-  language: "English",
-  help: "快捷键与帮助",
-  close: "关闭",
-  download: "下载",
-  formats: "其他格式",
-  startTitle: "以原尺寸去除照片中的任何东西",
-  startText: "涂抹它，按一个按钮，得到同一个文件，只有那一部分被改变。",
-  choose: "选择照片",
-  startHint: "或拖放、粘贴到这里。JPEG、PNG、WebP、TIFF、HEIC，最多 {megapixels} 百万像素。照片只保存在此服务器上，{hours} 小时后删除。",
-  examples: "或用示例试试",
-  recent: "继续之前的照片",
-  dropHere: "松开即可打开照片",
-  uploading: "正在上传 {percent} %",
-  reading: "正在读取照片……",
-  canvas: "照片。方向键移动画笔，回车落笔或抬笔。",
-  compareSlider: "对比：左为原图，右为结果",
-  history: "已完成的去除",
-  zoomGroup: "缩放",
-  zoomIn: "放大 (+)",
-  zoomOut: "缩小 (−)",
-  zoomOne: "以 1:1 显示 (1)",
-  zoomFit: "显示全部 (0)",
-  tools: "工具",
-  brush: "画笔 (B)",
-  eraser: "橡皮 (E，或右键)",
-  rectangle: "矩形 (R)",
-  lasso: "套索 (L)",
-  size: "大小",
-  snap: "贴合物体",
-  snapHelp: "贴合物体：找出涂抹处物体的轮廓 (S)",
-  snapMissing: "贴合功能需要服务器安装 OpenCV",
-  snapping: "正在寻找轮廓……",
-  undo: "撤销 (Ctrl+Z)",
-  redo: "重做 (Ctrl+Shift+Z)",
-  clear: "清除遮罩 (Delete)",
-  compare: "与原图对比 (C)",
-  hold: "按住查看原图 (H)",
-  outline: "显示去除部分的轮廓 (O)",
-  more: "更多",
-  moreHelp: "边缘、遮罩文件、模型与设置 (M)",
-  remove: "去除",
-  removeHelp: "去除涂抹的部分 (Ctrl+Enter)",
-  stop: "到此为止",
-  stopHelp: "保留目前最好的结果",
-  cancel: "取消",
-  cancelHelp: "返回，不保留结果 (Esc)",
-  edge: "边缘",
-  grow: "扩展",
-  feather: "羽化",
-  edgeHint: "请涂得比物体及其阴影稍大一些；“扩展”会再加一点。",
-  masks: "遮罩",
-  maskLoad: "载入文件",
-  maskSave: "存为文件",
-  maskLast: "再用上一个",
-  engine: "填充方式",
-  model: "模型",
-  preset: "预设",
-  device: "设备",
-  tuning: "详细设置",
-  byModel: "由模型决定",
-  byDefault: "按预设",
-  yes: "是",
-  no: "否",
-  hint: "涂抹要去除的部分，略微超出它的边缘和阴影。",
-  planning: "正在计划……",
-  planTime: "在此约需 {time}",
-  planWindow: "处理照片中的 {width} × {height}",
-  planWindows: "处理照片中的 {count} 处，最大 {width} × {height}",
-  planWhole: "处理整张照片",
-  planMemory: "占用内存 {memory}",
-  seconds: "{n} 秒",
-  minutes: "{n} 分钟",
-  waiting: "等待中，前面还有 {n} 个",
-  next: "即将开始……",
-  starting: "正在查看整张照片……",
-  scale: "正在细化 {width} × {height}",
-  step: "第 {step}/{steps} 步",
-  first: "初步结果 {width} × {height}",
-  window: "第 {n}/{count} 处",
-  loss: "损失 {loss}",
-  left: "还需 {time}",
-  stopping: "正在停止……",
-  saving: "正在完成……",
-  done: "用时 {time}。只有涂抹的部分被改变。",
-  stopped: "{time} 后停止；保留了目前最好的结果。",
-  saved: "同时保存为 {name}。",
-  canceled: "已取消，没有任何改变。",
-  interrupted: "服务器在工作途中结束。照片、遮罩和结果都在，请再按“去除”。",
-  lost: "服务器没有回应。页面会自动重试，您涂抹的内容不会丢失。",
-  back: "服务器已恢复。",
-  gone: "服务器上已没有这张照片，请重新打开。",
-  tooBig: "{name} 有 {size} MB；此服务器最多接受 {most} MB。",
-  noFile: "这不是图像文件。",
-  round: "第 {n} 次",
-  original: "原图",
-  result: "结果",
-  useMask: "第 {n} 次，已取回其遮罩",
-  bits: "{depth} 位",
-  penDown: "落笔",
-  penUp: "抬笔",
-  maskMarks: "遮罩：{n} 笔",
-  maskLoaded: "遮罩已载入",
-  snapped: "已找到轮廓。可用画笔和橡皮修改，或撤销。",
-  apiLink: "另有编程接口，IOPaint 的客户端也可使用此服务器。",
-  failed: "服务器出错 ({status})。",
-  keys: [
-    ["B E R L", "画笔、橡皮、矩形、套索"],
-    ["[ ]", "缩小、放大画笔；或按住 Shift 或 Alt 滚动滚轮"],
-    ["右键", "擦除"],
-    ["S", "贴合涂抹处的物体"],
-    ["Ctrl+Z  Ctrl+Shift+Z", "撤销、重做"],
-    ["Delete", "清除遮罩"],
-    ["滚轮  + −", "缩放；触摸屏用双指"],
-    ["0  1", "显示全部；以 1:1 显示"],
-    ["空格 + 拖动", "移动照片；或用中键"],
-    ["方向键  回车", "移动画笔；落笔、抬笔"],
-    ["Ctrl+Enter", "去除"],
-    ["Esc", "取消"],
-    ["C  H  O", "对比、按住看原图、轮廓"],
-    ["M", "更多"],
-  ],
-  settings: {
-    refine: "细化", steps: "步数", lr: "学习率", min_side: "最小边", windows: "窗口",
-    precision: "精度", match_color: "匹配颜色", guide: "引导", detail: "细节", seed: "种子",
-  },
-};
+const words = { en, de, fr, es, ja, zh };
+export const languages = Object.entries({ en: "English", de: "Deutsch", fr: "Français", es: "Español", ja: "日本語", zh: "中文" });
 
-const languages = { en, zh };
-const kept = localStorage.getItem("refiner-language");
-let current = kept in languages ? kept : navigator.language.startsWith("zh") ? "zh" : "en";
+let current = chosen() ?? wanted();
+
+/** The language that was chosen here before. */
+function chosen() {
+  try {
+    const kept = localStorage.getItem("refiner-language");
+    return kept in words ? kept : undefined;
+  } catch { return undefined; } // the browser keeps nothing
+}
+
+/** The first of the browser's languages that there are words in. */
+function wanted() {
+  return navigator.languages.map((name) => name.slice(0, 2).toLowerCase()).find((name) => name in words) ?? "en";
+}
+
+export const language = () => current;
 
 /** A string with its blanks filled in. */
 export function t(key, values = {}) {
-  const text = languages[current][key] ?? en[key] ?? key;
+  const text = words[current][key] ?? en[key] ?? key;
   return typeof text === "string" ? text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "") : text;
 }
 
 /** The name of a setting; those without one here go by their own. */
-export const settingName = (name) => languages[current].settings[name] ?? en.settings[name] ?? name.replaceAll("_", " ");
+export const settingName = (name) => words[current].settings[name] ?? en.settings[name] ?? name.replaceAll("_", " ");
 
 /** Seconds as people say them. */
 export function duration(seconds) {
@@ -277,11 +43,10 @@ export function duration(seconds) {
   return t("minutes", { n: Math.round(seconds / 60) });
 }
 
-/** Take the other language. */
-export function switchLanguage() {
-  const names = Object.keys(languages);
-  current = names[(names.indexOf(current) + 1) % names.length];
-  localStorage.setItem("refiner-language", current);
+/** Take another language. */
+export function chooseLanguage(name) {
+  current = name;
+  try { localStorage.setItem("refiner-language", name); } catch { /* for this visit, then */ }
   translatePage();
 }
 
@@ -294,6 +59,7 @@ export function translatePage() {
     node.setAttribute("aria-label", node.title);
   }
   for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", t(node.dataset.label));
+  for (const node of document.querySelectorAll("[data-short]")) node.textContent = words[current].short[node.dataset.short];
   const list = document.getElementById("key-list");
   list?.replaceChildren(...t("keys").flatMap(([keys, what]) => {
     const term = document.createElement("dt"), text = document.createElement("dd");

@@ -179,7 +179,8 @@ def test_training_lowers_the_error_on_held_out_crops(folder, tmp_path):
         evaluation_crops=32,
     )
     run = make(config, folder, tmp_path)
-    assert run.train(steps=400)
+    # 20 s of one core; the errors below are then at 0.4 of what they are compared with.
+    assert run.train(steps=200)
     table = rows(tmp_path / "evaluation.csv")
     model = [row for row in table if row["fill"] == "model"]
     mean = next(row for row in table if row["fill"] == "mean")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from refiner import HoleBoxes, Settings, StopRefinement, make_plan, refine
-from refiner.engine import capture, optimize
-from refiner.engine.capture import CudaRecorder, Update, no_recording, recorder_for
+from refiner.engine import capture, tuning
+from refiner.engine.capture import CudaRecorder, Recordings, Update, no_recording, recorder_for
+from refiner.engine.optimize import optimize_features
 from refiner.errors import RefinerWarning
 from refiner.models.placement import Carry
 
@@ -99,17 +100,17 @@ def recorders(monkeypatch):
     """What recorded each window; use `recorders.kind` to choose."""
 
     class Made(list):
-        kind = TapeRecorder
+        kind, fewest = TapeRecorder, 4
 
     made = Made()
 
-    def make(device: torch.device, steps: int):
-        if device.type == "meta":
+    def make(device: torch.device, predictions: int):
+        if device.type == "meta" or predictions < made.fewest:
             return None
         made.append(made.kind())
         return made[-1]
 
-    monkeypatch.setattr(optimize, "recorder_for", make)
+    monkeypatch.setattr(tuning, "recorder_for", make)
     return made
 
 
@@ -154,7 +155,7 @@ def test_in_strips_and_bfloat16_too(tiny, recorders) -> None:
 def test_the_fused_adam_is_adam(toy, scene, recorders) -> None:
     found = refine(toy.double(), scene[0].double(), scene[1], QUICK)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(optimize, "recorder_for", lambda *_: None)
+        patched.setattr(tuning, "recorder_for", lambda *_: None)
         expected = refine(toy, scene[0].double(), scene[1], QUICK)
     torch.testing.assert_close(found.image, expected.image, rtol=0, atol=1e-9)
 
@@ -215,6 +216,153 @@ def test_a_replay_that_gives_something_else_is_not_used(toy, scene, recorders) -
     assert [recorder.replays for recorder in recorders] == [1]
     recorders.kind = NoRecorder
     assert torch.equal(found.image, refine(toy, *scene, QUICK).image)
+
+
+def row_of_holes(sides: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """A picture with a square hole every 160 pixels, and windows as many."""
+    image = torch.rand(1, 3, 160, 160 * len(sides), generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 1, *image.shape[2:])
+    for index, side in enumerate(sides):
+        mask[..., 72 : 72 + side, 160 * index + 72 : 160 * index + 72 + side] = 1
+    return image, mask
+
+
+WINDOWS = replace(QUICK, min_side=80, windows="auto")
+
+
+def test_windows_of_one_shape_share_a_recording(toy, recorders) -> None:
+    image, mask = row_of_holes((16, 16, 16))
+    before = image.clone()
+    found = refine(toy, image, mask, WINDOWS)
+    assert len({window.window.size for window in found.scales[-1].windows}) == 1
+    assert len(found.scales[-1].windows) == 3
+    # Each window has 6 predictions and 5 updates; the first of the first is not replayed.
+    assert [recorder.replays for recorder in recorders] == [1 + 5 + 4 + (1 + 6 + 5) + (6 + 5)]
+    assert len(recorders[0].tapes) == 2
+    assert torch.equal(image, before)
+    recorders.kind = NoRecorder
+    expected = refine(toy, image, mask, WINDOWS)
+    assert torch.equal(found.image, expected.image)
+    assert found.scales[-1].windows == expected.scales[-1].windows
+
+
+def test_too_few_predictions_for_one_window_can_be_enough_for_several(toy, recorders) -> None:
+    settings = replace(WINDOWS, steps=2)
+    found = refine(toy, *row_of_holes((16, 16, 16)), settings)
+    assert [recorder.replays for recorder in recorders] == [1 + 1 + (1 + 2 + 1) + (2 + 1)]
+    recorders.clear()
+    refine(toy, *row_of_holes((16,)), settings)
+    assert not recorders
+    recorders.kind, recorders.fewest = NoRecorder, 0  # for the same Adam
+    assert torch.equal(found.image, refine(toy, *row_of_holes((16, 16, 16)), settings).image)
+
+
+def test_images_of_a_batch_share_a_recording(toy, scene, recorders) -> None:
+    image, mask = scene
+    images, masks = torch.cat([image, image.flip(-1)]), torch.cat([mask, mask.roll(2, dims=-1)])
+    found = refine(toy, images, masks, QUICK)
+    assert len(recorders) == 1
+    recorders.kind = NoRecorder
+    assert torch.equal(found.image, refine(toy, images, masks, QUICK).image)
+
+
+def test_one_recording_is_kept_at_most_and_none_after_the_work(toy, recorders) -> None:
+    alive, most = weakref.WeakSet(), []
+
+    class Watched(TapeRecorder):
+        def record(self, work):
+            made = super().record(work)
+            alive.update(self.tapes)
+            most.append(len(alive))
+            self.tapes = []  # held by what replays them alone
+            return made
+
+    recorders.kind = Watched
+    found = refine(toy, *row_of_holes((16, 16, 40, 16)), WINDOWS)
+    sizes = [window.window.size for window in found.scales[-1].windows]
+    assert len(set(sizes)) == 2
+    assert len(recorders) >= 2
+    assert max(most) == 2, "the halves of one update"
+    assert not alive
+
+
+class Remembers(torch.nn.Module):
+    """Its rear half looks at what its front half saw, which is copied nowhere."""
+
+    def __init__(self, inner) -> None:
+        super().__init__()
+        self.inner, self.spec = inner, inner.spec
+
+    def front(self, image, mask):
+        self.seen = image.mean(dim=(1, 2, 3), keepdim=True)
+        return self.inner.front(image, mask)
+
+    def rear(self, features):
+        return self.inner.rear(features) * self.seen
+
+
+def test_a_model_with_a_memory_is_not_replayed_for_another_window(toy, recorders, monkeypatch) -> None:
+    monkeypatch.setattr(capture, "_told", set())
+    with pytest.warns(RefinerWarning, match="gives another loss for another window"):
+        found = refine(Remembers(toy), *row_of_holes((16, 16, 16)), WINDOWS)
+    recorders.kind = NoRecorder
+    assert torch.equal(found.image, refine(Remembers(toy), *row_of_holes((16, 16, 16)), WINDOWS).image)
+
+
+def test_a_loss_that_cannot_be_filled_anew_is_recorded_for_each_window(toy, recorders) -> None:
+    def objective(target):
+        return lambda prediction: (prediction - target.image).abs().mean(dim=(1, 2, 3))
+
+    image, mask = row_of_holes((16, 16, 16))
+    found = refine(toy, image, mask, WINDOWS, objective=objective)
+    assert [recorder.replays for recorder in recorders] == [1 + 5 + 4] * 3
+    recorders.kind = NoRecorder
+    assert torch.equal(found.image, refine(toy, image, mask, WINDOWS, objective=objective).image)
+
+
+@dataclass(frozen=True)
+class Distance:
+    goal: Tensor
+    weight: float = 1.0
+
+    def __call__(self, prediction: Tensor) -> Tensor:
+        return self.weight * (prediction - self.goal).square().mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        ({}, True),
+        ({"start": torch.zeros(1, 3, 4, 4)}, True),
+        ({"objective": Distance(torch.zeros(1, 3, 4, 4))}, True),
+        ({"steps": 2}, True),
+        ({"keep": "last"}, True),
+        ({"start": torch.rand(1, 3, 4, 5), "objective": Distance(torch.rand(1, 3, 4, 5))}, False),
+        ({"start": torch.rand(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)}, False),
+        ({"start": torch.rand(1, 3, 4, 4).double()}, False),
+        ({"objective": Distance(torch.rand(1, 3, 4, 4), 2.0)}, False),
+        ({"lr": 0.2}, False),
+        ({"lr_scale": {"features": 0.5}}, False),
+        ({"conv_dtype": torch.bfloat16}, False),
+    ],
+)
+def test_what_windows_must_have_in_common(change, shared, recorders) -> None:
+    torch.manual_seed(0)
+    goal = torch.rand(1, 3, 4, 4)
+    case = {"start": torch.rand(1, 3, 4, 4), "objective": Distance(goal), "steps": 6, "lr": 0.1, "keep": "best"}
+    recordings = Recordings()
+
+    def outcome(recordings, **case):
+        start, loss = case.pop("start"), case.pop("objective")
+        return optimize_features(torch.sigmoid, start.clone, loss, recordings=recordings, **case)
+
+    outcome(recordings, **case)
+    found = outcome(recordings, **{**case, **change})
+    assert len(recorders) == (1 if shared else 2)
+    expected = outcome(None, **{**case, **change})
+    assert torch.equal(found.losses, expected.losses)
+    assert torch.equal(found.prediction, expected.prediction)
+    assert torch.equal(case["objective"].goal, goal), "a window's own tensors are left alone"
 
 
 def test_nothing_is_kept_of_an_update_that_was_made() -> None:
@@ -293,6 +441,20 @@ def test_cuda_graphs_give_the_results_of_updates_as_they_are(tiny, scene, monkey
     assert len(replays) == 10
     monkeypatch.setattr(CudaRecorder, "record", NoRecorder.record)
     torch.testing.assert_close(found.image, refine(model, image, mask, QUICK).image, rtol=0, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_windows_of_one_shape_share_cuda_graphs(tiny, monkeypatch) -> None:
+    model = copy.deepcopy(tiny).cuda()
+    image, mask = (part.cuda() for part in row_of_holes((16, 16, 16)))
+    recorded, record = [], CudaRecorder.record
+    monkeypatch.setattr(CudaRecorder, "record", lambda *args: recorded.append(1) or record(*args))
+    settings = replace(WINDOWS, min_side=40)
+    found = refine(model, image, mask, settings)
+    sizes = {window.window.size for scale in found.scales[1:] for window in scale.windows}
+    assert len(recorded) <= 2 * len(sizes) < 2 * sum(len(scale.windows) for scale in found.scales)
+    monkeypatch.setattr(CudaRecorder, "record", NoRecorder.record)
+    torch.testing.assert_close(found.image, refine(model, image, mask, settings).image, rtol=0, atol=1e-3)
 
 
 def test_a_recording_that_fails_is_told_once_with_its_reason(toy, scene, recorders, monkeypatch) -> None:

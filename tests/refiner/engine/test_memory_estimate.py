@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from refiner import ModelSpec, load_model
+from refiner import ModelSpec, Settings, load_model, refine
+from refiner.engine import memory_estimate
 from refiner.engine.memory_estimate import MemoryNeed, Work, memory_need, meta_copy, rehearse
+from refiner.memory import Peak
+from refiner.models import private
 from refiner.models.placement import Carry
 from refiner.models.split import split_sequential
 
@@ -68,6 +71,21 @@ def test_predictions_are_within_a_quarter_of_the_real_peak() -> None:
     assert rows[2][2] == 128, "one case is in lower strips than by default"
     ratios = {case: predicted / real for case, (predicted, real, _) in zip(TABLE, rows, strict=True)}
     assert all(0.75 <= ratio <= 1.25 for ratio in ratios.values()), ratios
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_on_cuda_they_are_within_a_quarter_of_what_is_taken_from_the_device(precision) -> None:
+    """Workspaces of libraries counted in, which lie in PyTorch's cache; from 256 MB on, below which they prevail."""
+    model, device = load_model("lama-small").cuda(), torch.device("cuda")
+    image, mask = torch.rand(1, 3, 1536, 1024, device=device), torch.zeros(1, 1, 1536, 1024, device=device)
+    mask[..., 500:800, 300:600] = 1
+    settings = Settings(detail="features", start="model", steps=3, max_scales=2, windows="off", precision=precision)
+    for _ in range(2):  # what PyTorch sets up once is not counted
+        with Peak(device) as peak:
+            plan = refine(model, image, mask, settings).plan
+    assert plan.bytes > 256e6
+    assert 0.75 <= plan.bytes / peak.bytes <= 1.25
 
 
 WORK = Work(torch.float32, None)
@@ -143,3 +161,36 @@ def test_a_model_is_learned_once_until_it_is_another() -> None:
     assert memory_need(model) is need
     model.spec = replace(model.spec, multiple=16)
     assert memory_need(model) is not need
+
+
+def test_a_second_photo_of_the_same_size_is_begun_at_once(scene, monkeypatch) -> None:
+    """As the page, a batch and nodes do it, which keep the model: nothing is rehearsed or copied for it."""
+    model, settings = load_model("lama-small"), Settings(detail="features", min_side=32, steps=1, memory="1GB")
+    rehearsed, copied = [], []
+    rehearsal, copying = memory_estimate.rehearse, private._fresh
+    monkeypatch.setattr(memory_estimate, "rehearse", lambda *a: rehearsed.append(a) or rehearsal(*a))
+    monkeypatch.setattr(private, "_fresh", lambda *a: copied.append(a) or copying(*a))
+    image, mask = scene
+    first = refine(model, image, mask, settings)
+    assert rehearsed
+    assert len(copied) == 1
+    rehearsed.clear()
+    copied.clear()
+    second = refine(model, image, mask, settings)
+    larger = [torch.nn.functional.interpolate(part, size=(140, 190)) for part in (image, mask)]
+    refine(model, *larger, settings)
+    assert rehearsed == copied == []
+    assert torch.equal(second.image, first.image)
+    assert second.plan == first.plan
+
+
+def test_a_first_plan_rehearses_five_windows(monkeypatch) -> None:
+    """Two of them refined, each a few times as long as the others."""
+    works = []
+    rehearsal = memory_estimate.rehearse
+    monkeypatch.setattr(memory_estimate, "rehearse", lambda *a: works.append(a[1]) or rehearsal(*a))
+    need = MemoryNeed(load_model("lama-small"))
+    for size in ((512, 512), (400, 640)):
+        need.about(WORK, size, 256)
+        need.about(replace(WORK, refined=False), size, 256)
+    assert sorted(work.refined for work in works) == [False, False, False, True, True]

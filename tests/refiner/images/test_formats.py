@@ -93,7 +93,7 @@ def test_arrays_that_are_no_pictures() -> None:
 def test_without_opencv_the_way_to_get_it_is_named(tmp_path, monkeypatch) -> None:
     path = deep_file(tmp_path, noise(9, 8, 3, depth=16), "deep.png")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"deep\.png: holds 16 bits a channel.*refiner\[formats\]"):
+    with pytest.raises(InputError, match=r"deep\.png: holds 16 bits a channel.*refiner-inpainting\[formats\]"):
         read_picture(path)
 
 

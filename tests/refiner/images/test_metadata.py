@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from refiner.images.picture import Picture
 from refiner.images.reading import read_picture
-from refiner.images.writing import encode
+from refiner.images.writing import encode, losses_in
 
 GPS, DETAILS = ExifTags.IFD.GPSInfo, ExifTags.IFD.Exif
 
@@ -113,3 +113,34 @@ def test_malformed_metadata_is_passed_over(tmp_path) -> None:
         picture = read_picture(path)
         assert picture.size == (9, 9)
         encode(picture, tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpeg_to_be_turned_keeps_its_samples(tmp_path, orientation, subsampling) -> None:
+    """It is compressed as if it had come upright, whose samples hardly change: sides that are no multiple of a block,
+    and tables that differ along rows and columns, as cameras write them."""
+    stored = Image.fromarray(noise(9, 13, 3)).resize((117, 83), Image.Resampling.BICUBIC)
+    table = [3 + 2 * (place % 8) + 3 * (place // 8) for place in range(64)]
+    options = {"qtables": [table, table], "subsampling": subsampling}
+    path = saved(tmp_path, stored, "in.jpg", exif=some_exif(orientation).tobytes(), **options)
+    upright = read_picture(saved(tmp_path, stored, "upright.jpg", **options))
+    picture, out = read_picture(path), tmp_path / "out.jpg"
+    out.write_bytes(encode(picture, out))
+    assert read_picture(out).size == picture.size
+    with Image.open(out) as result, Image.open(io.BytesIO(encode(upright, out))) as expected:
+        assert np.array_equal(np.asarray(result), np.asarray(expected))
+    with Image.open(out) as result, Image.open(path) as before:
+        assert result.quantization == before.quantization
+        assert result.getexif()[ExifTags.Base.Orientation] == orientation
+        assert result.getexif()[ExifTags.Base.Artist] == "somebody"
+    assert Image.open(io.BytesIO(encode(picture, out, quality=90))).size == picture.size[::-1]  # made anew: upright
+
+
+def test_a_palette_is_said_to_be_lost(tmp_path) -> None:
+    image = Image.fromarray(noise(20, 20, 3))
+    lines = [
+        losses_in(read_picture(saved(tmp_path, one, f"{one.mode}.png")), tmp_path / "out.png")
+        for one in (image.convert("P"), image)
+    ]
+    assert ["palette" in " ".join(each) for each in lines] == [True, False]

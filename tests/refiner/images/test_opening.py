@@ -123,3 +123,15 @@ def test_a_file_that_cannot_be_opened_is_closed(tmp_path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=name):
             read_picture(tmp_path / name)
+
+
+def test_only_formats_that_are_meant_are_tried(tmp_path, monkeypatch) -> None:
+    """An EPS would reach Ghostscript, a program that draws whatever the file tells it to."""
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (20, 10), "red").save(path, "EPS")
+    Image.init()
+    tried = []
+    monkeypatch.setitem(Image.OPEN, "EPS", (lambda *_: tried.append("EPS"), None))
+    with pytest.raises(InputError, match="is not an image that can be read"):
+        read_picture(path)
+    assert not tried

@@ -1,124 +1,21 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+"""The page in a real browser: what a photographer does with it."""
 
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from page_driver import downloaded, draw, open_photo, remove, set_steps, wait
 from PIL import Image, ImageCms
 from test_snap import overlap, scene
-from web_server import answers, chromium, file_of, opened, picture, program
+from web_server import answers, file_of, opened, picture, program
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    chromium() is None, reason="needs Chromium: apt-get install chromium, or its path in CHROMIUM"
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+pytest_plugins = "page_fixtures"
 TIMES = "\N{MULTIPLICATION SIGN}"
 LATENCY = 50  # milliseconds from the pointer's event to its paint
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with program(tmp_path_factory.mktemp("server")) as (_, address):
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Open the page as another visitor each time; whatever it complains of is an error."""
-    contexts, complaints = [], []
-
-    def open_page(**options: object):
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, "locale": "en-US", **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.goto(address)
-        page.wait_for_selector(".card")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not [line for line in complaints if not line.startswith("Failed to load resource")]  # as asked for
-
-
-def wait(page, what: str, seconds: float = 30):
-    """Wait until an expression is true; the page's own policy forbids Playwright's way of waiting for one."""
-    end = time.monotonic() + seconds
-    while not (value := page.evaluate(what)):
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
-    return value
-
-
-def open_photo(page, path: Path) -> None:
-    page.set_input_files("#file", path)
-    page.wait_for_selector("#editor:not([hidden])")
-    wait(page, "refinerPage.state.formats.length > 0 && refinerPage.state.picture.preview.complete")
-
-
-def at(page, x: float, y: float) -> tuple[float, float]:
-    """Where a place of the photo is on the screen."""
-    view = page.evaluate("(() => { const {x, y, scale} = refinerPage.view; return [x, y, scale]; })()")
-    box = page.locator("#stage").bounding_box()
-    return box["x"] + view[0] + x * view[2], box["y"] + view[1] + y * view[2]
-
-
-def draw(page, *points: tuple[float, float], button: str = "left") -> None:
-    page.mouse.move(*at(page, *points[0]))
-    page.mouse.down(button=button)
-    for point in points[1:]:
-        page.mouse.move(*at(page, *point), steps=4)
-    page.mouse.up(button=button)
-
-
-def set_steps(page, steps: int | str) -> None:
-    page.keyboard.press("m")
-    if not page.is_visible("#form input[name=steps]"):
-        page.click("#drawer summary")
-    page.fill("#form input[name=steps]", str(steps))
-    page.keyboard.press("Tab")
-    page.click("#drawer-close")
-
-
-def remove(page) -> None:
-    before = page.evaluate("refinerPage.state.photo.rounds.length")
-    page.click("#remove")
-    wait(page, f"refinerPage.state.round === {before} && !refinerPage.state.job && refinerPage.state.marks.empty")
-
-
-def downloaded(page, suffix: str | None = None) -> bytes:
-    with page.expect_download() as download:
-        if suffix is None:
-            page.click("#download")
-        else:
-            page.click("#formats")
-            page.click(f"#format-list button:has-text('({suffix})')")
-    return Path(download.value.path()).read_bytes()
 
 
 def mask_of(page) -> np.ndarray:
@@ -158,12 +55,12 @@ def test_a_jpeg_from_upload_to_download(visit, tmp_path) -> None:
     wait(page, "refinerPage.state.job?.progress?.scale > 1")
     page.click("#stop")
     wait(page, "!refinerPage.state.job")
-    page.wait_for_selector("#history button:nth-child(2)[aria-current=true]")
+    page.wait_for_selector("#history .entry:nth-child(2) .shot[aria-current=true]")
     wait(page, "document.querySelector('#toast').textContent.startsWith('Stopped')")
     set_steps(page, 2)
     draw(page, (450, 100), (500, 150))
     remove(page)
-    assert page.locator("#history button").count() == 3
+    assert page.locator("#history .shot").count() == 3
     page.click("#compare")
     page.locator("#handle").press("ArrowRight")
     assert page.evaluate("refinerPage.state.split") == pytest.approx(0.52)
@@ -182,7 +79,7 @@ def test_a_jpeg_from_upload_to_download(visit, tmp_path) -> None:
     assert changed[190:230, 200:300].mean() > 0.3
     assert changed[90:160, 440:510].mean() > 0.3
     assert not changed[300:].any()
-    page.click("#history button:first-child")
+    page.click("#history .entry:first-child .shot")
     assert downloaded(page) == data
 
 
@@ -236,7 +133,6 @@ def test_two_browsers_do_not_see_each_others_photos(visit, tmp_path) -> None:
     one, two = visit(), visit()
     open_photo(one, tmp_path / "mine.png")
     two.goto(one.url)
-    two.reload()
     two.wait_for_selector("#toast:not([hidden])")
     assert "no longer on the server" in two.inner_text("#toast")
     assert two.locator("#recent-list .card").count() == 0
@@ -314,8 +210,8 @@ def test_everything_has_a_name_and_fits_a_phone(visit, tmp_path, language) -> No
     assert page.evaluate("document.documentElement.lang") == language[:2]
     page.click("#drawer-close")
     before = page.inner_text("#remove")
-    page.click("#language")
-    assert page.inner_text("#remove") != before
+    page.select_option("#language", "fr")
+    assert page.inner_text("#remove") == "Retirer" != before
 
 
 def test_masks_are_saved_and_loaded(visit, tmp_path) -> None:
@@ -364,7 +260,7 @@ def test_a_server_that_is_killed_is_waited_for(browser, tmp_path) -> None:
         draw(page, (200, 200), (300, 220))
         set_steps(page, 200)
         page.click("#remove")
-        wait(page, "refinerPage.state.job?.state === 'working'")
+        wait(page, "refinerPage.state.job?.state === 'working'", 90)
         process.kill()
         wait(page, "document.querySelector('#toast').textContent.includes('does not answer')")
     with program(root, port=int(address.rstrip("/").rsplit(":", 1)[1])) as (_, address):

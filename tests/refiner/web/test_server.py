@@ -116,7 +116,7 @@ def test_rounds_survive_the_pictures_in_memory(serve) -> None:
     last = result(client, photo, 2)
     uploaded(client)  # pushes the others out
     assert result(client, photo, 2) == last
-    assert len(client.app.state.service.store._pictures) == 1
+    assert len(client.app.state.service.store._decoded) == 1
 
 
 def test_masks_are_kept_loaded_and_used_again(client) -> None:
@@ -387,21 +387,28 @@ def test_every_route_is_described(client) -> None:
 
 def test_the_page_names_no_other_host() -> None:
     page = Path(__file__).parents[3] / "refiner/web/page"
-    for path in page.iterdir():
+    for path in (path for path in page.rglob("*") if path.is_file()):
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"(https?:)?//[a-z0-9-]+\.[a-z]", text), path.name
 
 
-def test_both_languages_have_every_string() -> None:
-    text = (Path(__file__).parents[3] / "refiner/web/page/strings.js").read_text(encoding="utf-8")
-    blocks = [
-        re.search(rf"^const {name} = \{{\n(.*?)^\}};", text, re.MULTILINE | re.DOTALL)[1] for name in ("en", "zh")
-    ]
-    keys = [re.findall(r"^  (\w+):", block, re.MULTILINE) for block in blocks]
-    assert keys[0] == keys[1]
-    blanks = [dict(re.findall(r'^  (\w+): "(.*)",$', block, re.MULTILINE)) for block in blocks]
-    for key, value in blanks[0].items():
-        assert sorted(re.findall(r"\{\w+\}", value)) == sorted(re.findall(r"\{\w+\}", blanks[1][key])), key
+def test_every_language_has_every_string() -> None:
+    folder = Path(__file__).parents[3] / "refiner/web/page/strings"
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.js")}
+    assert sorted(texts) == ["de", "en", "es", "fr", "ja", "zh"]
+    read, shorts = {}, {}
+    for name, text in texts.items():
+        found = re.findall(r'^  (\w+): "(.*)",$', text, re.MULTILINE)
+        read[name] = {key: re.findall(r"\{\w+\}", value) for key, value in found}
+        shorts[name] = re.findall(r"(\w+): ", re.search(r"^  short: \{(.*)\}", text, re.MULTILINE)[1])
+    used = "".join(path.read_text(encoding="utf-8") for path in folder.parent.glob("*.*"))
+    for name, strings in read.items():
+        assert {key: sorted(blanks) for key, blanks in strings.items()} == {
+            key: sorted(blanks) for key, blanks in read["en"].items()
+        }, name
+        assert shorts[name] == shorts["en"]
+        assert texts[name].count("    [") == texts["en"].count("    [")
+    assert not [key for key in read["en"] if f'"{key}"' not in used]
 
 
 @pytest.mark.parametrize(
