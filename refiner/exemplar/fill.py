@@ -10,15 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.errors import InputError
-from refiner.exemplar.appearance import Appearance, like_found, like_given, like_rim
 from refiner.exemplar.blending import seam_correction
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
-from refiner.exemplar.patch_search import reduced, search, search_larger, texture_of
-from refiner.exemplar.patches import Found, Scene
 from refiner.exemplar.progress import OnStep, part, unheard
-from refiner.exemplar.shift_map import choose_shifts, double_shifts, follow_found, mend_shifts
+from refiner.exemplar.shift_map import double_shifts, mend_shifts
+from refiner.exemplar.structure import SEARCHED, Structure
 from refiner.memory import freed_memory_kept
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
 _STEPS = 200  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
 _FEWEST_STEPS = 12
-SEARCHED = 700_000  # pixels of a level that is searched for patches, at most
 _GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
 
 
@@ -99,9 +96,7 @@ class Exemplar:
     ) -> None:
         self._levels, self._avoid, self._follow, self._seed = levels, avoid, follow, seed
         self._on_step = on_step
-        self._random = torch.Generator().manual_seed(seed)
-        self._found: Found | None = None  # at the level that was chosen last
-        self._texture: tuple[Tensor, Tensor] | None = None
+        self._structure: Structure | None = None
         self._half: int | None = None
         self._at: int | None = None  # the level that was chosen last
         self._chosen: _Chosen | None = None
@@ -155,10 +150,8 @@ class Exemplar:
         if before is None:
             half = self._half_at(index)
             palette = Palette(image, hole, source, half)
-            self._found = self._searched(palette, part(on_step, 0, 0.2))
-            found = None if self._found is None else self._found.shifts
-            wanted = self._wanted(palette, nodes)
-            shifts = choose_shifts(palette, hole, nodes, wanted, found, self._seed, part(on_step, 0.2, 0.8))
+            self._structure = self._structure_of()
+            shifts = self._structure.first(palette, hole, nodes, self._given(palette), part(on_step, 0, 0.8))
             # What has no use for the mirror image is spared it.
             mirrored = palette.mirrored(nodes.places[:, 1] + shifts[:, 1]).any()
             self._half = half if mirrored else None
@@ -168,10 +161,8 @@ class Exemplar:
             self._half = None if self._half is None else 2 * self._half  # as shifts are doubled
             palette = Palette(image, hole, source, self._half)
             shifts = double_shifts(before.shifts, before.nodes, nodes, palette)
-            told = part(on_step, 0, 0.4)
-            self._found = self._searched_again(palette, told)
-            if self._found is not None:
-                shifts = follow_found(shifts, nodes, hole, palette, self._wanted(palette, nodes), self._found.shifts)
+            assert self._structure is not None  # noqa: S101  made at the level before
+            shifts = self._structure.larger(shifts, palette, hole, nodes, before.nodes, part(on_step, 0, 0.4))
             if hole.numel() <= MENDED:
                 shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0.4, 0.8))
             covered = nodes.coarser(before.nodes)
@@ -180,37 +171,15 @@ class Exemplar:
         correction = seam_correction(palette, nodes, shifts, hole, coarser, steps, part(on_step, 0.8, 1))
         return _Chosen(nodes, palette, shifts, correction.far, correction.near)
 
-    def _searched(self, palette: Palette, on_step: OnStep) -> Found | None:
-        """What a search of patches finds at the smallest level; None where there are none."""
-        given = None if self._follow is None else self._given(palette)
-        return search(self._scene(palette), given, self._random, on_step)
+    def _structure_of(self) -> Structure:
+        last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])
+        image, hole = self._levels[last]
+        return Structure(image[0].cpu().float(), hole[0, 0].cpu(), self._seed)
 
-    def _searched_again(self, palette: Palette, on_step: OnStep) -> Found | None:
-        """What it finds at a larger level; None where it is not searched."""
-        if self._found is None or self._follow is not None or palette.known.numel() > SEARCHED:
-            return None
-        return search_larger(self._scene(palette), self._found, self._random, on_step)
-
-    def _scene(self, palette: Palette) -> Scene:
-        """A level as it is searched. Texture is of the largest such level: at small ones hardly any is left."""
-        if self._texture is None:
-            last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])
-            there = self._levels[last].image[0].cpu().float(), self._levels[last].hole[0, 0].cpu()
-            self._texture = texture_of(*there), there[1]
-        size = palette.known.shape[0], palette.known.shape[1]
-        return Scene(palette, reduced(*self._texture, size))
-
-    def _wanted(self, palette: Palette, nodes: Nodes) -> Appearance:
-        """What the fill should look like: a given one, a search's, or what the rim suggests."""
-        if self._follow is not None:
-            return like_given(palette, nodes, self._given(palette))
-        if self._found is not None:
-            return like_found(palette, self._scene(palette), self._found)
-        return like_rim(palette, nodes)
-
-    def _given(self, palette: Palette) -> Tensor:
+    def _given(self, palette: Palette) -> Tensor | None:
         """The fill to follow, at a level's size; (3,H,W)."""
-        assert self._follow is not None  # noqa: S101  the caller's condition
+        if self._follow is None:
+            return None
         size = palette.image.shape[1:]
         return functional.interpolate(
             self._follow.cpu().float(), size=size, mode="bilinear", align_corners=False, antialias=True

@@ -62,8 +62,9 @@ class Palette:
         """Whether pixels of the palette may be seen beside these of the photo: not if they mirror what is near."""
         if self.half is None:
             return torch.ones_like(columns, dtype=torch.bool)
-        away = torch.maximum((rows - y).abs(), (self.photo_columns(columns) - x).abs())
-        return ~self.mirrored(columns) | (away >= _APART * self.half)
+        least = _APART * self.half
+        far = ((rows - y).abs() >= least) | ((self.photo_columns(columns) - x).abs() >= least)
+        return ~self.mirrored(columns) | far
 
     def colors(self, at: Tensor) -> Tensor:
         """The colors of pixels of the palette, given their indices (n,): (n,3)."""

@@ -18,43 +18,94 @@ from refiner.exemplar.patches import Found, Patches, Scene
 from refiner.exemplar.progress import part
 
 if TYPE_CHECKING:
+    from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.progress import OnStep
 
+_LEAST_TEXTURE = 1e-3
+_TEXTURE_SHARE = 0.3  # of a change in texture, in the faults of a fill
+_AROUND = 15  # pixels, within which a target belongs to a part of the hole
 _HOLD = 1.0  # of the colors that the rim suggests, at the smallest level, against those of the patch
 _TEXTURE_AREA = 9  # pixels over which texture is measured, where it is measured
 _NARROW = 4.0  # pixels from a hole's middle to its rim, at the smallest level at most
 _LEAST_SIDE = 48  # of what may be halved
 
 
-def search(scene: Scene, given: Tensor | None, random: torch.Generator, on_step: OnStep) -> Found | None:
-    """Search a photo's smallest level, by way of smaller ones still, where the hole is a few patches wide.
+class PatchSearch:
+    """A search of a photo's smallest level, by way of smaller ones still, where the hole is a few patches wide.
 
     Args:
         scene: the smallest level.
-        given: colors of a fill, (3,H,W), whose patches are matched and which is not changed; None to find one.
         random: draws.
-        on_step: see `OnStep`.
 
-    Returns:
-        What was found; None where there are hardly any patches to copy.
+    Attributes:
+        possible: whether there are patches to copy.
     """
-    if given is not None:
-        patches = Patches(scene, random)
-        return patches.matched(given, random) if patches.possible else None
-    scenes = [scene]
-    while _may_be_halved(scenes[0]):
-        scenes.insert(0, _halved(scenes[0]))
-    found: Found | None = None
-    for number, each in enumerate(scenes):
-        patches = Patches(each, random, _HOLD / 2**number)
-        if not patches.possible:
-            continue
-        told = part(on_step, number / len(scenes), (number + 1) / len(scenes))
-        if found is None:
-            found = patches.settled(patches.in_layers(), None, random, told)
-        else:
-            found = patches.settled(*patches.enlarged(found, random), random, told)
-    return found if patches.possible else None
+
+    def __init__(self, scene: Scene, random: torch.Generator) -> None:
+        self._random = random
+        scenes = [scene]
+        while _may_be_halved(scenes[0]):
+            scenes.insert(0, _halved(scenes[0]))
+        made = (Patches(each, random, _HOLD / 2**number) for number, each in enumerate(scenes))
+        self._levels = [patches for patches in made if patches.possible]
+        self.possible = bool(self._levels) and self._levels[-1].size == tuple(scene.palette.known.shape)
+
+    def run(self, on_step: OnStep) -> Found:
+        """Search from the rim: fill layer by layer first, then search and vote from size to size."""
+        found: Found | None = None
+        for number, patches in enumerate(self._levels):
+            told = part(on_step, number / len(self._levels), (number + 1) / len(self._levels))
+            if found is None:
+                found = patches.settled(patches.in_layers(), None, self._random, told)
+            else:
+                found = patches.settled(*patches.enlarged(found, self._random), self._random, told)
+        assert found is not None  # noqa: S101  there are levels where a search is possible
+        return found
+
+    def match(self, fill: Tensor) -> Found:
+        """The patches most like those of a fill, which is not changed.
+
+        Args:
+            fill: colors of the whole picture, (3,H,W).
+        """
+        return self._levels[-1].matched(fill, self._random)
+
+    def faults(self, nodes: Nodes, copied: Tensor) -> Tensor:
+        """How far a fill is from all that the photo has, by patches of all sizes, in each part of the hole; (parts,).
+
+        Args:
+            nodes: the hole's pixels.
+            copied: what each copies, (n,), indices into the palette's pixels.
+        """
+        last = self._levels[-1]
+        looks = last.looks(copied)
+        picture = last.picture(looks)
+        part_of, count = nodes.parts()
+        number = torch.zeros(1, 1, *last.size)
+        number[0, 0].flatten()[nodes.at] = part_of.float() + 1
+        number = functional.max_pool2d(number, _AROUND, 1, _AROUND // 2)  # targets lie around the hole too
+        total = torch.zeros(count)
+        for patches in self._levels:
+            if patches is last:
+                fill = looks
+            else:
+                fill = functional.adaptive_avg_pool2d(picture[None], patches.size)[0][:, patches.hole].T
+            which, cost = patches.faults(fill)
+            rows, columns = (
+                at[which] * whole // own for at, whole, own in zip(patches.at, last.size, patches.size, strict=True)
+            )
+            own = number[0, 0, rows, columns].long()
+            sums, counts = (torch.zeros(count + 1).index_add_(0, own, each) for each in (cost, torch.ones_like(cost)))
+            total += (sums / counts.clamp(min=1))[1:]
+        return total * self._texture_changed(looks, part_of, count)
+
+    def _texture_changed(self, looks: Tensor, part_of: Tensor, count: int) -> Tensor:
+        """A factor for each part of the hole, from 1, for more or less texture than the rim suggests; (count,)."""
+        last = self._levels[-1]
+        have, expected = (
+            torch.zeros(count).index_add_(0, part_of, each[:, 3:].sum(dim=1)) for each in (looks, last.suggested())
+        )
+        return ((have + _LEAST_TEXTURE) / (expected + _LEAST_TEXTURE)).log().abs().mul(_TEXTURE_SHARE).exp()
 
 
 def search_larger(scene: Scene, before: Found, random: torch.Generator, on_step: OnStep) -> Found | None:

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 _RADIUS = 3  # of a patch, in pixels
 _SIDE = 2 * _RADIUS + 1
 _DIMENSIONS = 24  # of a patch's principal components that are compared
+_CONVOLVED = 6  # of these at once
 _SAMPLE = 3000  # patches that the components are found from
 _TEXTURE_WEIGHT = 8.0  # of a step between pixels, against a color
 _LAYER_PAIRS = 1 << 21  # of patches whose pixels are compared one by one, at once
 _COMPARED = 1 << 24  # of patches that are all compared with one another: more, and some are tried
 _MATCHED = 6  # rounds of search for a fill that is not changed
+_JUDGED = 1 << 25  # the same, where a fill is judged: more, and some of the targets are left out
 _AT_ONCE = 1 << 22  # of these: bounds memory
 _ROUNDS = (8, 4)  # of search and vote, where all patches are compared and where some are tried
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
@@ -105,7 +107,10 @@ class Patches:
         self._rows, self._columns = torch.cartesian_prod(line, line).T
         self._steps = self._rows * palette.width + self._columns
         self._may = (~dilated(~palette.spread(palette.source), _RADIUS) & _inner(height, palette.width)).flatten()
-        self._sources = self._may.nonzero()[:, 0]
+        sources = self._may.nonzero()[:, 0]
+        mirrored = palette.mirrored(sources % palette.width)
+        self._sources = torch.cat([sources[~mirrored], sources[mirrored]])
+        self._unmirrored = len(sources) - int(mirrored.sum())
         self._count = len(self._sources)
         self._pixels = self.hole.flatten().nonzero()[:, 0]
         self._targets = (dilated(self.hole, _RADIUS) & _inner(height, width)).flatten().nonzero()[:, 0]
@@ -118,10 +123,14 @@ class Patches:
         self.possible = self._count > _DIMENSIONS and len(self._targets) > 0
         if self.possible:
             self._components = self._principal(random)
-            known = functional.conv2d(copied[None], self._components, padding=_RADIUS)
-            mean = functional.avg_pool2d(copied[None, :3], _SIDE, 1, _RADIUS)
             around = _SIDE * hold**0.5
-            self._known = torch.cat([known, around * mean], dim=1)[0].flatten(1).T.contiguous()  # (H*P,27)
+            # (H*P,27), a few components at a time: all at once would be there twice.
+            self._known = torch.empty(height * palette.width, _DIMENSIONS + 3)
+            for some in torch.split(torch.arange(_DIMENSIONS), _CONVOLVED):
+                known = functional.conv2d(copied[None], self._components[some], padding=_RADIUS)
+                self._known[:, some] = known[0].flatten(1).T
+            mean = functional.avg_pool2d(copied[None, :3], _SIDE, 1, _RADIUS)
+            self._known[:, _DIMENSIONS:] = around * mean[0].flatten(1).T
             self._expected = around * harmonic_fill(palette.image, self.hole).flatten(1)[:, self._targets].T
 
     def settled(self, fill: Tensor, nearest: Tensor | None, random: torch.Generator, on_step: OnStep) -> Found:
@@ -160,6 +169,26 @@ class Patches:
         for _ in range(_MATCHED):
             nearest, _cost = self._search(self._wanted(looks), nearest, random)
         return Found(self.hole, looks, self._shifts(nearest))
+
+    def looks(self, copied: Tensor) -> Tensor:
+        """Of pixels of the palette, (n,), their looks, (n,5)."""
+        return self._table[copied]
+
+    def picture(self, looks: Tensor) -> Tensor:
+        """The looks of the whole picture, with these in the hole, (n,5); (5,H,W)."""
+        picture = self._look.clone()
+        picture[:, self.hole] = looks.T
+        return picture
+
+    def suggested(self) -> Tensor:
+        """The looks that the rim suggests; (n,5)."""
+        return harmonic_fill(self._look, self.hole)[:, self.hole].T
+
+    def faults(self, fill: Tensor) -> tuple[Tensor, Tensor]:
+        """Which targets, some where they are many, and how far each is from the patch most like it, squared."""
+        every = max(-(-self._count * len(self._targets) // _JUDGED), 1)
+        which = torch.arange(0, len(self._targets), every)
+        return which, self._compare_all(self._wanted(fill), which)[1]
 
     def _shifts(self, nearest: Tensor) -> Tensor:
         """Of each pixel of the hole, how far the patch nearest to its own lies; (n,2)."""
@@ -202,18 +231,20 @@ class Patches:
         components = components[:, self.at[0] - top, self.at[1] - left].T
         return torch.cat([components, self._expected], dim=1)
 
-    def _compare_all(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def _compare_all(self, wanted: Tensor, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Of each target, the patch most like it, and the squared distance to it; (m,) each."""
         known = self._known[self._sources]
         squares = known.square().sum(dim=1)
         nearest, costs = [], []
-        rows, columns = self._sources // self._palette.width, self._sources % self._palette.width
-        for which in torch.split(torch.arange(len(wanted)), max(_AT_ONCE // self._count, 1)):
+        mirrored = self._sources[self._unmirrored :]
+        place = mirrored // self._palette.width, mirrored % self._palette.width
+        among = torch.arange(len(wanted)) if among is None else among
+        for which in torch.split(among, max(_AT_ONCE // self._count, 1)):
             some = wanted[which]
             distance = torch.addmm(squares[None], some, known.T, alpha=-2)
-            if self._palette.half is not None:
+            if len(mirrored):
                 at = self.at[0][which, None], self.at[1][which, None]
-                distance.masked_fill_(~self._palette.apart(*at, rows[None], columns[None]), torch.inf)
+                distance[:, self._unmirrored :].masked_fill_(~self._palette.apart(*at, *place), torch.inf)
             least, index = distance.min(dim=1)
             nearest.append(self._sources[index])
             costs.append((least + some.square().sum(dim=1)).clamp(min=0))
