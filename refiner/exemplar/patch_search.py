@@ -70,15 +70,18 @@ class PatchSearch:
         """
         return self._levels[-1].matched(fill, self._random)
 
-    def faults(self, nodes: Nodes, copied: Tensor) -> Tensor:
+    def looks(self, copied: Tensor) -> Tensor:
+        """The looks (n,5) of pixels of the palette, (n,)."""
+        return self._levels[-1].looks(copied)
+
+    def faults(self, nodes: Nodes, looks: Tensor) -> Tensor:
         """How far a fill is from all that the photo has, by patches of all sizes, in each part of the hole; (parts,).
 
         Args:
             nodes: the hole's pixels.
-            copied: what each copies, (n,), indices into the palette's pixels.
+            looks: of the fill at each; (n,5).
         """
         last = self._levels[-1]
-        looks = last.looks(copied)
         picture = last.picture(looks)
         part_of, count = nodes.parts()
         number = torch.zeros(1, 1, *last.size)

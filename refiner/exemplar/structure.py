@@ -71,7 +71,8 @@ class Structure:
         wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
         told = part(on_step, 0.8, 1)
         other = choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
-        faults = [search.faults(nodes, palette.copied(nodes.places, each)[0]) for each in (shifts, other)]
+        copied = (palette.copied(nodes.places, each)[0] for each in (shifts, other))
+        faults = [search.faults(nodes, search.looks(each)) for each in copied]
         part_of, _ = nodes.parts()
         self._goes_by = (faults[1] < _FEWER_FAULTS * faults[0])[part_of]
         self._found = found if self._goes_by.any() else None
