@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
+    from refiner.exemplar.appearance import Appearance
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.palette import Palette
 
@@ -24,21 +24,6 @@ _SEAM = 0.002  # of any seam, whatever it joins
 
 
 _CHUNK = 1 << 22  # pairs of nodes and rim pixels that are compared at once
-
-
-@dataclass(frozen=True)
-class Appearance:
-    """What a fill should look like, roughly.
-
-    Attributes:
-        fill: its looks, such as colors, at each node; (n,C).
-        weights: of the squared difference; (n,C).
-        photo: the looks of what may be copied, as the palette has it; (H*P,C).
-    """
-
-    fill: Tensor
-    weights: Tensor
-    photo: Tensor
 
 
 class Energy:
@@ -118,7 +103,7 @@ class Energy:
         cost = FORBIDDEN * (~may).float() + _RIM_WEIGHT * rim
         wanted = self._appearance
         if wanted is not None:
-            cost += (wanted.weights[which] * (wanted.photo[at] - wanted.fill[which]).square()).sum(dim=1)
+            cost += (wanted.photo[at] - wanted.fill[which]).square() @ wanted.weights
         return cost
 
     def _rim_weights(self, ring: Tensor) -> csr_matrix:

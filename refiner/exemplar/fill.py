@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional
 
 from refiner.errors import InputError
 from refiner.exemplar.blending import seam_correction
-from refiner.exemplar.energy import Appearance
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.progress import OnStep, part, unheard
-from refiner.exemplar.shift_map import choose_shifts, double_shifts, mend_shifts
+from refiner.exemplar.shift_map import double_shifts, mend_shifts
+from refiner.exemplar.structure import SEARCHED, Structure
 from refiner.memory import freed_memory_kept
 
 if TYPE_CHECKING:
@@ -30,14 +29,7 @@ _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
 _STEPS = 200  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
 _FEWEST_STEPS = 12
-_SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
-_HARMONIC_WEIGHT = 0.1  # of the colors that the rim suggests
-_BUSY_WEIGHT = 0.1  # of how busy the photo is at the rim, where a fill is to be followed too
-_BUSY_AREA = 3.0  # sigma in pixels of what is local
-_BUSY_LEAST = 0.01  # contrast of noise
-_LEAST_WEIGHT = 1e-3  # of known pixels that a blurred value can rest on
 _GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
-_FOLLOW_WEIGHT = 2.0  # of a fill that is to be followed
 
 
 class Level(NamedTuple):
@@ -104,6 +96,7 @@ class Exemplar:
     ) -> None:
         self._levels, self._avoid, self._follow, self._seed = levels, avoid, follow, seed
         self._on_step = on_step
+        self._structure: Structure | None = None
         self._half: int | None = None
         self._at: int | None = None  # the level that was chosen last
         self._chosen: _Chosen | None = None
@@ -157,8 +150,8 @@ class Exemplar:
         if before is None:
             half = self._half_at(index)
             palette = Palette(image, hole, source, half)
-            wanted = _appearance(palette, image, hole, nodes, self._follow)
-            shifts = choose_shifts(palette, hole, nodes, wanted, self._seed, part(on_step, 0, 0.8))
+            self._structure = self._structure_of()
+            shifts = self._structure.first(palette, hole, nodes, self._given(palette), part(on_step, 0, 0.8))
             # What has no use for the mirror image is spared it.
             mirrored = palette.mirrored(nodes.places[:, 1] + shifts[:, 1]).any()
             self._half = half if mirrored else None
@@ -168,13 +161,29 @@ class Exemplar:
             self._half = None if self._half is None else 2 * self._half  # as shifts are doubled
             palette = Palette(image, hole, source, self._half)
             shifts = double_shifts(before.shifts, before.nodes, nodes, palette)
+            assert self._structure is not None  # noqa: S101  made at the level before
+            shifts = self._structure.larger(shifts, palette, hole, nodes, before.nodes, part(on_step, 0, 0.4))
             if hole.numel() <= MENDED:
-                shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0, 0.8))
+                shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0.4, 0.8))
             covered = nodes.coarser(before.nodes)
             coarser = torch.cat([before.far, before.far.new_zeros(1, 3)])[covered]
         steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
         correction = seam_correction(palette, nodes, shifts, hole, coarser, steps, part(on_step, 0.8, 1))
         return _Chosen(nodes, palette, shifts, correction.far, correction.near)
+
+    def _structure_of(self) -> Structure:
+        last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])
+        image, hole = self._levels[last]
+        return Structure(image[0].cpu().float(), hole[0, 0].cpu(), self._seed)
+
+    def _given(self, palette: Palette) -> Tensor | None:
+        """The fill to follow, at a level's size; (3,H,W)."""
+        if self._follow is None:
+            return None
+        size = palette.image.shape[1:]
+        return functional.interpolate(
+            self._follow.cpu().float(), size=size, mode="bilinear", align_corners=False, antialias=True
+        )[0]
 
     def _half_at(self, index: int) -> int:
         """The column at which the mirror image begins, so that doubled it lies beyond the photo at larger levels."""
@@ -189,37 +198,3 @@ def _source(hole: Tensor, avoid: Tensor | None) -> Tensor:
         return ~hole
     avoided = functional.adaptive_max_pool2d(avoid.cpu().float(), (hole.shape[0], hole.shape[1]))[0, 0] > 0
     return ~hole & ~avoided
-
-
-def _appearance(palette: Palette, image: Tensor, hole: Tensor, nodes: Nodes, follow: Tensor | None) -> Appearance:
-    """What the fill should look like: a given one, or what the rim suggests of colors and of how busy the photo is."""
-    known = (~hole)[None, None].float()
-    photo = torch.cat([_blurred(image[None], known, _SMOOTHED), _busyness(image, known)], dim=1)[0]
-    if follow is None:
-        colors, weight = harmonic_fill(image, hole), _HARMONIC_WEIGHT
-    else:
-        fill = functional.interpolate(
-            follow.cpu().float(), size=hole.shape, mode="bilinear", align_corners=False, antialias=True
-        )
-        colors = _blurred(torch.where(hole, fill, image), torch.ones_like(known), _SMOOTHED)[0]
-        weight = _FOLLOW_WEIGHT
-    fill = torch.cat([colors, harmonic_fill(photo[3:], hole)]).flatten(1)[:, nodes.at].T.contiguous()
-    weights = torch.tensor([weight] * 3 + [_BUSY_WEIGHT], dtype=torch.float32).expand_as(fill)
-    return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
-
-
-def _busyness(image: Tensor, known: Tensor) -> Tensor:
-    """The logarithm of the local contrast; (1,1,H,W)."""
-    gray = image.mean(dim=0)[None, None]
-    mean = _blurred(gray, known, 1.0)
-    variance = _blurred((gray - mean).square(), known, _BUSY_AREA)
-    return (variance.sqrt() + _BUSY_LEAST).log()
-
-
-def _blurred(x: Tensor, known: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of what is known alone; (1,C,H,W)."""
-    side = 2 * round(3 * sigma) + 1
-    blurred, weight = (
-        gaussian_blur2d(values, (side, side), (sigma, sigma), border_type="replicate") for values in (x * known, known)
-    )
-    return torch.where(weight > _LEAST_WEIGHT, blurred / weight.clamp(min=_LEAST_WEIGHT), 0)

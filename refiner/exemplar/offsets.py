@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from refiner.exemplar.palette import Palette
     from refiner.exemplar.progress import OnStep
 
+_MOST = 60  # offsets within the photo
+_MOST_MIRRORED = 30  # and into its mirror image
 _PATCH = 8  # pixels
 _DIMENSIONS = 24  # of a patch's principal components that are compared
 _SAMPLE = 4000  # patches that the components are found from
@@ -29,13 +31,12 @@ _PEAK = 9  # pixels between peaks of the histogram
 _SIGMA = 2**0.5  # of its smoothing, in pixels
 
 
-def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], seed: int, on_step: OnStep) -> Tensor:
+def dominant_offsets(palette: Palette, hole: Tensor, seed: int, on_step: OnStep) -> Tensor:
     """The offsets at which known patches around the hole most often find the one most like them.
 
     Args:
         palette: what may be copied.
         hole: (H,W), bool.
-        counts: most offsets within the photo, and most into its mirror image.
         seed: of the patches that are asked.
         on_step: see `OnStep`.
 
@@ -60,7 +61,7 @@ def dominant_offsets(palette: Palette, hole: Tensor, counts: tuple[int, int], se
     asked = asked[torch.randperm(len(asked), generator=random)[:_QUERIES]]
     side = min(max(hole.shape), _LONGEST * math.sqrt(hole.numel()))
     found = []
-    for start, candidates, count, both_ways in ((0, ~mirrored, counts[0], True), (0.5, mirrored, counts[1], False)):
+    for start, candidates, count, both_ways in ((0, ~mirrored, _MOST, True), (0.5, mirrored, _MOST_MIRRORED, False)):
         among = candidates.nonzero()[:, 0]
         if count and len(among):
             here, there = _most_alike(patches, real, asked, among, side / _NEAREST, part(on_step, start, start + 0.5))

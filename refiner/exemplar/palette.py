@@ -55,16 +55,27 @@ class Palette:
         shown = self.photo_columns(x)
         may = within & (shown < width) & self.source.flatten()[y * width + shown.clamp(max=width - 1)]
         if self.half is not None:
-            away = torch.stack([y - places[:, 0], shown - places[:, 1]]).abs().amax(dim=0)
-            may &= ~self.mirrored(x) | (away >= _APART * self.half)
+            may &= self.apart(places[:, 0], places[:, 1], y, x)
         return y * self.width + x, may
+
+    def apart(self, y: Tensor, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Whether pixels of the palette may be seen beside these of the photo: not if they mirror what is near."""
+        if self.half is None:
+            return torch.ones_like(columns, dtype=torch.bool)
+        least = _APART * self.half
+        far = ((rows - y).abs() >= least) | ((self.photo_columns(columns) - x).abs() >= least)
+        return ~self.mirrored(columns) | far
 
     def colors(self, at: Tensor) -> Tensor:
         """The colors of pixels of the palette, given their indices (n,): (n,3)."""
+        return self.image.flatten(1)[:, self.pixels(at)].T
+
+    def pixels(self, at: Tensor) -> Tensor:
+        """Indices of the photo's pixels that pixels of the palette (n,) show."""
+        if self.half is None:
+            return at
         width = self.image.shape[2]
-        if self.half is not None:
-            at = at // self.width * width + self.photo_columns(at % self.width).clamp(max=width - 1)
-        return self.image.flatten(1)[:, at].T
+        return at // self.width * width + self.photo_columns(at % self.width).clamp(max=width - 1)
 
     def mirrored(self, columns: Tensor) -> Tensor:
         """Which of the palette's columns are of the mirror image; bool."""

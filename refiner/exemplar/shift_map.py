@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
+from torch.nn import functional
 
 from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.expansion import Labeling, expand
 from refiner.exemplar.nodes import Nodes
-from refiner.exemplar.offsets import dominant_offsets
-from refiner.exemplar.progress import part
 from refiner.regions import Window, dilated
 
 if TYPE_CHECKING:
-    from refiner.exemplar.energy import Appearance
+    from refiner.exemplar.appearance import Appearance
     from refiner.exemplar.palette import Palette
     from refiner.exemplar.progress import OnStep
 
-_OFFSETS = 60
-_MIRRORED_OFFSETS = 30
+_FOUND_OFFSETS = 60
+_LEAST_VOTES = 8  # of patches, for a shift to be tried for others
+_NEIGHBORHOOD = 12  # pixels around those that found a shift, in which it is tried
 _LEAST_GAIN = 1e-4  # of a nudge
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
 _RIM = 3
@@ -40,24 +40,27 @@ def choose_shifts(
     palette: Palette,
     hole: Tensor,
     nodes: Nodes,
-    appearance: Appearance | None,
+    appearance: Appearance,
+    offsets: Tensor,
+    first: Tensor | None,
     seed: int,
     on_step: OnStep,
 ) -> Tensor:
-    """The shift map of the smallest level, by expansion moves over the photo's dominant offsets.
+    """The shift map of the smallest level, by expansion moves.
 
     Args:
         palette: what may be copied, at least one pixel.
         hole: (H,W), bool.
         nodes: its pixels.
         appearance: what the fill should look like.
+        offsets: that all nodes may take; (K,2).
+        first: a shift for each node that is tried before; (n,2). None for none.
         seed: of what is drawn at random.
         on_step: see `OnStep`.
 
     Returns:
         (n,2).
     """
-    offsets = dominant_offsets(palette, hole, (_OFFSETS, _MIRRORED_OFFSETS), seed, part(on_step, 0, 0.4))
     energy = Energy(palette, hole, nodes, appearance)
     labeling = Labeling(nearest_source(palette, nodes.places), torch.full((len(energy),), _STRAY, dtype=torch.float32))
     if not len(offsets):
@@ -68,12 +71,70 @@ def choose_shifts(
     labeling.shifts[possible] = offsets[best[possible]]
     labeling.costs[possible] = least[possible]
     everyone = torch.arange(len(energy))
+    if first is not None:
+        expand(energy, labeling, everyone, first, energy.of(everyone, first))
     order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed)).tolist()
     for step, k in enumerate(order):  # once round: a second one brought 0.5 % of L1 for a fifth of the time
-        if on_step(0.4 + 0.6 * step / len(order)):
+        if on_step(step / len(order)):
             break
         expand(energy, labeling, everyone, offsets[k].expand(len(energy), 2), costs[k])
     return labeling.shifts
+
+
+def follow_found(
+    shifts: Tensor,
+    nodes: Nodes,
+    hole: Tensor,
+    palette: Palette,
+    appearance: Appearance,
+    found: Tensor,
+    which: Tensor,
+    on_step: OnStep,
+) -> Tensor:
+    """Take shifts that a search of patches found at this level, where the whole is better off with them.
+
+    Args:
+        shifts: (n,2).
+        nodes: the hole's pixels.
+        hole: (H,W), bool.
+        palette: what may be copied.
+        appearance: what the fill should look like.
+        found: (n,2).
+        which: nodes that may take them; (k,), indices.
+        on_step: see `OnStep`.
+
+    Returns:
+        (n,2).
+    """
+    energy = Energy(palette, hole, nodes, appearance)
+    labeling = Labeling(shifts.clone(), energy.of(torch.arange(len(energy)), shifts))
+    expand(energy, labeling, which, found[which], energy.of(which, found[which]))
+    may = torch.zeros(len(nodes), dtype=torch.bool)
+    may[which] = True
+    where = torch.zeros(hole.shape, dtype=torch.bool)
+    offsets = frequent(found[which])
+    for step, offset in enumerate(offsets):
+        if on_step(step / len(offsets)):
+            break
+        where[:] = False
+        where.flatten()[nodes.at[(found - offset).abs().amax(dim=1) <= 1]] = True
+        movers = (dilated(where, _NEIGHBORHOOD).flatten()[nodes.at] & may).nonzero()[:, 0]
+        proposed = offset.expand(len(movers), 2)
+        expand(energy, labeling, movers, proposed, energy.of(movers, proposed))
+    return labeling.shifts
+
+
+def frequent(shifts: Tensor, count: int = _FOUND_OFFSETS) -> Tensor:
+    """The most frequent of many shifts (n,2), none within a pixel of a more frequent one: (K,2)."""
+    low = shifts.amin(dim=0) - 1
+    height, width = (shifts.amax(dim=0) - low + 2).tolist()
+    votes = torch.zeros(height * width, dtype=torch.float32)
+    at = (shifts - low) @ torch.tensor([width, 1])
+    votes.index_add_(0, at, torch.ones(len(shifts)))
+    picture = votes.view(1, 1, height, width)
+    peaks = (picture * (functional.max_pool2d(picture, 3, 1, 1) == picture)).flatten()
+    top = peaks.topk(min(count, int((peaks >= _LEAST_VOTES).sum()))).indices
+    return torch.stack([top // width, top % width], dim=1) + low
 
 
 def double_shifts(shifts: Tensor, coarse: Nodes, nodes: Nodes, palette: Palette) -> Tensor:

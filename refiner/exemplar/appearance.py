@@ -1,0 +1,93 @@
+"""What a fill should look like, roughly: as a given one does, as a search of patches found, or as the rim suggests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+from refiner.exemplar.laplace import harmonic_fill
+
+if TYPE_CHECKING:
+    from refiner.exemplar.nodes import Nodes
+    from refiner.exemplar.palette import Palette
+    from refiner.exemplar.patches import Found, Scene
+
+_SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
+_HARMONIC_WEIGHT = 0.1  # of the colors that the rim suggests
+_GIVEN_WEIGHT = 2.0  # of the colors of a fill that is to be followed
+_FOUND_WEIGHT = 0.5  # of the colors that a search found, which are not smoothed
+_BUSY_WEIGHT = 0.1  # of how busy the photo is
+_FOUND_BUSY_WEIGHT = 0.3
+_BUSY_AREA = 3.0  # sigma in pixels of what is local
+_BUSY_LEAST = 0.01  # contrast of noise
+_LEAST_STEP = 0.0025  # from pixel to pixel, of noise
+_LEAST_WEIGHT = 1e-3  # of known pixels that a blurred value can rest on
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What a fill should look like, roughly.
+
+    Attributes:
+        fill: its looks, such as colors, at each node; (n,C).
+        weights: of the squared difference; (C,).
+        photo: the looks of what may be copied, as the palette has it; (H*P,C).
+    """
+
+    fill: Tensor
+    weights: Tensor
+    photo: Tensor
+
+
+def like_rim(palette: Palette, nodes: Nodes) -> Appearance:
+    """As the rim suggests: its colors, and how busy the photo is there."""
+    return _like(palette, nodes, harmonic_fill(palette.image, ~palette.known), _HARMONIC_WEIGHT)
+
+
+def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
+    """As a fill (3,H,W) of the whole picture, and as busy as the rim."""
+    filled = torch.where(palette.known, palette.image, given)
+    everywhere = torch.ones_like(palette.known)[None, None].float()
+    return _like(palette, nodes, _blurred(filled[None], everywhere, _SMOOTHED)[0], _GIVEN_WEIGHT)
+
+
+def like_found(palette: Palette, scene: Scene, found: Found) -> Appearance:
+    """As a search found, in colors and texture."""
+    fill = torch.cat([found.colors, _busy_of(found.texture)], dim=1)
+    photo = torch.cat([palette.image, _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)])
+    weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT], dtype=torch.float32)
+    return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
+
+
+def _like(palette: Palette, nodes: Nodes, colors: Tensor, weight: float) -> Appearance:
+    known = palette.known[None, None].float()
+    photo = torch.cat([_blurred(palette.image[None], known, _SMOOTHED), _busyness(palette.image, known)], dim=1)[0]
+    fill = torch.cat([colors, harmonic_fill(photo[3:], ~palette.known)]).flatten(1)[:, nodes.at].T.contiguous()
+    weights = torch.tensor([weight] * 3 + [_BUSY_WEIGHT], dtype=torch.float32)
+    return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
+
+
+def _busy_of(texture: Tensor) -> Tensor:
+    """The logarithm of texture, the steps along rows and columns (...,2) taken together; (...,1)."""
+    return (texture.mean(dim=-1, keepdim=True) + _LEAST_STEP).log()
+
+
+def _busyness(image: Tensor, known: Tensor) -> Tensor:
+    """The logarithm of the local contrast; (1,1,H,W)."""
+    gray = image.mean(dim=0)[None, None]
+    mean = _blurred(gray, known, 1.0)
+    variance = _blurred((gray - mean).square(), known, _BUSY_AREA)
+    return (variance.sqrt() + _BUSY_LEAST).log()
+
+
+def _blurred(x: Tensor, known: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of what is known alone; (1,C,H,W)."""
+    side = 2 * round(3 * sigma) + 1
+    blurred, weight = (
+        gaussian_blur2d(values, (side, side), (sigma, sigma), border_type="replicate") for values in (x * known, known)
+    )
+    return torch.where(weight > _LEAST_WEIGHT, blurred / weight.clamp(min=_LEAST_WEIGHT), 0)

@@ -1,0 +1,160 @@
+"""Patches searched for one hole, from a small picture to a larger one: how the scene around it goes on.
+
+At each level every patch that reaches into the hole finds the known patch most like it, and every pixel becomes what
+the patches over it say together; again and again, until it is one picture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional
+
+from refiner.exemplar.palette import Palette
+from refiner.exemplar.patches import Found, Patches, Scene
+from refiner.exemplar.progress import part
+
+if TYPE_CHECKING:
+    from refiner.exemplar.nodes import Nodes
+    from refiner.exemplar.progress import OnStep
+
+_LEAST_TEXTURE = 1e-3
+_TEXTURE_SHARE = 0.3  # of a change in texture, in the faults of a fill
+_AROUND = 15  # pixels, within which a target belongs to a part of the hole
+_HOLD = 1.0  # of the colors that the rim suggests, at the smallest level, against those of the patch
+_TEXTURE_AREA = 9  # pixels over which texture is measured, where it is measured
+_NARROW = 4.0  # pixels from a hole's middle to its rim, at the smallest level at most
+_LEAST_SIDE = 48  # of what may be halved
+
+
+class PatchSearch:
+    """A search of a photo's smallest level, by way of smaller ones still, where the hole is a few patches wide.
+
+    Args:
+        scene: the smallest level.
+        random: draws.
+
+    Attributes:
+        possible: whether there are patches to copy.
+    """
+
+    def __init__(self, scene: Scene, random: torch.Generator) -> None:
+        self._random = random
+        scenes = [scene]
+        while _may_be_halved(scenes[0]):
+            scenes.insert(0, _halved(scenes[0]))
+        made = (Patches(each, random, _HOLD / 2**number) for number, each in enumerate(scenes))
+        self._levels = [patches for patches in made if patches.possible]
+        self.possible = bool(self._levels) and self._levels[-1].size == tuple(scene.palette.known.shape)
+
+    def run(self, on_step: OnStep) -> Found:
+        """Search from the rim: fill layer by layer first, then search and vote from size to size."""
+        found: Found | None = None
+        for number, patches in enumerate(self._levels):
+            told = part(on_step, number / len(self._levels), (number + 1) / len(self._levels))
+            if found is None:
+                found = patches.settled(patches.in_layers(), None, self._random, told)
+            else:
+                found = patches.settled(*patches.enlarged(found, self._random), self._random, told)
+        assert found is not None  # noqa: S101  there are levels where a search is possible
+        return found
+
+    def match(self, fill: Tensor) -> Found:
+        """The patches most like those of a fill, which is not changed.
+
+        Args:
+            fill: colors of the whole picture, (3,H,W).
+        """
+        return self._levels[-1].matched(fill, self._random)
+
+    def looks(self, copied: Tensor) -> Tensor:
+        """The looks (n,5) of pixels of the palette, (n,)."""
+        return self._levels[-1].looks(copied)
+
+    def faults(self, nodes: Nodes, looks: Tensor) -> Tensor:
+        """How far a fill is from all that the photo has, by patches of all sizes, in each part of the hole; (parts,).
+
+        Args:
+            nodes: the hole's pixels.
+            looks: of the fill at each; (n,5).
+        """
+        last = self._levels[-1]
+        picture = last.picture(looks)
+        part_of, count = nodes.parts()
+        number = torch.zeros(1, 1, *last.size)
+        number[0, 0].flatten()[nodes.at] = part_of.float() + 1
+        number = functional.max_pool2d(number, _AROUND, 1, _AROUND // 2)  # targets lie around the hole too
+        total = torch.zeros(count)
+        for patches in self._levels:
+            if patches is last:
+                fill = looks
+            else:
+                fill = functional.adaptive_avg_pool2d(picture[None], patches.size)[0][:, patches.hole].T
+            which, cost = patches.faults(fill)
+            rows, columns = (
+                at[which] * whole // own for at, whole, own in zip(patches.at, last.size, patches.size, strict=True)
+            )
+            own = number[0, 0, rows, columns].long()
+            sums, counts = (torch.zeros(count + 1).index_add_(0, own, each) for each in (cost, torch.ones_like(cost)))
+            total += (sums / counts.clamp(min=1))[1:]
+        return total * self._texture_changed(looks, part_of, count)
+
+    def _texture_changed(self, looks: Tensor, part_of: Tensor, count: int) -> Tensor:
+        """A factor for each part of the hole, from 1, for more or less texture than the rim suggests; (count,)."""
+        last = self._levels[-1]
+        have, expected = (
+            torch.zeros(count).index_add_(0, part_of, each[:, 3:].sum(dim=1)) for each in (looks, last.suggested())
+        )
+        return ((have + _LEAST_TEXTURE) / (expected + _LEAST_TEXTURE)).log().abs().mul(_TEXTURE_SHARE).exp()
+
+
+def search_larger(scene: Scene, before: Found, random: torch.Generator, on_step: OnStep) -> Found | None:
+    """Search the next larger level, about twice as large, from what was found; None where there are no patches."""
+    patches = Patches(scene, random)
+    if not patches.possible:
+        return None
+    return patches.settled(*patches.enlarged(before, random), random, on_step)
+
+
+def texture_of(image: Tensor, hole: Tensor) -> Tensor:
+    """How large the steps between pixels are on average around each known one, along rows and columns; (2,H,W)."""
+    known = (~hole).float()
+    gray = image.mean(dim=0)
+    steps = torch.zeros(2, *gray.shape)
+    steps[0, :, 1:] = (gray[:, 1:] - gray[:, :-1]).abs() * known[:, 1:] * known[:, :-1]
+    steps[1, 1:] = (gray[1:] - gray[:-1]).abs() * known[1:] * known[:-1]
+    total, share = (
+        functional.avg_pool2d(each[None], _TEXTURE_AREA, 1, _TEXTURE_AREA // 2)[0] for each in (steps, known[None])
+    )
+    return total / share.clamp(min=1e-3) * known
+
+
+def reduced(texture: Tensor, hole: Tensor, size: tuple[int, int]) -> Tensor:
+    """Texture at a smaller size, the mean of what is known; (2,h,w)."""
+    known = (~hole).float()[None]
+    total, share = (functional.adaptive_avg_pool2d(each[None], size)[0] for each in (texture * known, known))
+    return total / share.clamp(min=1e-3)
+
+
+def _may_be_halved(scene: Scene) -> bool:
+    hole = ~scene.palette.known
+    return min(hole.shape) >= _LEAST_SIDE and float(distance_transform_edt(hole.numpy()).max()) > _NARROW
+
+
+def _halved(scene: Scene) -> Scene:
+    """Half the size; what is mostly hole is hole, and what is wholly source is source."""
+    palette = scene.palette
+    height, width = (side // 2 * 2 for side in palette.known.shape)
+    known = palette.known.float()[None]
+    share = functional.avg_pool2d(known[None, :, :height, :width], 2)[0]
+    hole = share[0] < 0.5  # noqa: PLR2004
+    image, texture = (
+        functional.avg_pool2d((each * known)[None, :, :height, :width], 2)[0] / share.clamp(min=1e-6) * ~hole
+        for each in (palette.image, scene.texture)
+    )
+    source = functional.avg_pool2d(palette.source.float()[None, None, :height, :width], 2)[0, 0] == 1
+    half = None if palette.half is None else max(palette.half // 2, hole.shape[1])
+    return Scene(Palette(image, hole, source & ~hole, half), texture)

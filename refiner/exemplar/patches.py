@@ -1,0 +1,344 @@
+"""The patches of one picture: which known one is most like each that reaches into the hole, and what they say together.
+
+Sources: Wexler, Shechtman and Irani, "Space-Time Completion of Video", PAMI 2007 (search and vote); Barnes et al.,
+"PatchMatch", SIGGRAPH 2009 (how to search); Newson et al., "Video Inpainting of Complex Scenes", SIAM Journal on
+Imaging Sciences 2014 (texture beside color, without which fills become smooth; the first fill, layer by layer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional
+
+from refiner.exemplar.laplace import harmonic_fill
+from refiner.regions import dilated
+
+if TYPE_CHECKING:
+    from refiner.exemplar.palette import Palette
+    from refiner.exemplar.progress import OnStep
+
+_RADIUS = 3  # of a patch, in pixels
+_SIDE = 2 * _RADIUS + 1
+_DIMENSIONS = 24  # of a patch's principal components that are compared
+_CONVOLVED = 6  # of these at once
+_SAMPLE = 3000  # patches that the components are found from
+_TEXTURE_WEIGHT = 8.0  # of a step between pixels, against a color
+_LAYER_PAIRS = 1 << 21  # of patches whose pixels are compared one by one, at once
+_COMPARED = 1 << 24  # of patches that are all compared with one another: more, and some are tried
+_MATCHED = 6  # rounds of search for a fill that is not changed
+_JUDGED = 1 << 25  # the same, where a fill is judged: more, and some of the targets are left out
+_AT_ONCE = 1 << 22  # of these: bounds memory
+_ROUNDS = (8, 4)  # of search and vote, where all patches are compared and where some are tried
+_SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
+_JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
+_CONFIDENCE = 1.3  # by how much a patch counts less for each pixel that it is farther from the rim
+_DEEPEST = 20.0  # pixels, beyond which it counts no less
+_QUANTILE = 0.75  # of patches' distances, that is the scale of similarity
+_VOTED = 1 << 14  # pixels that are voted for at once: bounds memory
+
+
+class Scene(NamedTuple):
+    """A picture to be searched.
+
+    Attributes:
+        palette: the picture and what of it may be copied, nothing of its hole.
+        texture: see `texture_of`; (2,H,W).
+    """
+
+    palette: Palette
+    texture: Tensor
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found at a level, for each pixel of the hole, row by row.
+
+    Attributes:
+        hole: (H,W), bool.
+        looks: what patches say together: colors, and texture times its weight; (n,5).
+        shifts: how far away the patch lies that is most like the one around it; (n,2), rows and columns.
+    """
+
+    hole: Tensor
+    looks: Tensor
+    shifts: Tensor
+
+    @property
+    def colors(self) -> Tensor:
+        """(n,3)."""
+        return self.looks[:, :3]
+
+    @property
+    def texture(self) -> Tensor:
+        """See `texture_of`; (n,2)."""
+        return self.looks[:, 3:] / _TEXTURE_WEIGHT
+
+
+class Patches:
+    """A level's patches: those to copy from, and the targets, which reach into the hole.
+
+    A patch is known by the index of its middle, row by row: a target in the picture, one to copy from in the palette.
+
+    Args:
+        scene: the level.
+        random: draws the patches that components are found from.
+        hold: how much a patch's mean color counts, against the one that the rim suggests.
+
+    Attributes:
+        size: H, W.
+        at: rows and columns of the targets; (m,) each.
+        hole: (H,W), bool.
+        possible: whether there are enough patches to copy from.
+    """
+
+    def __init__(self, scene: Scene, random: torch.Generator, hold: float = 0.0) -> None:
+        self._palette = palette = scene.palette
+        self.hole = ~palette.known
+        self.size = height, width = self.hole.shape[0], self.hole.shape[1]
+        self._look = torch.cat([palette.image, _TEXTURE_WEIGHT * scene.texture])
+        copied = palette.spread(self._look)
+        self._table = copied.flatten(1).T.contiguous()
+        line = torch.arange(-_RADIUS, _RADIUS + 1)
+        self._rows, self._columns = torch.cartesian_prod(line, line).T
+        self._steps = self._rows * palette.width + self._columns
+        self._may = (~dilated(~palette.spread(palette.source), _RADIUS) & _inner(height, palette.width)).flatten()
+        sources = self._may.nonzero()[:, 0]
+        mirrored = palette.mirrored(sources % palette.width)
+        self._sources = torch.cat([sources[~mirrored], sources[mirrored]])
+        self._unmirrored = len(sources) - int(mirrored.sum())
+        self._count = len(self._sources)
+        self._pixels = self.hole.flatten().nonzero()[:, 0]
+        self._targets = (dilated(self.hole, _RADIUS) & _inner(height, width)).flatten().nonzero()[:, 0]
+        self.at = self._targets // width, self._targets % width
+        self._number = torch.full((height * width,), -1)
+        self._number[self._targets] = torch.arange(len(self._targets))
+        depth = torch.from_numpy(distance_transform_edt(self.hole.numpy())).flatten()[self._targets]
+        self._confidence = _CONFIDENCE ** -depth.clamp(max=_DEEPEST).float()
+        self._all_compared = self._count * len(self._targets) <= _COMPARED
+        self.possible = self._count > _DIMENSIONS and len(self._targets) > 0
+        if self.possible:
+            self._components = self._principal(random)
+            around = _SIDE * hold**0.5
+            # (H*P,27), a few components at a time: all at once would be there twice.
+            self._known = torch.empty(height * palette.width, _DIMENSIONS + 3)
+            for some in torch.split(torch.arange(_DIMENSIONS), _CONVOLVED):
+                known = functional.conv2d(copied[None], self._components[some], padding=_RADIUS)
+                self._known[:, some] = known[0].flatten(1).T
+            mean = functional.avg_pool2d(copied[None, :3], _SIDE, 1, _RADIUS)
+            self._known[:, _DIMENSIONS:] = around * mean[0].flatten(1).T
+            self._expected = around * harmonic_fill(palette.image, self.hole).flatten(1)[:, self._targets].T
+
+    def settled(self, fill: Tensor, nearest: Tensor | None, random: torch.Generator, on_step: OnStep) -> Found:
+        """Search and vote, from a fill (n,5) and perhaps patches (m,) that it is made of, until it hardly changes."""
+        rounds = _ROUNDS[0 if self._all_compared else 1]
+        nearest = self._drawn(len(self._targets), random) if nearest is None else nearest
+        for done in range(rounds):
+            nearest, cost = self._search(self._wanted(fill), nearest, random)
+            before, fill = fill, self._vote(nearest, cost)
+            if on_step((done + 1) / rounds) or float((fill - before)[:, :3].abs().mean()) < _SETTLED:
+                break
+        return Found(self.hole, fill, self._shifts(nearest))
+
+    def enlarged(self, before: Found, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What was found at a level of about half the size, here: the fill (n,5) and the targets' patches (m,)."""
+        small = before.hole.shape
+        index: Any = distance_transform_edt(~before.hole.numpy(), return_distances=False, return_indices=True)
+        nearest_row, nearest_column = torch.from_numpy(index).long()
+        shifts = torch.zeros(*small, 2, dtype=torch.long)
+        shifts[before.hole] = before.shifts
+        at = [
+            (own * there // here).clamp(max=there - 1)
+            for own, there, here in zip(self.at, small, self.size, strict=True)
+        ]
+        shift = 2 * shifts[nearest_row[at[0], at[1]], nearest_column[at[0], at[1]]]
+        everyone = torch.arange(len(self._targets))
+        place, may = self._places(everyone, self.at[0] + shift[:, 0], self.at[1] + shift[:, 1])
+        place[~may] = self._drawn(int((~may).sum()), random)
+        return self._vote(place, (~may).float()), place
+
+    def matched(self, fill: Tensor, random: torch.Generator) -> Found:
+        """The patches most like those of a fill (3,H,W) that has the texture that the rim suggests."""
+        texture = harmonic_fill(self._look[3:], self.hole)
+        looks = torch.cat([fill, texture])[:, self.hole].T
+        nearest = self._drawn(len(self._targets), random)
+        for _ in range(_MATCHED):
+            nearest, _cost = self._search(self._wanted(looks), nearest, random)
+        return Found(self.hole, looks, self._shifts(nearest))
+
+    def looks(self, copied: Tensor) -> Tensor:
+        """Of pixels of the palette, (n,), their looks, (n,5)."""
+        return self._table[copied]
+
+    def picture(self, looks: Tensor) -> Tensor:
+        """The looks of the whole picture, with these in the hole, (n,5); (5,H,W)."""
+        picture = self._look.clone()
+        picture[:, self.hole] = looks.T
+        return picture
+
+    def suggested(self) -> Tensor:
+        """The looks that the rim suggests; (n,5)."""
+        return harmonic_fill(self._look, self.hole)[:, self.hole].T
+
+    def faults(self, fill: Tensor) -> tuple[Tensor, Tensor]:
+        """Which targets, some where they are many, and how far each is from the patch most like it, squared."""
+        every = max(-(-self._count * len(self._targets) // _JUDGED), 1)
+        which = torch.arange(0, len(self._targets), every)
+        return which, self._compare_all(self._wanted(fill), which)[1]
+
+    def _shifts(self, nearest: Tensor) -> Tensor:
+        """Of each pixel of the hole, how far the patch nearest to its own lies; (n,2)."""
+        height, width = self.size
+        # At the picture's edges no patch has its middle: the nearest that has one.
+        rows = (self._pixels // width).clamp(_RADIUS, height - _RADIUS - 1)
+        columns = (self._pixels % width).clamp(_RADIUS, width - _RADIUS - 1)
+        place = nearest[self._number[rows * width + columns]]
+        copied = self._palette.width
+        return torch.stack([place // copied - rows, place % copied - columns], dim=1)
+
+    def _search(self, wanted: Tensor, nearest: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Of each target, a patch like it, and the squared distance to it; (m,) each."""
+        if self._all_compared:
+            return self._compare_all(wanted)
+        return self._improve(wanted, nearest, random)
+
+    def _drawn(self, count: int, random: torch.Generator) -> Tensor:
+        """Patches to copy from, at random."""
+        return self._sources[torch.randint(self._count, (count,), generator=random)]
+
+    def _places(self, which: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the patches at places of the palette, and whether these targets may copy them."""
+        height, width = self.size[0], self._palette.width
+        within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+        place = rows * width + columns
+        may = within & self._may[place]
+        if self._palette.half is not None:
+            may &= self._palette.apart(self.at[0][which], self.at[1][which], rows, columns)
+        return place, may
+
+    def _wanted(self, fill: Tensor) -> Tensor:
+        """The components of the targets, where the hole looks so; (m,24)."""
+        look = self._look.clone()
+        look.flatten(1)[:, self._pixels] = fill.T
+        top, left, bottom, right = (int(end) for end in (*(at.min() for at in self.at), *(at.max() for at in self.at)))
+        window = look[:, top - _RADIUS : bottom + _RADIUS + 1, left - _RADIUS : right + _RADIUS + 1]
+        components = functional.conv2d(window[None], self._components)[0]
+        components = components[:, self.at[0] - top, self.at[1] - left].T
+        return torch.cat([components, self._expected], dim=1)
+
+    def _compare_all(self, wanted: Tensor, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of each target, the patch most like it, and the squared distance to it; (m,) each."""
+        known = self._known[self._sources]
+        squares = known.square().sum(dim=1)
+        nearest, costs = [], []
+        mirrored = self._sources[self._unmirrored :]
+        place = mirrored // self._palette.width, mirrored % self._palette.width
+        among = torch.arange(len(wanted)) if among is None else among
+        for which in torch.split(among, max(_AT_ONCE // self._count, 1)):
+            some = wanted[which]
+            distance = torch.addmm(squares[None], some, known.T, alpha=-2)
+            if len(mirrored):
+                at = self.at[0][which, None], self.at[1][which, None]
+                distance[:, self._unmirrored :].masked_fill_(~self._palette.apart(*at, *place), torch.inf)
+            least, index = distance.min(dim=1)
+            nearest.append(self._sources[index])
+            costs.append((least + some.square().sum(dim=1)).clamp(min=0))
+        return torch.cat(nearest), torch.cat(costs)
+
+    def _improve(self, wanted: Tensor, nearest: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The same, of what is tried: what the neighbors have found, and what is drawn at random ever closer."""
+        width = self._palette.width
+        nearest = nearest.clone()
+        cost = (wanted - self._known[nearest]).square_().sum(dim=1)
+        for jump in _JUMPS:
+            for down, right in ((0, jump), (0, -jump), (jump, 0), (-jump, 0)):
+                neighbor, _ = self._targets_at(self.at[0] - down, self.at[1] - right)
+                place = nearest[neighbor.clamp(min=0)]
+                rows = torch.where(neighbor >= 0, place // width + down, -1)
+                self._offer(wanted, nearest, cost, rows, place % width + right)
+        reach = float(max(self.size[0], width))
+        while reach >= 1:
+            drawn = ((2 * torch.rand(2, len(nearest), generator=random) - 1) * reach).round().long()
+            self._offer(wanted, nearest, cost, nearest // width + drawn[0], nearest % width + drawn[1])
+            reach /= 2
+        return nearest, cost
+
+    def _offer(self, wanted: Tensor, nearest: Tensor, cost: Tensor, rows: Tensor, columns: Tensor) -> None:
+        """Take patches at these places where they are more like the targets; changes `nearest` and `cost`."""
+        place, may = self._places(torch.arange(len(nearest)), rows, columns)
+        which = (may & (place != nearest)).nonzero()[:, 0]
+        offered = (wanted[which] - self._known[place[which]]).square_().sum(dim=1)
+        better = offered < cost[which]
+        which = which[better]
+        nearest[which], cost[which] = place[which], offered[better]
+
+    def _vote(self, nearest: Tensor, cost: Tensor) -> Tensor:
+        """What the targets over each pixel of the hole say that it looks like; (n,C).
+
+        A second count leaves out what differs from the first: the mean of two things is neither.
+        """
+        sample = cost[:: max(len(cost) // _SAMPLE, 1)]
+        scale = torch.quantile(sample, _QUANTILE).clamp(min=1e-6)
+        weights = torch.exp(-cost / (2 * scale)) * self._confidence + 1e-9
+        means = []
+        for pixels in torch.split(self._pixels, _VOTED):
+            rows, columns = pixels // self.size[1], pixels % self.size[1]
+            voter, there = self._targets_at(rows[:, None] - self._rows, columns[:, None] - self._columns)
+            place = torch.where(there, nearest[voter.clamp(min=0)] + self._steps, 0)
+            weight = torch.where(there, weights[voter.clamp(min=0)], 0)
+            mean = self._mean(place, weight)
+            apart = (self._table[:, :3][place] - mean[:, None, :3]).square().sum(dim=2)
+            spread = (apart * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
+            means.append(self._mean(place, weight * torch.exp(-apart / (spread + 2e-5)) + 1e-12 * there))
+        return torch.cat(means)
+
+    def _mean(self, place: Tensor, weight: Tensor) -> Tensor:
+        total: Tensor = functional.embedding_bag(place, self._table, mode="sum", per_sample_weights=weight)
+        return total / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
+
+    def in_layers(self) -> Tensor:
+        """A first fill (n,5), layer by layer inward: the middles of patches most like what is there of each pixel's."""
+        height, width = self.size
+        look, known = self._look.flatten(1).T.contiguous(), ~self.hole.flatten()
+        sources = self._table[self._sources[:, None] + self._steps].flatten(1)
+        while not known.all():
+            layer = dilated(known.view(height, width), 1).flatten() & ~known
+            for pixels in torch.split(layer.nonzero()[:, 0], max(_LAYER_PAIRS // self._count, 1)):
+                rows = (pixels // width)[:, None] + self._rows
+                columns = (pixels % width)[:, None] + self._columns
+                within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+                place = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+                there = (within & known[place])[:, :, None].expand(-1, -1, look.shape[1]).flatten(1).float()
+                distance = there @ sources.square().T - 2 * (there * look[place].flatten(1)) @ sources.T
+                look[pixels] = self._table[self._sources[distance.argmin(dim=1)]]
+            known |= layer
+        return look[self._pixels]
+
+    def _principal(self, random: torch.Generator) -> Tensor:
+        """Principal components of the patches, as a convolution; (24,C,7,7)."""
+        some = self._sources[torch.randperm(self._count, generator=random)[:_SAMPLE]]
+        sample = self._table[some[:, None] + self._steps].movedim(2, 1).flatten(1)
+        sample = sample - sample.mean(dim=0)
+        components = torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -_DIMENSIONS:]
+        principal: Tensor = components.T.reshape(_DIMENSIONS, -1, _SIDE, _SIDE).contiguous()
+        return principal
+
+    def _targets_at(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the targets at places, -1 where there is none, and whether there is one."""
+        height, width = self.size
+        within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        number = self._number[rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)]
+        number = torch.where(within, number, -1)
+        return number, number >= 0
+
+
+def _inner(height: int, width: int) -> Tensor:
+    """Where the middle of a patch can lie; (H,W), bool."""
+    inner = torch.zeros(height, width, dtype=torch.bool)
+    inner[_RADIUS : height - _RADIUS, _RADIUS : width - _RADIUS] = True
+    return inner

@@ -1,0 +1,119 @@
+"""Structure from patches, pixels from copies: where a hole hides structure, copies go by patches searched for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from refiner.exemplar.appearance import like_found, like_given, like_rim
+from refiner.exemplar.offsets import dominant_offsets
+from refiner.exemplar.patch_search import PatchSearch, reduced, search_larger, texture_of
+from refiner.exemplar.patches import Scene
+from refiner.exemplar.progress import part
+from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from refiner.exemplar.nodes import Nodes
+    from refiner.exemplar.palette import Palette
+    from refiner.exemplar.patches import Found
+    from refiner.exemplar.progress import OnStep
+
+SEARCHED = 700_000  # pixels of a level that is searched, at most
+_SHALLOW = 4.0  # pixels from rim to middle, at the smallest level: what is thinner hides no structure
+_FEWER_FAULTS = 0.93  # of copies by searched patches, in terms of others', for them to be taken
+
+
+class Structure:
+    """The shift maps of a photo's levels as far as patches are searched for its hole.
+
+    Args:
+        image: (3,H,W), of the largest level that is searched: its texture tells what smaller ones have lost.
+        hole: (H,W), bool.
+        seed: of what is drawn at random.
+    """
+
+    def __init__(self, image: Tensor, hole: Tensor, seed: int) -> None:
+        self._texture, self._hole = texture_of(image, hole), hole
+        self._seed, self._random = seed, torch.Generator().manual_seed(seed)
+        self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
+        self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
+
+    def first(self, palette: Palette, hole: Tensor, nodes: Nodes, given: Tensor | None, on_step: OnStep) -> Tensor:
+        """The shift map of the smallest level, (n,2).
+
+        By offsets that are frequent in the photo; and in parts of the hole where the result is then more like the
+        photo, by those of patches that were searched for it. Where there is a fill to follow, by both together.
+
+        Args:
+            palette: what may be copied, at least one pixel.
+            hole: (H,W), bool.
+            nodes: its pixels.
+            given: a fill to follow, (3,H,W); None for none.
+            on_step: see `OnStep`.
+        """
+        offsets = dominant_offsets(palette, hole, self._seed, part(on_step, 0, 0.3))
+        if given is not None:
+            return self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
+        wanted = like_rim(palette, nodes)
+        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.6))
+        if on_step(0.6) or float(distance_transform_edt(hole.numpy()).max()) <= _SHALLOW:
+            return shifts
+        search = PatchSearch(self._scene(palette), self._random)
+        if not search.possible:
+            return shifts
+        found = search.run(part(on_step, 0.6, 0.8))
+        if on_step(0.8):
+            return shifts
+        wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
+        told = part(on_step, 0.8, 1)
+        other = choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
+        copied = (palette.copied(nodes.places, each)[0] for each in (shifts, other))
+        faults = [search.faults(nodes, search.looks(each)) for each in copied]
+        part_of, _ = nodes.parts()
+        self._goes_by = (faults[1] < _FEWER_FAULTS * faults[0])[part_of]
+        self._found = found if self._goes_by.any() else None
+        return torch.where(self._goes_by[:, None], other, shifts)
+
+    def larger(
+        self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, coarse: Nodes, on_step: OnStep
+    ) -> Tensor:
+        """The shift map of the next larger level, (n,2).
+
+        Args:
+            shifts: that of the level before, doubled.
+            palette: what may be copied.
+            hole: (H,W), bool.
+            nodes: its pixels.
+            coarse: those of the level before.
+            on_step: see `OnStep`.
+        """
+        if self._found is None or hole.numel() > SEARCHED:
+            return shifts
+        scene = self._scene(palette)
+        self._found = search_larger(scene, self._found, self._random, part(on_step, 0, 0.5))
+        if self._found is None:
+            return shifts
+        self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
+        which = self._goes_by.nonzero()[:, 0]
+        wanted = like_found(palette, scene, self._found)
+        return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
+
+    def _following(
+        self, given: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep
+    ) -> Tensor:
+        """A shift map for the looks of a given fill: patches like its own tell which shifts have them."""
+        first = None
+        search = PatchSearch(self._scene(palette), self._random)
+        if search.possible:
+            first = search.match(given).shifts
+            offsets = torch.cat([frequent(first), offsets])
+        wanted = like_given(palette, nodes, given)
+        return choose_shifts(palette, hole, nodes, wanted, offsets, first, self._seed, on_step)
+
+    def _scene(self, palette: Palette) -> Scene:
+        size = palette.known.shape[0], palette.known.shape[1]
+        return Scene(palette, reduced(self._texture, self._hole, size))

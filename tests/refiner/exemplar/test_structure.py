@@ -1,0 +1,95 @@
+"""Structure from searched patches: made scenes of which it is known how they go on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from refiner.exemplar import Exemplar, Level, structure
+from refiner.exemplar.nodes import Nodes
+from refiner.exemplar.palette import Palette
+from refiner.exemplar.patch_search import PatchSearch, texture_of
+from refiner.exemplar.patches import Scene
+
+HEIGHT, WIDTH = 180, 240
+
+
+def noise(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    """Fine texture around 0; (3,H,W)."""
+    random = torch.Generator().manual_seed(seed)
+    return 0.05 * torch.randn(1, height, width, generator=random).expand(3, -1, -1)
+
+
+def slope(height: int = HEIGHT, width: int = WIDTH, lift: int = 0) -> Tensor:
+    """A bright sky over a dark slope, whose ridge rises to the right; (3,H,W)."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    below = (rows - lift) * 2 > 1.4 * height - 0.9 * columns
+    return torch.where(below, 0.25, 0.8) + noise(0, height, width) * below
+
+
+def bricks(height: int = HEIGHT, width: int = WIDTH, step: int = 0) -> Tensor:
+    """Courses of bricks, every other one half a brick along; (3,H,W)."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    course = rows // 10
+    joint = (rows % 10 < 2) | ((columns + 12 * (course % 2) + step) % 24 < 2)
+    return torch.where(joint, 0.75, 0.4).expand(3, -1, -1) + 0.5 * noise(1, height, width)
+
+
+def box(top: int, left: int, bottom: int, right: int) -> Tensor:
+    hole = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    hole[top:bottom, left:right] = True
+    return hole
+
+
+def search_of(image: Tensor, hole: Tensor) -> PatchSearch:
+    palette = Palette(image, hole, ~hole)
+    scene = Scene(palette, texture_of(image, hole))
+    return PatchSearch(scene, torch.Generator().manual_seed(0))
+
+
+def filled(image: Tensor, hole: Tensor) -> Tensor:
+    return Exemplar([Level(image.clamp(0, 1)[None], hole[None, None])]).render(0)[0]
+
+
+@pytest.mark.parametrize("scene", [slope, bricks])
+def test_what_enters_a_hole_on_one_side_leaves_it_on_the_other(scene: object) -> None:
+    image = scene()  # type: ignore[operator]
+    hole = box(60, 85, 120, 155)
+    error = (filled(image, hole) - image.clamp(0, 1)).abs().mean(dim=0)[hole]
+    assert (error > 0.25).float().mean() < 0.05, "of the hole is on the wrong side of an edge"
+
+
+@pytest.mark.parametrize("scene", [slope, bricks])
+def test_a_scene_out_of_step_has_more_faults(scene: object) -> None:
+    """The scene as it is, and the same in the hole moved by a few pixels: the edges end at the rim."""
+    image = scene()  # type: ignore[operator]
+    moved = slope(lift=14) if scene is slope else bricks(step=9)
+    hole = box(60, 85, 120, 155)
+    search = search_of(image, hole)
+    faults = []
+    for shown in (image, moved):
+        looks = torch.cat([shown, 8 * texture_of(shown, torch.zeros_like(hole))])[:, hole].T
+        faults.append(float(search.faults(Nodes(hole), looks)))
+    assert faults[0] < 0.8 * faults[1]
+
+
+def test_patches_are_found_where_the_scene_repeats() -> None:
+    """A tile over and over: each patch of the hole is found whole, at a distance of whole tiles."""
+    tile = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(3))
+    image = tile.repeat(1, 9, 10)
+    hole = box(70, 90, 110, 140)
+    found = search_of(image, hole).run(lambda _share: False)
+    exact = (found.shifts[:, 0] % 20 == 0) & (found.shifts[:, 1] % 24 == 0)
+    assert exact.float().mean() > 0.95
+    assert (found.colors.T - image[:, hole]).abs().mean() < 0.02
+
+
+def test_for_thin_holes_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(structure, "PatchSearch", refuse)
+    filled(slope(), box(90, 40, 97, 200))
+    with pytest.raises(AssertionError):
+        filled(slope(), box(60, 85, 120, 155))
