@@ -123,15 +123,17 @@ class Patches:
         self.possible = self._count > _DIMENSIONS and len(self._targets) > 0
         if self.possible:
             self._components = self._principal(random)
-            around = _SIDE * hold**0.5
-            # (H*P,27), a few components at a time: all at once would be there twice.
-            self._known = torch.empty(height * palette.width, _DIMENSIONS + 3)
+            # (H*P,24), a few components at a time: all at once would be there twice.
+            self._known = torch.empty(height * palette.width, _DIMENSIONS + (3 if hold else 0))
             for some in torch.split(torch.arange(_DIMENSIONS), _CONVOLVED):
                 known = functional.conv2d(copied[None], self._components[some], padding=_RADIUS)
                 self._known[:, some] = known[0].flatten(1).T
-            mean = functional.avg_pool2d(copied[None, :3], _SIDE, 1, _RADIUS)
-            self._known[:, _DIMENSIONS:] = around * mean[0].flatten(1).T
-            self._expected = around * harmonic_fill(palette.image, self.hole).flatten(1)[:, self._targets].T
+            self._expected = torch.empty(len(self._targets), 0)
+            if hold:  # compared like components: the mean color of a patch
+                around = _SIDE * hold**0.5
+                mean = functional.avg_pool2d(copied[None, :3], _SIDE, 1, _RADIUS)
+                self._known[:, _DIMENSIONS:] = around * mean[0].flatten(1).T
+                self._expected = around * harmonic_fill(palette.image, self.hole).flatten(1)[:, self._targets].T
 
     def settled(self, fill: Tensor, nearest: Tensor | None, random: torch.Generator, on_step: OnStep) -> Found:
         """Search and vote, from a fill (n,5) and perhaps patches (m,) that it is made of, until it hardly changes."""

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from refiner.exemplar.patches import Found
     from refiner.exemplar.progress import OnStep
 
-SEARCHED = 700_000  # pixels of a level that is searched, at most
+SEARCHED = 300_000  # pixels of a level that is searched, at most
 _SHALLOW = 4.0  # pixels from rim to middle, at the smallest level: what is thinner hides no structure
-_FEWER_FAULTS = 0.93  # of copies by searched patches, in terms of others', for them to be taken
+_FEWER_FAULTS = 0.9  # of copies by searched patches, in terms of others', for them to be taken
 
 
 class Structure:
