@@ -68,6 +68,11 @@ class Found:
     looks: Tensor
     shifts: Tensor
 
+    def within(self, hole: Tensor) -> Found:
+        """What was found of a smaller hole."""
+        inside = hole[self.hole]
+        return Found(hole, self.looks[inside], self.shifts[inside])
+
     @property
     def colors(self) -> Tensor:
         """(n,3)."""

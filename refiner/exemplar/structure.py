@@ -9,22 +9,24 @@ from scipy.ndimage import distance_transform_edt
 
 from refiner.exemplar.appearance import like_found, like_given, like_rim
 from refiner.exemplar.offsets import dominant_offsets
+from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, reduced, search_larger, texture_of
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.progress import part
 from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent
+from refiner.regions import dilated
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from refiner.exemplar.nodes import Nodes
-    from refiner.exemplar.palette import Palette
     from refiner.exemplar.patches import Found
     from refiner.exemplar.progress import OnStep
 
 SEARCHED = 300_000  # pixels of a level that is searched, at most
+_UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
 _SHALLOW = 4.0  # pixels from rim to middle, at the smallest level: what is thinner hides no structure
-_FEWER_FAULTS = 0.9  # of copies by searched patches, in terms of others', for them to be taken
+_FEWER_FAULTS = 0.93  # of copies by searched patches, in terms of others', for them to be taken
 
 
 class Structure:
@@ -62,17 +64,17 @@ class Structure:
         shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.6))
         if on_step(0.6) or float(distance_transform_edt(hole.numpy()).max()) <= _SHALLOW:
             return shifts
-        search = PatchSearch(self._scene(palette), self._random)
-        if not search.possible:
+        search, judge = (PatchSearch(self._scene(each), self._random) for each in (_unclean(palette), palette))
+        if not search.possible or not judge.possible:
             return shifts
-        found = search.run(part(on_step, 0.6, 0.8))
+        found = search.run(part(on_step, 0.6, 0.8)).within(hole)
         if on_step(0.8):
             return shifts
         wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
         told = part(on_step, 0.8, 1)
         other = choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
         copied = (palette.copied(nodes.places, each)[0] for each in (shifts, other))
-        faults = [search.faults(nodes, search.looks(each)) for each in copied]
+        faults = [judge.faults(nodes, judge.looks(each)) for each in copied]
         part_of, _ = nodes.parts()
         self._goes_by = (faults[1] < _FEWER_FAULTS * faults[0])[part_of]
         self._found = found if self._goes_by.any() else None
@@ -117,3 +119,9 @@ class Structure:
     def _scene(self, palette: Palette) -> Scene:
         size = palette.known.shape[0], palette.known.shape[1]
         return Scene(palette, reduced(self._texture, self._hole, size))
+
+
+def _unclean(palette: Palette) -> Palette:
+    """A palette with a wider hole: masks leave a rest of what they hide, which would be continued."""
+    hole = dilated(~palette.known, _UNCLEAN)
+    return Palette(palette.image, hole, palette.source & ~hole, palette.half)
