@@ -30,6 +30,7 @@ _LEAST_GAIN = 1e-4  # of a nudge
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
 _RIM = 3
 _NUDGES = torch.cartesian_prod(torch.tensor([0, -1, 1]), torch.tensor([0, -1, 1]))  # that a piece may move by
+_DISLIKE = 0.05  # cost of a shift, at most, that a seed has for it
 _STRAY = 10.0  # cost of a shift that no offset offers
 _SPREADS = 8  # times that a shift is taken from a neighbor
 _SEARCHED = 64  # pixels around nodes in which the nearest pixel that may be copied is looked for first
@@ -65,7 +66,10 @@ def choose_shifts(
     labeling = Labeling(nearest_source(palette, nodes.places), torch.full((len(energy),), _STRAY, dtype=torch.float32))
     if not len(offsets):
         return labeling.shifts
+    random = torch.Generator().manual_seed(seed)
     costs = torch.stack([energy.of_all(offset) for offset in offsets])
+    if seed:  # another seed is for another fill: it likes some offsets less, where 0 has no likes
+        costs += _DISLIKE * torch.rand(len(offsets), 1, generator=random)
     least, best = costs.min(dim=0)
     possible = least < FORBIDDEN
     labeling.shifts[possible] = offsets[best[possible]]
@@ -73,7 +77,7 @@ def choose_shifts(
     everyone = torch.arange(len(energy))
     if first is not None:
         expand(energy, labeling, everyone, first, energy.of(everyone, first))
-    order = torch.randperm(len(offsets), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = torch.randperm(len(offsets), generator=random).tolist()
     for step, k in enumerate(order):  # once round: a second one brought 0.5 % of L1 for a fifth of the time
         if on_step(step / len(order)):
             break

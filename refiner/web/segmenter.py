@@ -129,7 +129,8 @@ def _session(path: Path) -> Any:
     try:
         import onnxruntime  # noqa: PLC0415  an extra
     except ImportError:
-        raise InputError(Option("segmenter"), ': needs ONNX Runtime: pip install "refiner-inpainting[segmenter]".') from None
+        hint = ': needs ONNX Runtime: pip install "refiner-inpainting[segmenter]".'
+        raise InputError(Option("segmenter"), hint) from None
     try:
         return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has a dozen kinds of errors, and no base class for them

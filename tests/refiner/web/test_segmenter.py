@@ -95,7 +95,7 @@ def test_what_is_no_model_is_refused_in_one_line(monkeypatch, files, tmp_path) -
     with pytest.raises(InputError, match="beside it the same name with `decoder`"):
         Segmenter(other)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"refiner\[segmenter\]"):
+    with pytest.raises(InputError, match=r"refiner-inpainting\[segmenter\]"):
         Segmenter(files)
     monkeypatch.setattr(segmenter, "_session", lambda _: Fake(("x", [1, 3, 64, 64]), gives=[]))
     with pytest.raises(InputError, match="is no decoder of the SAM family"):
