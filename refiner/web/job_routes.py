@@ -97,7 +97,7 @@ class JobRoutes:
 
     async def _asked(self, request: Request) -> tuple[Record, Removal]:
         service = self._service
-        record = service.store.get(request.path_params["photo"], owner_of(request))
+        record = service.photo_of(request)
         asked = await receive_json(request, service.limits.json_bytes)
         removal = await run_in_threadpool(removal_of, asked, service.store, record, service.limits, service.offer)
         return record, removal

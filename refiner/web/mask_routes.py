@@ -20,7 +20,6 @@ from refiner.web.clicked import Click, clicked
 from refiner.web.problems import UNPROCESSABLE, Problem, in_words
 from refiner.web.shadow import with_shadow
 from refiner.web.snap import snapped
-from refiner.web.visitors import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +61,7 @@ class MaskRoutes:
 
     async def make_mask(self, request: Request) -> Response:
         """Keep a mask, given as `marks` in JSON or as an image file; with `?fit`, a file of any shape is stretched."""
-        record = self._asked(request)
+        record = self._service.photo_of(request)
         if "json" in request.headers.get("content-type", ""):
             asked = await receive_json(request, self._service.limits.json_bytes)
             return await self._answer(record, lambda: mask_of(asked, self._store, record, self._service.limits))
@@ -78,7 +77,7 @@ class MaskRoutes:
 
     async def mask(self, request: Request) -> Response:
         """A mask as a PNG, white in the hole; with `?overlay`, a smaller PNG whose alpha is the mask."""
-        record, name = self._asked(request), request.path_params["mask"]
+        record, name = self._service.photo_of(request), request.path_params["mask"]
         if "overlay" not in request.query_params:
             path = self._store.mask_path(record, name)
             return FileResponse(path, headers=FOREVER, filename=f"{Path(record.name).stem}_mask.png")
@@ -137,7 +136,7 @@ class MaskRoutes:
 
     async def _asked_round(self, request: Request) -> tuple[Record, int, dict[str, Any]]:
         """The photo, the number of its round, and what else a request asks for."""
-        record = self._asked(request)
+        record = self._service.photo_of(request)
         asked = await receive_json(request, self._service.limits.json_bytes)
         number = whole_number(asked, "round", record.last, 10**6)
         return record, self._store.round_of(record, number).number, asked
@@ -149,9 +148,6 @@ class MaskRoutes:
             return keep_mask(self._service, record, make())
 
         return JSONResponse(await run_in_threadpool(kept), 201)
-
-    def _asked(self, request: Request) -> Record:
-        return self._store.get(request.path_params["photo"], owner_of(request))
 
     def _read_mask(self, record: Record, file: Path, fit: bool) -> Mask:
         """Read a mask file, scaled to the photo; a file of another shape is refused, or stretched where asked for."""

@@ -113,11 +113,11 @@ class PhotoRoutes:
 
     async def photo(self, request: Request) -> Response:
         """A photo, its rounds and its jobs."""
-        return JSONResponse(photo_dict(self._service, self._asked(request)))
+        return JSONResponse(photo_dict(self._service, self._service.photo_of(request)))
 
     async def remove(self, request: Request) -> Response:
         """Forget a photo."""
-        record = self._asked(request)
+        record = self._service.photo_of(request)
         if self._service.queue.of(photo=record.id):
             raise Problem(CONFLICT, "The photo is being worked on; cancel that first.")
         await run_in_threadpool(self._store.remove, record)
@@ -125,7 +125,7 @@ class PhotoRoutes:
 
     async def formats(self, request: Request) -> Response:
         """Formats that a result can be downloaded in, and what the photo would lose in each."""
-        record = self._asked(request)
+        record = self._service.photo_of(request)
         own = default_suffix(Path(record.name))
         suffixes = [own, *(kind.suffix for kind in writable() if own not in kind.suffixes)]
         losses = await run_in_threadpool(self._store.losses, record, suffixes)
@@ -136,9 +136,6 @@ class PhotoRoutes:
                 for suffix, kind in zip(suffixes, kinds, strict=True)
             ]
         )
-
-    def _asked(self, request: Request) -> Record:
-        return self._store.get(request.path_params["photo"], owner_of(request))
 
 
 def _example(request: Request) -> tuple[Path, Path | None]:

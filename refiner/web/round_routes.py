@@ -157,5 +157,5 @@ class RoundRoutes:
         return FileResponse(path, media_type="image/jpeg", headers=FOREVER, content_disposition_type="inline")
 
     def _asked(self, request: Request) -> tuple[Record, Round]:
-        record = self._store.get(request.path_params["photo"], owner_of(request))
+        record = self._service.photo_of(request)
         return record, self._store.round_of(record, request.path_params["number"])

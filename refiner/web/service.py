@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from refiner.web.guard import Access
 from refiner.web.limits import Limits
 from refiner.web.offer import Defaults
+from refiner.web.visitors import owner_of
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from refiner.web.offer import Offer
     from refiner.web.queues import Queue
+    from refiner.web.records import Record
     from refiner.web.removal import Remover
     from refiner.web.segmenter import Segmenter
     from refiner.web.store import Store
@@ -55,6 +59,10 @@ class Service:
     offer: Offer
     remover: Remover
     segmenter: Segmenter | None = None
+
+    def photo_of(self, request: Request) -> Record:
+        """The photo in a request's path, if it is the visitor's."""
+        return self.store.get(request.path_params["photo"], owner_of(request))
 
     @property
     def limits(self) -> Limits:
