@@ -55,6 +55,18 @@ def set_steps(page, steps: int | str) -> None:
     page.click("#drawer-close")
 
 
+def work_long(page) -> None:
+    """Have removals take many seconds: the network's features at every scale, in as many steps as a server allows."""
+    page.keyboard.press("m")
+    if not page.is_visible("#form input[name=steps]"):
+        page.click("#drawer summary")
+    page.fill("#form input[name=steps]", "200")
+    page.select_option("#form select[name=start]", "model")
+    page.select_option("#form select[name=detail]", "features")
+    page.keyboard.press("Tab")
+    page.click("#drawer-close")
+
+
 def remove(page) -> None:
     before = page.evaluate("refinerPage.state.photo.rounds.length")
     page.click("#remove")

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from page_driver import downloaded, draw, open_photo, remove, set_steps, wait
+from page_driver import downloaded, draw, open_photo, remove, set_steps, wait, work_long
 from PIL import Image, ImageCms
 from test_snap import overlap, scene
 from web_server import answers, file_of, opened, picture, program
@@ -48,7 +48,7 @@ def test_a_jpeg_from_upload_to_download(visit, tmp_path) -> None:
     assert page.is_disabled("#remove")
     page.keyboard.press("Control+Shift+Z")
     wait(page, "document.querySelector('#plan').textContent.includes('works on')")
-    set_steps(page, 200)
+    work_long(page)
     page.click("#remove")
     wait(page, "refinerPage.state.overlays.length")  # the first look is on the screen
     assert page.is_visible("#working")
@@ -114,7 +114,7 @@ def test_a_reload_finds_mask_photo_and_job_again(visit, tmp_path) -> None:
     page = visit()
     open_photo(page, tmp_path / "a.png")
     draw(page, (200, 200), (300, 220))
-    set_steps(page, 200)
+    work_long(page)
     page.reload()
     wait(page, "refinerPage.state.marks?.current.length === 1")
     page.click("#remove")
@@ -258,7 +258,7 @@ def test_a_server_that_is_killed_is_waited_for(browser, tmp_path) -> None:
         page.wait_for_selector(".card")
         open_photo(page, tmp_path / "a.png")
         draw(page, (200, 200), (300, 220))
-        set_steps(page, 200)
+        work_long(page)
         page.click("#remove")
         wait(page, "refinerPage.state.job?.state === 'working'", 90)
         process.kill()

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from page_driver import at, draw, open_photo, remove, set_steps, wait
+from page_driver import at, draw, open_photo, remove, set_steps, wait, work_long
 from PIL import Image
 from web_server import file_of, picture
 
@@ -24,7 +24,7 @@ def photo(tmp_path):
 
 
 def working(page) -> None:
-    set_steps(page, 200)
+    work_long(page)
     page.click("#remove")
     wait(page, f"{STATE}.job?.state === 'working'", 90)  # the server may still be warming up
 
@@ -58,7 +58,7 @@ def test_leaving_at_once_after_asking_for_a_removal(visit, photo, tmp_path) -> N
     page = visit()
     open_photo(page, photo)
     draw(page, (200, 200), (300, 220))
-    set_steps(page, 200)
+    work_long(page)
 
     def late(route) -> None:
         time.sleep(0.4)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from page_driver import at, draw, open_photo, remove, set_steps, wait
+from page_driver import at, draw, open_photo, remove, set_steps, wait, work_long
 from test_proposals import shaded
 from test_snap import overlap, scene
 from web_server import file_of, opened, picture
@@ -137,7 +137,7 @@ def test_progress_moves_from_the_first_second_and_cancel_is_at_once(visit, photo
     page = visit()
     open_photo(page, photo)
     draw(page, (100, 100), (150, 110))
-    set_steps(page, 200)
+    work_long(page)
     page.click("#remove")
     wait(page, f"{STATE}.job?.state === 'working'", 90)
     width = "parseFloat(document.querySelector('#working .meter i').style.width)"
