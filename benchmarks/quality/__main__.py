@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmarks.measure import machine
 from benchmarks.quality.cases import Case, find_cases
-from benchmarks.quality.fills import Given, Photo, Telea
+from benchmarks.quality.fills import Given, PatchMatch, Photo, Telea
 from benchmarks.quality.methods import Method
 from benchmarks.quality.report import write_report
 from benchmarks.quality.run import Bench, measure_all
@@ -38,7 +38,8 @@ _METRICS = (
     "Metrics are of the hole alone but LPIPS, FID and KID, which are of the whole picture. Texture distances are "
     "sliced Wasserstein distances of 7x7 patches in the hole at each level of a Laplacian pyramid, the finest first. "
     "Grid, rim and sharpness compare the fill with the photo around it (refiner.evaluation.no_reference): the photo "
-    "itself has a grid near 0, and 1 at the rim and in sharpness. "
+    "itself has a grid near 0, and 1 at the rim and in sharpness. Unlikeness is how far patches of the fill are from "
+    "all of the photo's (refiner.exemplar.unlikeness): broken structure raises it. "
     "In brackets: 95 % intervals by studentized bootstrap over photos; FID and KID have none."
 )
 
@@ -52,8 +53,8 @@ _METRICS = (
     show_default=True,
     metavar="[MODEL/]WAY[@PRESET],...",
     help="Ways to fill: plain, the model alone; upsampled, its fill at training size enlarged; refined, by its "
-    "features; exemplar, copies of the photo; filled, by default settings. Beside them photo, telea, and NAME=FOLDER "
-    "for fills of another tool (FOLDER/KIND/NAME.png, named as the masks are).",
+    "features; exemplar, copies of the photo; filled, by default settings. Beside them photo, telea, patchmatch, and "
+    "NAME=FOLDER for fills of another tool (FOLDER/KIND/NAME.png, named as the masks are).",
 )
 @click.option("--against", help="The method that the others are compared with [default: refined, or the last].")
 @click.option("--model", default="lama-small", show_default=True, help="Of the methods that name none.")
@@ -147,9 +148,8 @@ def _method(name: str, ours: Callable[[str], Compared]) -> Compared:
     given, equals, folder = name.partition("=")
     if equals:
         return Given(given, Path(folder))
-    if name == "photo":
-        return Photo()
-    return Telea() if name == "telea" else ours(name)
+    others: dict[str, Callable[[], Compared]] = {"photo": Photo, "telea": Telea, "patchmatch": PatchMatch}
+    return others[name]() if name in others else ours(name)
 
 
 def _had(missing: list[str], make: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The interface of compared methods, and those not ours: the photo itself, OpenCV's Telea, another tool's results."""
+"""The interface of compared methods, and those not ours: the photo, OpenCV's Telea, PatchMatch, files of others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import importlib.util
 import json
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from refiner.errors import InputError
 from refiner.images.pairs import image_files
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from benchmarks.quality.cases import Case
 
 _TELEA_RADIUS = 3  # pixels
+_PATCH = 7  # of PatchMatch, in pixels
+_LONGEST = 1024  # side in pixels of a picture that PatchMatch is given; a larger one is shrunk, and the fill enlarged
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,45 @@ class Telea:
         damaged = np.ascontiguousarray(pixels[..., ::-1])
         filled = cv2.inpaint(damaged, hole[0, 0].byte().numpy(), _TELEA_RADIUS, cv2.INPAINT_TELEA)
         found = torch.from_numpy(filled[..., ::-1].copy()).permute(2, 0, 1)[None].to(image) / 255
+        return Filled(torch.where(hole, found, image), (), time.perf_counter() - start)
+
+
+class PatchMatch:
+    """The package pypatchmatch: search and vote over patches from coarse to fine, on one core.
+
+    Source: Barnes et al., "PatchMatch: A Randomized Correspondence Algorithm for Structural Image Editing".
+
+    Raises:
+        InputError: the package is not installed.
+    """
+
+    name = "patchmatch"
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("patchmatch") is None:
+            raise InputError("method patchmatch: needs the package; pip install pypatchmatch.")
+        self.described: dict[str, Any] = {"way": "patchmatch", "patch": _PATCH, "longest side": _LONGEST}
+
+    def identity(self, case: Case) -> str:  # noqa: ARG002  the same for all
+        """The package's version, the patch and the size."""
+        return json.dumps({**self.described, "pypatchmatch": version("pypatchmatch")})
+
+    def __call__(self, image: Tensor, hole: Tensor, case: Case) -> Filled:  # noqa: ARG002  knows all it needs
+        """Fill in 8 bits, at a size of at most 1024 pixels."""
+        from patchmatch import patch_match  # noqa: PLC0415  no dependency of ours
+
+        start = time.perf_counter()
+        size = image.shape[2], image.shape[3]
+        small, small_hole = image, hole.to(image)
+        if max(size) > _LONGEST:
+            height, width = (max(round(side * _LONGEST / max(size)), 1) for side in size)
+            small = functional.interpolate(image, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+            small_hole = functional.adaptive_max_pool2d(small_hole, (height, width))
+        pixels, marks = ((x[0].permute(1, 2, 0) * 255).round().byte().numpy() for x in (small, small_hole))
+        filled = patch_match.inpaint(np.ascontiguousarray(pixels), np.ascontiguousarray(marks), patch_size=_PATCH)
+        found = torch.from_numpy(np.asarray(filled)).permute(2, 0, 1)[None].to(image) / 255
+        if found.shape != image.shape:
+            found = functional.interpolate(found, size, mode="bicubic", align_corners=False).clamp(0, 1)
         return Filled(torch.where(hole, found, image), (), time.perf_counter() - start)
 
 

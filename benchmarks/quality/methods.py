@@ -70,8 +70,8 @@ class Method:
         model, slash, way = used.rpartition("/")
         if way not in _WAYS:
             raise InputError(
-                f"method {name!r}: expected [MODEL/]WAY[@PRESET], where WAY is {', '.join(_WAYS)}; or photo, telea, or "
-                "NAME=FOLDER of fills made elsewhere."
+                f"method {name!r}: expected [MODEL/]WAY[@PRESET], where WAY is {', '.join(_WAYS)}; or photo, telea, "
+                "patchmatch, or NAME=FOLDER of fills made elsewhere."
             )
         if preset:
             settings = replace(load_preset(preset), **(given or {}))

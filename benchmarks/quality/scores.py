@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from refiner.errors import InputError, first_line
 from refiner.evaluation.metrics import TEXTURE_LEVELS, hole_l1, hole_psnr, hole_ssim, texture_distance
 from refiner.evaluation.no_reference import looks
+from refiner.exemplar import unlikeness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LOOKS = ("grid", "rim", "sharpness")  # compared with the photo around the hole
-PER_IMAGE = ("l1", "psnr", "ssim", *(f"texture {level}" for level in range(TEXTURE_LEVELS)), *_LOOKS, "lpips")
+PER_IMAGE = (
+    "l1",
+    "psnr",
+    "ssim",
+    *(f"texture {level}" for level in range(TEXTURE_LEVELS)),
+    *_LOOKS,
+    "unlikeness",
+    "lpips",
+)
 _SUBSETS, _SUBSET_SIZE = 50, 100  # of KID, as torchmetrics draws them
 
 
@@ -36,6 +45,7 @@ def score(filled: Tensor, target: Tensor, hole: Tensor) -> dict[str, float]:
         "ssim": hole_ssim(filled, target, hole).item(),
         **{f"texture {level}": value.item() for level, value in enumerate(textures)},
         **{name: getattr(seen, name).item() for name in _LOOKS},
+        "unlikeness": unlikeness(filled, hole),
     }
 
 

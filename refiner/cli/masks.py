@@ -22,8 +22,11 @@ from refiner.errors import InputError
 @click.option("--size", type=click.IntRange(16), default=1024, show_default=True, help="Side of the pictures.")
 @click.option("--crops", type=click.IntRange(1), default=1, show_default=True, help="Pictures of each photo.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same files.")
+@click.option("--over-edges", is_flag=True, help="Of 16 crops and holes each, keep the one across the strongest edges.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-def masks(images: Path, out: Path, *, kind: str, size: int, crops: int, seed: int, overwrite: bool) -> None:
+def masks(
+    images: Path, out: Path, *, kind: str, size: int, crops: int, seed: int, over_edges: bool, overwrite: bool
+) -> None:
     """Cut square pictures from the photos of IMAGES and draw holes for them, as LaMa's evaluation does.
 
     Each photo is scaled to the size on its short side and cropped at random. OUT gets NAME_crop000.png and
@@ -42,7 +45,9 @@ def masks(images: Path, out: Path, *, kind: str, size: int, crops: int, seed: in
         raise InputError(f"--kind {kind}: expected names that differ, since each gives its folder the name.")
     total = 0
     for name, folder in zip(kinds, folders, strict=True):
-        made, left_out = draw_set(images, folder, kind=name, size=size, crops=crops, seed=seed, overwrite=overwrite)
+        made, left_out = draw_set(
+            images, folder, kind=name, size=size, crops=crops, seed=seed, over_edges=over_edges, overwrite=overwrite
+        )
         for path, reason in left_out:
             click.echo(f"left out: {path}: {reason}", err=True)
         total += made

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 from refiner.errors import InputError, Option
 from refiner.evaluation.random_masks import load_mask_kind
@@ -23,12 +24,26 @@ if TYPE_CHECKING:
     from collections.abc import Container
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from refiner.evaluation.random_masks import MaskKind
     from refiner.images.planes import Pixels
 
+_TRIED = 16  # crops and holes, of which the one across the strongest edges is kept
+_EDGE_AREA = 1 / 256  # of the crop's side, sigma over which an edge has to be straight
+_WEIGHTS = (0.299, 0.587, 0.114)  # of ITU-R BT.601 luma
+
 
 def draw_set(
-    images: Path, out: Path, *, kind: str, size: int, crops: int = 1, seed: int = 0, overwrite: bool = False
+    images: Path,
+    out: Path,
+    *,
+    kind: str,
+    size: int,
+    crops: int = 1,
+    seed: int = 0,
+    over_edges: bool = False,
+    overwrite: bool = False,
 ) -> tuple[int, list[tuple[Path, str]]]:
     """Crop photos, and draw a hole for each crop.
 
@@ -39,6 +54,8 @@ def draw_set(
         size: side of the crops in pixels; a photo's short side is scaled to it first.
         crops: how many crops of each photo.
         seed: of the random crops and holes.
+        over_edges: draw several crops and holes for each, and keep the hole whose rim the strongest straight edges
+            cross: what hides structure.
         overwrite: replace files that exist.
 
     Returns:
@@ -60,7 +77,7 @@ def draw_set(
             left_out.append((path, str(error)))
             continue
         for number in range(crops):
-            crop, hole = _draw(photo, shape, size, _generator(seed, path, number))
+            crop, hole = _draw(photo, shape, size, _generator(seed, path, number), _TRIED if over_edges else 1)
             _write_pair(out / _crop_name(path, number), crop, hole, overwrite=overwrite)
             made += 1
     return made, left_out
@@ -107,11 +124,28 @@ def _scaled(photo: Image.Image, size: int) -> Pixels:
     return np.asarray(photo.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
-def _draw(photo: Pixels, shape: MaskKind, size: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """A random crop (size,size,3) and a hole for it (size,size), 255 inside."""
-    top, left = (int(rng.integers(extent - size + 1)) for extent in photo.shape[:2])
-    hole = shape.draw(size, size, rng)
-    return photo[top : top + size, left : left + size], hole
+def _draw(photo: Pixels, shape: MaskKind, size: int, rng: np.random.Generator, tries: int) -> tuple[Pixels, Pixels]:
+    """A random crop (size,size,3) and a hole for it (size,size), 255 inside; of several, the one across most edges."""
+    drawn = []
+    for _ in range(tries):
+        top, left = (int(rng.integers(extent - size + 1)) for extent in photo.shape[:2])
+        drawn.append((photo[top : top + size, left : left + size], shape.draw(size, size, rng)))
+    return drawn[0] if tries == 1 else max(drawn, key=lambda each: _edges_across(*each))
+
+
+def _edges_across(crop: Pixels, hole: Pixels) -> float:
+    """How strong straight edges are on average along a hole's rim, from the structure tensor's two eigenvalues."""
+    luma = crop.astype(np.float32) @ np.asarray(_WEIGHTS, np.float32)
+    down, right = np.gradient(luma)
+    sigma = max(_EDGE_AREA * min(luma.shape), 1.0)
+
+    def around(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        blurred: NDArray[np.float32] = gaussian_filter(x, sigma)
+        return blurred
+
+    straight = np.hypot(around(down * down) - around(right * right), 2 * around(down * right))
+    inside = hole > 0
+    return float(np.sqrt(straight)[binary_dilation(inside, iterations=2) & ~inside].mean())
 
 
 def _write_pair(stem: Path, crop: Pixels, hole: Pixels, *, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ Sources: He and Sun, "Statistics of Patch Offsets for Image Completion", ECCV 20
 """
 
 from refiner.exemplar.fill import MENDED, Exemplar, Level, level_count
+from refiner.exemplar.likeness import unlikeness
 from refiner.exemplar.progress import part
 
-__all__ = ["MENDED", "Exemplar", "Level", "level_count", "part"]
+__all__ = ["MENDED", "Exemplar", "Level", "level_count", "part", "unlikeness"]

@@ -105,7 +105,7 @@ class Patches:
         self._palette = palette = scene.palette
         self.hole = ~palette.known
         self.size = height, width = self.hole.shape[0], self.hole.shape[1]
-        self._look = torch.cat([palette.image, _TEXTURE_WEIGHT * scene.texture])
+        self._look = looks_of(palette.image, scene.texture)
         copied = palette.spread(self._look)
         self._table = copied.flatten(1).T.contiguous()
         line = torch.arange(-_RADIUS, _RADIUS + 1)
@@ -342,6 +342,11 @@ class Patches:
         number = self._number[rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)]
         number = torch.where(within, number, -1)
         return number, number >= 0
+
+
+def looks_of(image: Tensor, texture: Tensor) -> Tensor:
+    """What patches are compared by: colors (3,H,W), and texture (2,H,W) times its weight; (5,H,W)."""
+    return torch.cat([image, _TEXTURE_WEIGHT * texture])
 
 
 def _inner(height: int, width: int) -> Tensor:

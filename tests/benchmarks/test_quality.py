@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import re
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from scipy import linalg
 from benchmarks.quality import table
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.cases import find_cases
-from benchmarks.quality.fills import Photo, Telea
+from benchmarks.quality.fills import PatchMatch, Photo, Telea
 from benchmarks.quality.methods import Method
 from benchmarks.quality.run import Bench, measure_all
 from benchmarks.quality.scores import Perceptual, frechet_distance, kernel_distance, score
@@ -307,6 +310,27 @@ def test_telea_is_opencvs(pairs) -> None:
     filled = Telea()(image, hole, case).image
     assert np.array_equal((filled[0].permute(1, 2, 0) * 255).round().byte().numpy(), expected)
     assert Telea().identity(case) != Photo().identity(case)
+
+
+def test_patchmatch_fills_what_is_larger_at_its_own_size(monkeypatch) -> None:
+    """The package itself is in no extra: here is one of its name, which paints holes gray."""
+    given = []
+
+    def inpaint(pixels, marks, patch_size):
+        given.append((pixels.shape, marks.shape, patch_size))
+        return np.where(marks > 0, np.uint8(51), pixels)
+
+    module = types.ModuleType("patchmatch")
+    module.__spec__ = importlib.machinery.ModuleSpec("patchmatch", None)
+    module.patch_match = types.SimpleNamespace(inpaint=inpaint)
+    monkeypatch.setitem(sys.modules, "patchmatch", module)
+    image = torch.rand(1, 3, 600, 2048, generator=torch.Generator().manual_seed(0))
+    hole = torch.zeros(1, 1, 600, 2048, dtype=torch.bool)
+    hole[..., 100:300, 200:500] = True
+    filled = PatchMatch()(image, hole, None).image
+    assert given == [((300, 1024, 3), (300, 1024, 1), 7)]
+    assert torch.equal(filled[~hole.expand_as(filled)], image[~hole.expand_as(image)])
+    assert torch.allclose(filled[..., 120:280, 220:480], torch.tensor(0.2), atol=1e-3)
 
 
 def test_features_of_a_photo_are_computed_once(pairs, tmp_path, monkeypatch) -> None:

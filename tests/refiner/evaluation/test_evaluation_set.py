@@ -50,6 +50,22 @@ def test_a_seed_gives_the_same_files_whatever_lies_beside(photos, tmp_path) -> N
     assert content(tmp_path / "d") != content(tmp_path / "c")
 
 
+def test_holes_over_edges_lie_where_the_edges_are(tmp_path) -> None:
+    """A photo that is flat but for stripes at its right end: the holes kept are those across the stripes."""
+    photo = np.full((64, 256, 3), 128, np.uint8)
+    photo[:, 192:] = np.where(np.arange(64)[:, None, None] % 8 < 4, 60, 200)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photo).save(tmp_path / "photos" / "stripes.png")
+    striped = {}
+    for over_edges in (False, True):
+        out = tmp_path / str(over_edges)
+        draw_set(tmp_path / "photos", out, kind="thick", size=64, crops=6, over_edges=over_edges)
+        crops = [np.asarray(Image.open(path)) for path in sorted(out.glob("*_crop00?.png"))]
+        striped[over_edges] = np.mean([(crop != 128).any() for crop in crops])
+    assert striped[False] < 0.7
+    assert striped[True] == 1
+
+
 def test_only_masks_by_lamas_names_are_taken_for_masks(photos, tmp_path) -> None:
     (photos / "wide.png").rename(photos / "wide_masked.png")
     made, _ = draw_set(photos, tmp_path / "out", kind="thin", size=64)
