@@ -136,8 +136,9 @@ def _build(path: Path, tensors: Mapping[str, Tensor]) -> Generator | RegularGene
                 f"{path}: not a LaMa generator: {name} has shape {tuple(tensors[name].shape)}, "
                 f"expected {tuple(wanted.shape)}."
             )
-    network.to_empty(device="cpu")
-    network.load_state_dict({name: tensors[name].float() for name in expected}, strict=False)
+    # Assigned: `to_empty` asks PyTorch's references for shapes, which import half a second of symbolic algebra.
+    counters = {name: torch.tensor(0) for name in network.state_dict() if name not in expected}
+    network.load_state_dict({name: tensors[name].float().clone() for name in expected} | counters, assign=True)
     return network.eval().requires_grad_(False)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,10 +179,17 @@ def parts_of(hole: Flags) -> tuple[NDArray[np.int32], int]:
 
 def dilated(mask: Tensor, pixels: int) -> Tensor:
     """A mask (...,H,W), bool, grown by a square of so many pixels to each side."""
-    flat = mask.reshape(-1, 1, *mask.shape[-2:]).float()
-    side = 2 * pixels + 1
-    grown = functional.max_pool2d(functional.max_pool2d(flat, (side, 1), 1, (pixels, 0)), (1, side), 1, (0, pixels))
-    return (grown > 0).reshape(mask.shape)
+    for axis in (-2, -1):
+        side, reached = mask.shape[axis], 0
+        while reached < pixels:
+            step = min(reached + 1, pixels - reached)  # no farther, so that no gap stays beside the edge
+            reached += step
+            kept = side - min(step, side - 1)
+            grown = mask.clone()
+            grown.narrow(axis, 0, kept).logical_or_(mask.narrow(axis, side - kept, kept))
+            grown.narrow(axis, side - kept, kept).logical_or_(mask.narrow(axis, 0, kept))
+            mask = grown
+    return mask
 
 
 def cell_side(size: tuple[int, int]) -> int:

@@ -96,6 +96,30 @@ class Energy:
         costs[differ] = cost
         return costs
 
+    def seams_of_move(
+        self, edges: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of edges (m,) whose ends have these shifts (m,2) and may take others, the seams: see `seams`.
+
+        Returns:
+            Where both ends keep their shifts, the second alone takes its new one, the first alone, and both; (m,) each.
+        """
+        shifts = torch.stack([*old, *new])
+        looks, mays = [], []
+        for end in edges:
+            at, may = self._palette.copied(self.nodes.places[end], shifts)
+            looks.append([self._look.index_select(0, each) for each in at])
+            mays.append(may)
+        costs = []
+        for one, other in ((0, 1), (0, 3), (2, 1), (2, 3)):
+            cost = torch.full((len(edges[0]),), _SEAM, dtype=torch.float32)
+            for look, may in zip(looks, mays, strict=True):
+                difference = (look[one] - look[other]).square_().sum(dim=1)
+                cost += torch.where(may[one] & may[other], difference, _UNKNOWN)
+            costs.append(cost * (shifts[one] != shifts[other]).any(dim=1))
+        stay, second, first, both = costs
+        return stay, second, first, both
+
     def _difference(self, at: Tensor, other: Tensor) -> Tensor:
         return (self._colors[at] - self._colors[other]).square().sum(dim=1)
 

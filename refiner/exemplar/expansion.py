@@ -71,10 +71,7 @@ def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor,
     free_one, free_other = mover_one >= 0, mover_other >= 0
     new_one = torch.where(free_one[:, None], proposed[mover_one], shifts[one])
     new_other = torch.where(free_other[:, None], proposed[mover_other], shifts[other])
-    stay = energy.seams((one, other), (shifts[one], shifts[other]))
-    second = energy.seams((one, other), (shifts[one], new_other))  # the second end moves alone
-    first = energy.seams((one, other), (new_one, shifts[other]))
-    both = energy.seams((one, other), (new_one, new_other))
+    stay, second, first, both = energy.seams_of_move((one, other), (shifts[one], shifts[other]), (new_one, new_other))
 
     dearer = costs - labeling.costs[movers]
     pair = free_one & free_other

@@ -10,6 +10,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from refiner.regions import dilated
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -58,13 +60,18 @@ class Nodes:
         one, other = torch.cat(ends, dim=1)
         return one, other
 
-    def sum_near(self, x: Tensor) -> Tensor:
-        """Sum of a value (n,C) over the neighbors that are nodes."""
-        padded = torch.cat([x, x.new_zeros(1, x.shape[1])])
-        if x.device.type == "cpu":
-            total: Tensor = torch.nn.functional.embedding_bag(self.near, padded, mode="sum")
-            return total
-        return padded[self.near.long()].sum(dim=1)
+    def within(self, some: Tensor, pixels: int) -> Tensor:
+        """Indices of the nodes at most so many pixels, along rows and columns, from some of them, bool (n,)."""
+        grown = torch.zeros(self.size, dtype=torch.bool)
+        grown.flatten()[self.at[some]] = True
+        found: Tensor = dilated(grown, pixels).flatten()[self.at].nonzero()[:, 0]
+        return found
+
+    def near_among(self, some: Tensor) -> Tensor:
+        """As `near`, of some nodes (k,) and told by their numbers among these; (k,4), k where that is none of them."""
+        number = torch.full((len(self) + 1,), len(some), dtype=self.near.dtype)
+        number[some] = torch.arange(len(some), dtype=number.dtype)
+        return number[self.near[some].long()]
 
     def numbers(self, places: Tensor) -> Tensor:
         """Indices of the nodes at places (k,2); of the next one row by row where there is none."""
@@ -91,6 +98,15 @@ class Nodes:
             equal = (same[one] == same[other]).all(dim=1)
             one, other = one[equal], other[equal]
         return connected(len(self), one, other)
+
+
+def sum_near(near: Tensor, x: Tensor) -> Tensor:
+    """Sum of a value (n,C) over neighbors, given their indices (n,4), n where there is none."""
+    padded = torch.cat([x, x.new_zeros(1, x.shape[1])])
+    if x.device.type == "cpu":
+        total: Tensor = torch.nn.functional.embedding_bag(near, padded, mode="sum")
+        return total
+    return padded[near.long()].sum(dim=1)
 
 
 def connected(count: int, one: Tensor, other: Tensor) -> tuple[Tensor, int]:

@@ -78,21 +78,18 @@ class PatchSearch:
         """How far a fill is from all that the photo has, by patches of all sizes, in each part of the hole; (parts,).
 
         Args:
-            nodes: the hole's pixels.
-            looks: of the fill at each; (n,5).
+            nodes: pixels of the scene's hole.
+            looks: of the fill at each; (n,5). In what else there is of the scene's hole the picture is as it is.
         """
         last = self._levels[-1]
-        picture = last.picture(looks)
+        picture = last.picture(nodes.at, looks)
         part_of, count = nodes.parts()
         number = torch.zeros(1, 1, *last.size)
         number[0, 0].flatten()[nodes.at] = part_of.float() + 1
         number = functional.max_pool2d(number, _AROUND, 1, _AROUND // 2)  # targets lie around the hole too
         total = torch.zeros(count)
         for patches in self._levels:
-            if patches is last:
-                fill = looks
-            else:
-                fill = functional.adaptive_avg_pool2d(picture[None], patches.size)[0][:, patches.hole].T
+            fill = functional.adaptive_avg_pool2d(picture[None], patches.size)[0][:, patches.hole].T
             which, cost = patches.faults(fill)
             rows, columns = (
                 at[which] * whole // own for at, whole, own in zip(patches.at, last.size, patches.size, strict=True)
@@ -100,13 +97,13 @@ class PatchSearch:
             own = number[0, 0, rows, columns].long()
             sums, counts = (torch.zeros(count + 1).index_add_(0, own, each) for each in (cost, torch.ones_like(cost)))
             total += (sums / counts.clamp(min=1))[1:]
-        return total * self._texture_changed(looks, part_of, count)
+        return total * self._texture_changed(nodes, looks, part_of, count)
 
-    def _texture_changed(self, looks: Tensor, part_of: Tensor, count: int) -> Tensor:
+    def _texture_changed(self, nodes: Nodes, looks: Tensor, part_of: Tensor, count: int) -> Tensor:
         """A factor for each part of the hole, from 1, for more or less texture than the rim suggests; (count,)."""
-        last = self._levels[-1]
+        suggested = self._levels[-1].suggested_texture.flatten(1)[:, nodes.at].T
         have, expected = (
-            torch.zeros(count).index_add_(0, part_of, each[:, 3:].sum(dim=1)) for each in (looks, last.suggested())
+            torch.zeros(count).index_add_(0, part_of, each.sum(dim=1)) for each in (looks[:, 3:], suggested)
         )
         return ((have + _LEAST_TEXTURE) / (expected + _LEAST_TEXTURE)).log().abs().mul(_TEXTURE_SHARE).exp()
 

@@ -8,6 +8,7 @@ Imaging Sciences 2014 (texture beside color, without which fills become smooth; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ _TEXTURE_WEIGHT = 8.0  # of a step between pixels, against a color
 _LAYER_PAIRS = 1 << 21  # of patches whose pixels are compared one by one, at once
 _COMPARED = 1 << 24  # of patches that are all compared with one another: more, and some are tried
 _MATCHED = 6  # rounds of search for a fill that is not changed
-_JUDGED = 1 << 25  # the same, where a fill is judged: more, and some of the targets are left out
+_JUDGED = 1 << 23  # the same, where a fill is judged: more, and some of the targets are left out
 _AT_ONCE = 1 << 22  # of these: bounds memory
 _ROUNDS = (8, 4)  # of search and vote, where all patches are compared and where some are tried
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
@@ -170,8 +171,7 @@ class Patches:
 
     def matched(self, fill: Tensor, random: torch.Generator) -> Found:
         """The patches most like those of a fill (3,H,W) that has the texture that the rim suggests."""
-        texture = harmonic_fill(self._look[3:], self.hole)
-        looks = torch.cat([fill, texture])[:, self.hole].T
+        looks = torch.cat([fill, self.suggested_texture])[:, self.hole].T
         nearest = self._drawn(len(self._targets), random)
         for _ in range(_MATCHED):
             nearest, _cost = self._search(self._wanted(looks), nearest, random)
@@ -181,15 +181,16 @@ class Patches:
         """Of pixels of the palette, (n,), their looks, (n,5)."""
         return self._table[copied]
 
-    def picture(self, looks: Tensor) -> Tensor:
-        """The looks of the whole picture, with these in the hole, (n,5); (5,H,W)."""
+    def picture(self, at: Tensor, looks: Tensor) -> Tensor:
+        """The looks of the whole picture, with these, (n,5), at some of its pixels, (n,); (5,H,W)."""
         picture = self._look.clone()
-        picture[:, self.hole] = looks.T
+        picture.flatten(1)[:, at] = looks.T
         return picture
 
-    def suggested(self) -> Tensor:
-        """The looks that the rim suggests; (n,5)."""
-        return harmonic_fill(self._look, self.hole)[:, self.hole].T
+    @cached_property
+    def suggested_texture(self) -> Tensor:
+        """The texture that the rim suggests, times its weight, in the whole picture; (2,H,W)."""
+        return harmonic_fill(self._look[3:], self.hole)
 
     def faults(self, fill: Tensor) -> tuple[Tensor, Tensor]:
         """Which targets, some where they are many, and how far each is from the patch most like it, squared."""

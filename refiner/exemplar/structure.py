@@ -64,18 +64,17 @@ class Structure:
         shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.6))
         if on_step(0.6) or float(distance_transform_edt(hole.numpy()).max()) <= _SHALLOW:
             return shifts
-        scene = self._scene(palette)
-        search, judge = (PatchSearch(each, self._random) for each in (self._scene(_unclean(palette)), scene))
-        if not search.possible or not judge.possible:
+        search = PatchSearch(self._scene(_unclean(palette)), self._random)
+        if not search.possible:
             return shifts
         found = search.run(part(on_step, 0.6, 0.8)).within(hole)
         if on_step(0.8):
             return shifts
-        wanted, offsets = like_found(palette, scene, found), frequent(found.shifts)
+        wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
         told = part(on_step, 0.8, 1)
         other = choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
         copied = (palette.copied(nodes.places, each)[0] for each in (shifts, other))
-        faults = [judge.faults(nodes, judge.looks(each)) for each in copied]
+        faults = [search.faults(nodes, search.looks(each)) for each in copied]
         part_of, _ = nodes.parts()
         self._goes_by = (faults[1] < _FEWER_FAULTS * faults[0])[part_of]
         self._found = found if self._goes_by.any() else None

@@ -83,7 +83,7 @@ def test_boxes_of_a_picture_that_is_shrunk() -> None:
     assert shrunk.resized(size) is shrunk
 
 
-@pytest.mark.parametrize("pixels", [0, 1, 5])
+@pytest.mark.parametrize("pixels", [0, 1, 5, 12, 40])
 def test_growing_is_by_squares(pixels) -> None:
     mask = torch.rand(2, 1, 40, 30, generator=torch.Generator().manual_seed(0)) > 0.98
     side = 2 * pixels + 1

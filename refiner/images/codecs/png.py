@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from refiner.images.picture import Picture
 
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's numbers for gray, gray with alpha, RGB and RGBA, by channels
+_LEVEL = 2  # of compression: the default, 6, takes five times as long for files an eighth smaller
 _UP = 2  # the filter that stores each row as its difference from the one above, which compresses well
 
 
 def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -> bytes:
     """Write without loss."""
     if picture.depth < DEEP:
-        return file_of(picture.to_pil(), "PNG", _as_chunks(metadata))
+        return file_of(picture.to_pil(), "PNG", _as_chunks(metadata), compress_level=_LEVEL)
     if picture.mode == "L":
-        return file_of(Image.fromarray(picture.color[..., 0]), "PNG", _as_chunks(metadata))  # of mode I;16
+        return file_of(Image.fromarray(picture.color[..., 0]), "PNG", _as_chunks(metadata), compress_level=_LEVEL)
     return _deep_color(picture, _as_chunks(metadata))
 
 
@@ -54,7 +55,7 @@ def _deep_color(picture: Picture, metadata: Mapping[str, Any]) -> bytes:
     stub = io.BytesIO()
     Image.new("RGB", (1, 1)).save(stub, "PNG", **metadata)
     chunks = [_chunk(b"IHDR", header), *_ancillary(stub.getvalue())]
-    chunks += [_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)), _chunk(b"IEND", b"")]
+    chunks += [_chunk(b"IDAT", zlib.compress(filtered.tobytes(), _LEVEL)), _chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
