@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -58,6 +60,7 @@ def test_other_threads_see_no_change(photo_files, tmp_path) -> None:
         while not done.is_set():
             if warnings.filters != filters:
                 seen.append(list(warnings.filters))
+            time.sleep(2e-4)  # or the work gets no turn
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -69,6 +72,22 @@ def test_other_threads_see_no_change(photo_files, tmp_path) -> None:
         done.set()
         thread.join()
     assert not seen
+
+
+def test_a_refinement_imports_no_symbolic_algebra() -> None:
+    """Half a second at each start, for gradients handed to PyTorch and for shapes that its references tell."""
+    script = """
+import sys
+import torch
+from conftest import GOLDEN
+from refiner import Settings, load_model, refine
+model = load_model(str(GOLDEN))
+hole = torch.zeros(1, 1, 160, 160)
+hole[..., 40:90, 50:100] = 1
+refine(model, torch.rand(1, 3, 160, 160), hole, Settings(start="model", detail="features", min_side=40, steps=3))
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parent)
 
 
 def test_the_allocator_is_told_nothing_unless_the_process_is_ours() -> None:

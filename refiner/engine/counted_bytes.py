@@ -306,6 +306,10 @@ def _two(values: Sequence[int]) -> Sequence[int]:
     return (values[0], values[0]) if len(values) == 1 else values
 
 
+def _unsliced(grad: Tensor, shape: Sequence[int], *_: int) -> Tensor | None:
+    return torch.empty(tuple(shape), dtype=grad.dtype, device="meta") if grad.is_meta else None
+
+
 def _mean(x: Tensor) -> Tensor | None:
     return torch.empty((), dtype=x.dtype, device="meta") if x.is_meta else None
 
@@ -327,5 +331,6 @@ _TOLD: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.mean.default: _mean,
     torch.ops.aten.sum.dim_IntList: _sum,
     torch.ops.aten.convolution.default: _convolved,
+    torch.ops.aten.slice_backward.default: _unsliced,
     torch.ops.aten.max_pool2d_with_indices.default: _pooled,
 }

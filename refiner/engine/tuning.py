@@ -98,8 +98,10 @@ class Tuning:
         """One step of Adam, given the loss; a sum over the batch leaves each image its own gradient."""
         if not loss.requires_grad:
             raise ModelError("model: the prediction has no gradient towards the features; rear must not detach them.")
+        with torch.enable_grad():
+            total = loss.sum()  # a gradient of ones, given to it, makes PyTorch import half a second of algebra
         try:
-            gradients = torch.autograd.grad(loss, self._tuned, torch.ones_like(loss), allow_unused=True)
+            gradients = torch.autograd.grad(total, self._tuned, allow_unused=True)
         except RuntimeError as error:
             if "fork-based multiprocessing" not in str(error):
                 raise

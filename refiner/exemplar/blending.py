@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.palette import Palette
 
-_MOST = 0.2  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
+_FULL, _MOST = 0.1, 0.2  # a difference up to the first is of exposure, beyond the second an edge of the scene
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
 _SHORT_STEPS = 40
@@ -84,7 +84,8 @@ def seam_correction(
     edges = torch.bincount(part_of[edge.any(dim=1)], minlength=count)
     half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part_of, None]
     for_far, for_near = ((reach * half_width).clamp(min=1) ** -2 for reach in (_REACH, _SHORT_REACH))
-    small = wanted.change.clamp(-_MOST, _MOST)
+    share = ((_MOST - wanted.change.abs().amax(dim=1, keepdim=True)) / (_MOST - _FULL)).clamp(0, 1)
+    small = share * wanted.change
     far = solve(nodes, _divergence(nodes, wanted, small), coarser, steps=steps, screening=for_far, hold=_HOLD,
                 on_step=part(on_step, 0.3, 0.6))  # fmt: skip
     rest = wanted.change - small

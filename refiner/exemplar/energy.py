@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -82,24 +83,55 @@ class Energy:
             rim.index_add_(0, each, error * torch.from_numpy(self._rim.data)[pair])
         return self._summed(at, may, rim, which)
 
-    def seams(self, edges: tuple[Tensor, Tensor], shifts: tuple[Tensor, Tensor]) -> Tensor:
-        """How far copies differ at both ends of edges (m,), whose ends have these shifts (m,2); (m,)."""
-        differ = (shifts[0] != shifts[1]).any(dim=1).nonzero()[:, 0]
-        one, other = shifts[0][differ], shifts[1][differ]
-        cost = torch.full((len(one),), _SEAM, dtype=torch.float32)
+    def of_pieces(self, piece_of: Tensor, shifts: Tensor) -> Tensor:
+        """What shifts (K,m,2) cost m pieces, all of whose nodes take the same, seams left out; (K,m).
+
+        Args:
+            piece_of: of each node; (n,).
+            shifts: K to compare.
+        """
+        count = shifts.shape[1]
+        ones: Any = np.ones(len(self), np.float32)
+        members = csr_matrix((ones, (piece_of.numpy(), np.arange(len(self)))), shape=(count, len(self)))
+        weights = (members @ self._rim).tocoo()  # the nodes of a piece see much the same of the rim
+        piece, beyond = (torch.from_numpy(each).long() for each in (weights.row, weights.col))
+        weight = torch.from_numpy(weights.data)
+        found = []
+        for own in shifts:
+            cost = torch.zeros(count, dtype=torch.float32)
+            _, may = self._palette.copied(self.nodes.places, own[piece_of])
+            cost.index_add_(0, piece_of, FORBIDDEN * (~may).float())
+            copied, allowed = self._palette.copied(self._ring[beyond], own[piece])
+            error = torch.where(allowed, self._difference(copied, self._ring_at[beyond]), _UNKNOWN)
+            found.append(cost.index_add_(0, piece, _RIM_WEIGHT * error * weight))
+        return torch.stack(found)
+
+    def seams(self, edges: tuple[Tensor, Tensor], fixed: Tensor, tried: Tensor) -> Tensor:
+        """How far copies differ at both ends of edges (m,), whose one end has a shift and the other may take several.
+
+        Args:
+            edges: pairs of nodes that are neighbors.
+            fixed: the one end's shift, whichever end that is; (m,2).
+            tried: the other's; (K,m,2).
+
+        Returns:
+            (K,m), 0 where the shifts are the same.
+        """
+        costs = torch.full(tried.shape[:2], _SEAM, dtype=torch.float32)
         for end in edges:
-            at = self.nodes.places[end[differ]]
-            (here, one_may), (there, other_may) = (self._palette.copied(at, shift) for shift in (one, other))
-            difference = (self._look[here] - self._look[there]).square().sum(dim=1)
-            cost += torch.where(one_may & other_may, difference, _UNKNOWN)
-        costs = torch.zeros(len(shifts[0]), dtype=torch.float32)
-        costs[differ] = cost
-        return costs
+            place = self.nodes.places[end]
+            at, may = self._palette.copied(place, fixed)
+            look = self._look.index_select(0, at)
+            for cost, shifts in zip(costs, tried, strict=True):
+                other_at, other_may = self._palette.copied(place, shifts)
+                difference = (self._look.index_select(0, other_at) - look).square_().sum(dim=1)
+                cost.add_(torch.where(may & other_may, difference, _UNKNOWN))
+        return costs * (tried != fixed).any(dim=2)
 
     def seams_of_move(
         self, edges: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of edges (m,) whose ends have these shifts (m,2) and may take others, the seams: see `seams`.
+        """Of edges (m,) whose ends have these shifts (m,2) and may take others: how far copies differ there.
 
         Returns:
             Where both ends keep their shifts, the second alone takes its new one, the first alone, and both; (m,) each.

@@ -16,7 +16,7 @@ from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.progress import OnStep, part, unheard
 from refiner.exemplar.shift_map import double_shifts, mend_shifts
-from refiner.exemplar.structure import SEARCHED, Structure
+from refiner.exemplar.structure import SEARCHED, THIN, Structure, depth
 from refiner.memory import freed_memory_kept
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
 _STEPS = 200  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
 _FEWEST_STEPS = 12
+_LEAST_SHARE = 1e-4  # of a pixel that is known
 _GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
 
 
@@ -97,6 +98,7 @@ class Exemplar:
         self._levels, self._avoid, self._follow, self._seed = levels, avoid, follow, seed
         self._on_step = on_step
         self._structure: Structure | None = None
+        self._tight: Sequence[Level] | None = None  # the levels, where the hole is thin
         self._half: int | None = None
         self._at: int | None = None  # the level that was chosen last
         self._chosen: _Chosen | None = None
@@ -114,6 +116,9 @@ class Exemplar:
             if chosen is None:
                 return harmonic_fill(picture, hole[0, 0].cpu())[None].to(image)
             filled = picture.clone()
+            if self._tight is not None:  # what a hole has grown by shows the photo
+                inside = hole[0, 0].cpu()
+                filled[:, inside] = chosen.palette.image[:, inside]
             at, _ = chosen.palette.copied(chosen.nodes.places, chosen.shifts)
             colors = chosen.palette.colors(at) + chosen.far + chosen.near
             filled.flatten(1)[:, chosen.nodes.at] = colors.clamp(0, 1).T
@@ -133,6 +138,7 @@ class Exemplar:
         """What is copied at a level, which follows from the level before; None where there is nothing to copy yet."""
         if self._at is None or self._at > index:
             self._at, self._chosen = -1, None
+            self._tight = _tightened(self._levels)
         first = self._at + 1
         for level in range(first, index + 1):
             share = 1 / (index + 1 - first)
@@ -141,7 +147,8 @@ class Exemplar:
         return self._chosen
 
     def _next(self, index: int, before: _Chosen | None, on_step: OnStep) -> _Chosen | None:
-        image, hole = self._levels[index].image[0].cpu().float(), self._levels[index].hole[0, 0].cpu()
+        levels = self._levels if self._tight is None else self._tight
+        image, hole = levels[index].image[0].cpu().float(), levels[index].hole[0, 0].cpu()
         source = _source(hole, self._avoid)
         # A large hole can cover all of a small level, where holes have grown.
         if not hole.any() or not source.any():
@@ -173,7 +180,7 @@ class Exemplar:
 
     def _structure_of(self) -> Structure:
         last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])
-        image, hole = self._levels[last]
+        image, hole = (self._levels if self._tight is None else self._tight)[last]
         return Structure(image[0].cpu().float(), hole[0, 0].cpu(), self._seed)
 
     def _given(self, palette: Palette) -> Tensor | None:
@@ -190,6 +197,27 @@ class Exemplar:
         widths = [level.hole.shape[3] for level in self._levels[index:]]
         half = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
         return half + half // _GAP
+
+
+def _tightened(levels: Sequence[Level]) -> list[Level] | None:
+    """The same levels with holes that have not grown, for a hole that is thin; None for others.
+
+    A pyramid's holes grow with each level by what blurring spreads, which for a thin hole is several times its width.
+    Here pixels are the mean of what is known in them. What is thicker is left a margin, which hides what masks leave
+    of an object.
+    """
+    small = _tight(levels[-1], levels[0])
+    if not small.hole.any() or depth(small.hole[0, 0].cpu()) > THIN:
+        return None
+    return [small, *(_tight(levels[-1], level) for level in levels[1:-1]), levels[-1]][-len(levels) :]
+
+
+def _tight(largest: Level, level: Level) -> Level:
+    """A level's size of the largest level: known pixels averaged, all that has a pixel of the hole in it is hole."""
+    size = level.hole.shape[2], level.hole.shape[3]
+    known = (~largest.hole).to(largest.image)
+    total, share = (functional.adaptive_avg_pool2d(each, size) for each in (largest.image * known, known))
+    return Level(total / share.clamp(min=_LEAST_SHARE), share < 1 - _LEAST_SHARE)
 
 
 def _source(hole: Tensor, avoid: Tensor | None) -> Tensor:

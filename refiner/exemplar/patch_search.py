@@ -116,6 +116,14 @@ def search_larger(scene: Scene, before: Found, random: torch.Generator, on_step:
     return patches.settled(*patches.enlarged(before, random), random, on_step)
 
 
+def search_across(scene: Scene, random: torch.Generator, on_step: OnStep) -> Found | None:
+    """Search a level whose hole is so thin that patches reach across it; None where there are no patches."""
+    patches = Patches(scene, random)
+    if not patches.possible:
+        return None
+    return patches.settled(*patches.begun(random), random, on_step)
+
+
 def texture_of(image: Tensor, hole: Tensor) -> Tensor:
     """How large the steps between pixels are on average around each known one, along rows and columns; (2,H,W)."""
     known = (~hole).float()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -20,6 +20,8 @@ from refiner.exemplar.laplace import harmonic_fill
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from refiner.exemplar.palette import Palette
     from refiner.exemplar.progress import OnStep
 
@@ -34,6 +36,10 @@ _COMPARED = 1 << 24  # of patches that are all compared with one another: more, 
 _MATCHED = 6  # rounds of search for a fill that is not changed
 _JUDGED = 1 << 23  # the same, where a fill is judged: more, and some of the targets are left out
 _AT_ONCE = 1 << 22  # of these: bounds memory
+_NEAR = 40.0  # pixels within which patches are looked for that go on across what is thin
+_DRAWN_NEAR = 8  # of these, at random, to begin with
+_BEGUN_ROUNDS = 2
+_BEGUN_AT_ONCE = 1 << 13  # whole patches that are compared at once: bounds memory
 _ROUNDS = (8, 4)  # of search and vote, where all patches are compared and where some are tried
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
 _JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
@@ -41,6 +47,8 @@ _CONFIDENCE = 1.3  # by how much a patch counts less for each pixel that it is f
 _DEEPEST = 20.0  # pixels, beyond which it counts no less
 _QUANTILE = 0.75  # of patches' distances, that is the scale of similarity
 _VOTED = 1 << 14  # pixels that are voted for at once: bounds memory
+
+_Distance: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"  # of targets, by number, to patches; squared, (k,)
 
 
 class Scene(NamedTuple):
@@ -152,6 +160,37 @@ class Patches:
                 break
         return Found(self.hole, fill, self._shifts(nearest))
 
+    def begun(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A first fill (n,5) of a hole so thin that patches reach across it, and the targets' patches (m,).
+
+        Patches are compared by what is known of the target. They are looked for near by: what is thin hides what goes
+        on right beside it.
+        """
+        which = torch.arange(len(self._targets))
+        rows = (self.at[0][:, None] + self._rows).clamp(0, self.size[0] - 1)
+        columns = (self.at[1][:, None] + self._columns).clamp(0, self.size[1] - 1)
+        at = rows * self.size[1] + columns
+        known = (~self.hole).flatten()[at].float()
+        own = self._look.flatten(1).T[at] * known[:, :, None]
+
+        def distance(targets: Tensor, place: Tensor) -> Tensor:
+            parts = []
+            for some in torch.split(torch.arange(len(targets)), _BEGUN_AT_ONCE):
+                i = targets[some]
+                patch = self._table[place[some, None] + self._steps] * known[i, :, None]
+                parts.append((patch - own[i]).square_().sum(dim=(1, 2)))
+            return torch.cat(parts)
+
+        nearest = self._drawn(len(which), random)
+        cost = distance(which, nearest)
+        for _ in range(_DRAWN_NEAR):
+            drawn = ((2 * torch.rand(2, len(which), generator=random) - 1) * _NEAR).round().long()
+            self._offer(distance, nearest, cost, self.at[0] + drawn[0], self.at[1] + drawn[1])
+        for _ in range(_BEGUN_ROUNDS):
+            self._ask_neighbors(distance, nearest, cost)
+            self._draw_closer(distance, nearest, cost, _NEAR, random)
+        return self._vote(nearest, cost / known.sum(dim=1).clamp(min=1)), nearest
+
     def enlarged(self, before: Found, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """What was found at a level of about half the size, here: the fill (n,5) and the targets' patches (m,)."""
         small = before.hole.shape
@@ -260,27 +299,41 @@ class Patches:
 
     def _improve(self, wanted: Tensor, nearest: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """The same, of what is tried: what the neighbors have found, and what is drawn at random ever closer."""
-        width = self._palette.width
+
+        def distance(targets: Tensor, place: Tensor) -> Tensor:
+            return (wanted[targets] - self._known[place]).square_().sum(dim=1)
+
         nearest = nearest.clone()
-        cost = (wanted - self._known[nearest]).square_().sum(dim=1)
+        cost = distance(torch.arange(len(nearest)), nearest)
+        self._ask_neighbors(distance, nearest, cost)
+        self._draw_closer(distance, nearest, cost, max(self.size[0], self._palette.width), random)
+        return nearest, cost
+
+    def _ask_neighbors(self, distance: _Distance, nearest: Tensor, cost: Tensor) -> None:
+        """Offer each target what targets beside it have found; changes `nearest` and `cost`."""
+        width = self._palette.width
         for jump in _JUMPS:
             for down, right in ((0, jump), (0, -jump), (jump, 0), (-jump, 0)):
                 neighbor, _ = self._targets_at(self.at[0] - down, self.at[1] - right)
                 place = nearest[neighbor.clamp(min=0)]
                 rows = torch.where(neighbor >= 0, place // width + down, -1)
-                self._offer(wanted, nearest, cost, rows, place % width + right)
-        reach = float(max(self.size[0], width))
+                self._offer(distance, nearest, cost, rows, place % width + right)
+
+    def _draw_closer(
+        self, distance: _Distance, nearest: Tensor, cost: Tensor, reach: float, random: torch.Generator
+    ) -> None:
+        """Offer patches at random, from so many pixels around what was found to ever nearer ones; changes both."""
+        width = self._palette.width
         while reach >= 1:
             drawn = ((2 * torch.rand(2, len(nearest), generator=random) - 1) * reach).round().long()
-            self._offer(wanted, nearest, cost, nearest // width + drawn[0], nearest % width + drawn[1])
+            self._offer(distance, nearest, cost, nearest // width + drawn[0], nearest % width + drawn[1])
             reach /= 2
-        return nearest, cost
 
-    def _offer(self, wanted: Tensor, nearest: Tensor, cost: Tensor, rows: Tensor, columns: Tensor) -> None:
+    def _offer(self, distance: _Distance, nearest: Tensor, cost: Tensor, rows: Tensor, columns: Tensor) -> None:
         """Take patches at these places where they are more like the targets; changes `nearest` and `cost`."""
         place, may = self._places(torch.arange(len(nearest)), rows, columns)
         which = (may & (place != nearest)).nonzero()[:, 0]
-        offered = (wanted[which] - self._known[place[which]]).square_().sum(dim=1)
+        offered = distance(which, place[which])
         better = offered < cost[which]
         which = which[better]
         nearest[which], cost[which] = place[which], offered[better]

@@ -16,6 +16,7 @@ from torch.nn import functional
 from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.expansion import Labeling, expand
 from refiner.exemplar.nodes import Nodes
+from refiner.exemplar.progress import part
 from refiner.regions import Window, dilated
 
 if TYPE_CHECKING:
@@ -201,11 +202,15 @@ def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on
     shifts = shifts.clone()
     labeling = Labeling(shifts[own], energy.of(torch.arange(len(energy)), shifts[own]))
     colors = int(color.max()) + 1
-    for each in range(colors):
-        if on_step(0.5 * each / colors):
-            return shifts
-        _nudge(energy, labeling, piece[own], color == each, nodes, piece, shifts, palette)
-        labeling.shifts[:] = shifts[own]
+    moves = _nudged(energy, labeling.shifts, piece, own, color, part(on_step, 0, 0.5))
+    # Not where some pixel of a piece, near an edge or not, would then copy what it may not.
+    moved = (moves != 0).any(dim=1)[piece].nonzero()[:, 0]
+    _, may = palette.copied(nodes.places[moved], shifts[moved] + moves[piece[moved]])
+    moves[piece[moved[~may]]] = 0
+    shifts += moves[piece]
+    labeling.shifts[:] = shifts[own]
+    stale = (moves != 0).any(dim=1)[piece[own]].nonzero()[:, 0]
+    labeling.costs[stale] = energy.of(stale, labeling.shifts[stale])
     movable = near.flatten()[energy.nodes.at]
     for each in range(colors):
         if on_step(0.5 + 0.5 * each / colors):
@@ -231,52 +236,43 @@ def nearest_source(palette: Palette, places: Tensor) -> Tensor:
     return nearest
 
 
-def _nudge(
-    energy: Energy,
-    labeling: Labeling,
-    piece_of: Tensor,
-    chosen: Tensor,
-    nodes: Nodes,
-    piece: Tensor,
-    shifts: Tensor,
-    palette: Palette,
-) -> None:
-    """Move the pieces chosen, none of which meet, to the shift within a pixel that fits their surroundings best.
+def _nudged(energy: Energy, shifts: Tensor, piece: Tensor, own: Tensor, color: Tensor, on_step: OnStep) -> Tensor:
+    """By how much each piece is to move, a pixel at most, to fit its surroundings best; (pieces,2).
 
     Args:
         energy: of the nodes near edges.
-        labeling: of these; its costs are changed in place.
-        piece_of: their pieces, (k,).
-        chosen: which pieces may move; (pieces,), bool.
-        nodes: all of the hole's pixels.
-        piece: their pieces, (n,).
-        shifts: theirs, (n,2); changed in place.
-        palette: what may be copied.
+        shifts: of these, (k,2).
+        piece: of each of the hole's pixels, (n,).
+        own: the nodes' numbers among these; (k,).
+        color: of each piece; no two that meet have the same, and all of one color move at once.
+        on_step: see `OnStep`.
     """
-    members = chosen[piece_of].nonzero()[:, 0]
-    one, other = energy.edges
-    across = (piece_of[one] != piece_of[other]) & (chosen[piece_of[one]] | chosen[piece_of[other]])
-    edges = one[across], other[across]
-    ends = labeling.shifts[edges[0]], labeling.shifts[edges[1]]
-    first = chosen[piece_of[edges[0]]]
-    of_edge = torch.where(first, piece_of[edges[0]], piece_of[edges[1]])
-    totals, costs = [], []
-    for nudge in _NUDGES:
-        cost = energy.of(members, labeling.shifts[members] + nudge)
-        moved = ends[0] + nudge * first[:, None], ends[1] + nudge * ~first[:, None]
-        total = torch.zeros(len(chosen), dtype=torch.float32).index_add_(0, piece_of[members], cost)
-        totals.append(total.index_add_(0, of_edge, energy.seams(edges, moved)))
-        costs.append(cost)
-    total = torch.stack(totals)
+    piece_of = piece[own]
+    count = len(color)
+    at = torch.zeros(count, 2, dtype=torch.long)
+    at[piece_of] = shifts
+    total = energy.of_pieces(piece_of, at + _NUDGES[:, None])
     total[0] -= _LEAST_GAIN  # the piece as it is
-    best = total.argmin(dim=0)
-    best[~chosen] = 0
-    # Not where some pixel of the piece, near an edge or not, would then copy what it may not.
-    mine = (best > 0)[piece].nonzero()[:, 0]
-    _, may = palette.copied(nodes.places[mine], shifts[mine] + _NUDGES[best[piece[mine]]])
-    best[piece[mine[~may]]] = 0
-    shifts += _NUDGES[best[piece]]
-    labeling.costs[members] = torch.stack(costs).gather(0, best[piece_of[members]][None])[0]
+    one, other = energy.edges
+    across = piece_of[one] != piece_of[other]
+    edges = one[across], other[across]
+    pieces = piece_of[edges[0]], piece_of[edges[1]]
+    moves = torch.zeros_like(at)
+    colors = int(color.max()) + 1
+    for each in range(colors):
+        if on_step(each / colors):
+            break
+        chosen = color == each
+        some = (chosen[pieces[0]] | chosen[pieces[1]]).nonzero()[:, 0]
+        ends = edges[0][some], edges[1][some]
+        first, second = pieces[0][some], pieces[1][some]
+        is_first = chosen[first]
+        of_edge = torch.where(is_first, first, second)
+        now = at + moves
+        beside = now[torch.where(is_first, second, first)]
+        total.index_add_(1, of_edge, energy.seams(ends, beside, at[of_edge] + _NUDGES[:, None]))
+        moves[chosen] = _NUDGES[total[:, chosen].argmin(dim=0)]
+    return moves
 
 
 def _spread(nodes: Nodes, shifts: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from refiner.exemplar.appearance import like_found, like_given, like_rim
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
-from refiner.exemplar.patch_search import PatchSearch, reduced, search_larger, texture_of
+from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, search_larger, texture_of
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.progress import part
 from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from refiner.exemplar.progress import OnStep
 
 SEARCHED = 300_000  # pixels of a level that is searched, at most
+ACROSS = 600_000  # the same, where the hole is thin
 _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
-_SHALLOW = 4.0  # pixels from rim to middle, at the smallest level: what is thinner hides no structure
+_CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
+THIN = 6.0  # to which patches reach across, at the smallest level: both sides tell what is hidden
 _FEWER_FAULTS = 0.93  # of copies by searched patches, in terms of others', for them to be taken
 
 
@@ -42,13 +44,16 @@ class Structure:
         self._texture, self._hole = texture_of(image, hole), hole
         self._seed, self._random = seed, torch.Generator().manual_seed(seed)
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
+        self._most = SEARCHED
+        self._thin = False  # whether the hole is still to be searched, where it is wide enough
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
 
     def first(self, palette: Palette, hole: Tensor, nodes: Nodes, given: Tensor | None, on_step: OnStep) -> Tensor:
         """The shift map of the smallest level, (n,2).
 
         By offsets that are frequent in the photo; and in parts of the hole where the result is then more like the
-        photo, by those of patches that were searched for it. Where there is a fill to follow, by both together.
+        photo, by those of patches that were searched for it. Where patches reach across the hole, by these alone; where
+        there is a fill to follow, by both together.
 
         Args:
             palette: what may be copied, at least one pixel.
@@ -57,12 +62,20 @@ class Structure:
             given: a fill to follow, (3,H,W); None for none.
             on_step: see `OnStep`.
         """
+        deep = depth(hole)
+        if given is None and _CROSSED <= deep <= THIN:
+            found = search_across(self._scene(palette), self._random, part(on_step, 0, 0.5))
+            if found is not None:
+                self._found, self._goes_by = found, torch.ones(len(nodes), dtype=torch.bool)
+                self._most = ACROSS
+                return self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
         offsets = dominant_offsets(palette, hole, self._seed, part(on_step, 0, 0.3))
         if given is not None:
             return self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
         wanted = like_rim(palette, nodes)
         shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.6))
-        if on_step(0.6) or float(distance_transform_edt(hole.numpy()).max()) <= _SHALLOW:
+        self._thin = deep < _CROSSED
+        if on_step(0.6) or self._thin:
             return shifts
         search = PatchSearch(self._scene(_unclean(palette)), self._random)
         if not search.possible:
@@ -70,9 +83,7 @@ class Structure:
         found = search.run(part(on_step, 0.6, 0.8)).within(hole)
         if on_step(0.8):
             return shifts
-        wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
-        told = part(on_step, 0.8, 1)
-        other = choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
+        other = self._by(found, palette, hole, nodes, part(on_step, 0.8, 1))
         copied = (palette.copied(nodes.places, each)[0] for each in (shifts, other))
         faults = [search.faults(nodes, search.looks(each)) for each in copied]
         part_of, _ = nodes.parts()
@@ -93,16 +104,28 @@ class Structure:
             coarse: those of the level before.
             on_step: see `OnStep`.
         """
-        if self._found is None or hole.numel() > SEARCHED:
+        wide_enough = self._thin and hole.numel() <= ACROSS and depth(hole) >= _CROSSED
+        if not wide_enough and (self._found is None or hole.numel() > self._most):
             return shifts
         scene = self._scene(palette)
-        self._found = search_larger(scene, self._found, self._random, part(on_step, 0, 0.5))
+        told = part(on_step, 0, 0.5)
+        if wide_enough:
+            self._thin = False
+            self._found = search_across(scene, self._random, told)
+            self._goes_by = torch.ones(len(nodes), dtype=torch.bool)
+        elif self._found is not None:
+            self._found = search_larger(scene, self._found, self._random, told)
+            self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
         if self._found is None:
             return shifts
-        self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
         which = self._goes_by.nonzero()[:, 0]
         wanted = like_found(palette, scene, self._found)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
+
+    def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
+        """A shift map by what a search found."""
+        wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
+        return choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, on_step)
 
     def _following(
         self, given: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep
@@ -118,7 +141,14 @@ class Structure:
 
     def _scene(self, palette: Palette) -> Scene:
         size = palette.known.shape[0], palette.known.shape[1]
+        if palette.known.numel() > self._hole.numel():  # larger than levels are that smaller ones are told of
+            return Scene(palette, texture_of(palette.image, ~palette.known))
         return Scene(palette, reduced(self._texture, self._hole, size))
+
+
+def depth(hole: Tensor) -> float:
+    """Pixels from a hole's rim to its middle."""
+    return float(distance_transform_edt(hole.numpy()).max())
 
 
 def _unclean(palette: Palette) -> Palette:

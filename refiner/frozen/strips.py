@@ -97,6 +97,22 @@ class _Attach(Function):
         return grad, None
 
 
+class _Fed(Function):
+    """A number whose gradient is taken for another one of its input's shape, which is handed over in between.
+
+    Given to `torch.autograd.grad` itself, a gradient makes PyTorch import half a second of symbolic algebra.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, handed_over: list[Tensor]) -> Tensor:
+        ctx.handed_over = handed_over
+        return x.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.handed_over.pop(), None
+
+
 class _Strips(Function):
     """Holds one graph a strip, and walks them one at a time on the way back."""
 
@@ -108,7 +124,9 @@ class _Strips(Function):
             with torch.enable_grad():
                 handle = x.new_empty(1).expand(data.shape).requires_grad_()
                 piece = run(_Attach.apply(handle, data))[:, :, strip.kept]
-            ctx.graphs.append((strip, handle, torch.autograd.graph.get_gradient_edge(piece)))
+                gradient: list[Tensor] = []
+                end = _Fed.apply(piece, gradient)
+            ctx.graphs.append((strip, handle, end, gradient))
             pieces.append(piece.detach())
         ctx.x_like = x.shape, x.dtype, x.device, x.is_contiguous(memory_format=torch.channels_last)
         return torch.cat(pieces, dim=2)
@@ -123,7 +141,8 @@ class _Strips(Function):
             back = back.contiguous(memory_format=torch.channels_last)
         graphs, ctx.graphs = ctx.graphs, None
         while graphs:
-            strip, handle, edge = graphs.pop()
-            (piece,) = torch.autograd.grad(edge, handle, grad[:, :, strip.target].contiguous())
+            strip, handle, end, gradient = graphs.pop()
+            gradient.append(grad[:, :, strip.target].contiguous())
+            (piece,) = torch.autograd.grad(end, handle)
             back[:, :, strip.source] += piece
         return back, None, None

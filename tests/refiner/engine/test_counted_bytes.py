@@ -61,6 +61,7 @@ OPERATIONS = {
     "padded by its edge": lambda x: functional.pad(x.float(), (1, 2, 3, 4), mode="replicate"),
     "largest": lambda x: functional.max_pool2d(x.float(), 5, 1, padding=2),
     "largest of each four": lambda x: functional.max_pool2d(x.float(), 2),
+    "a slice's gradient": lambda x: torch.ops.aten.slice_backward(x[:, :, 1:4], x.shape, 2, 1, 4, 1),
     "convolved": lambda x: functional.conv2d(x.float(), torch.ones(4, 3, 3, 3, device=x.device), stride=2, padding=1),
     "convolved, transposed": lambda x: functional.conv_transpose2d(
         x.float(), torch.ones(3, 4, 3, 3, device=x.device), stride=2, padding=1, output_padding=1

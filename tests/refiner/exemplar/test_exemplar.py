@@ -273,8 +273,8 @@ def test_an_expansion_never_raises_the_energy() -> None:
     torch.testing.assert_close(energy.of(everyone, shifts), labeling.costs)
 
     def total() -> float:
-        ends = tuple(labeling.shifts[end] for end in energy.edges)
-        return float(labeling.costs.sum() + energy.seams(energy.edges, ends).sum())
+        one, other = (labeling.shifts[end] for end in energy.edges)
+        return float(labeling.costs.sum() + energy.seams(energy.edges, one, other[None]).sum())
 
     gains = []
     random = torch.Generator().manual_seed(1)

@@ -85,7 +85,7 @@ def test_patches_are_found_where_the_scene_repeats() -> None:
     assert (found.colors.T - image[:, hole]).abs().mean() < 0.02
 
 
-def test_for_thin_holes_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_patches_reach_across_is_searched_at_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError
 
