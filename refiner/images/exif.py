@@ -12,12 +12,13 @@ import io
 import os
 import struct
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, TypeAlias
+from itertools import islice
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias
 
 from PIL import ExifTags
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
 PREFIX = b"Exif\0\0"
 ORIENTATION = int(ExifTags.Base.Orientation)
@@ -25,6 +26,7 @@ SHORT, LONG, RATIONAL, BYTES = 3, 4, 5, 7  # types of values
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes of one, by type
 _ORDERS = {b"II": "<", b"MM": ">"}
 _HEAD = 8  # bytes before the first directory
+_CLASSIC, _BIG = 42, 43  # TIFF's numbers, the second for files of more than 4 GB
 _BELOW = {0x8769, 0x8825, 0xA005}  # tags that point to a directory: of the exposure, of GPS data, of interoperability
 # Tags that hold the photo once more, small, or tell what was done to it: XMP data and Photoshop's resources.
 _COPIES = frozenset({700, 34377})
@@ -53,6 +55,18 @@ class Value:
 
 
 Directory: TypeAlias = "dict[int, Value]"
+
+
+class Link(NamedTuple):
+    """Where a page's directory lies in a TIFF file.
+
+    Attributes:
+        at: where the number stands that says so.
+        place: the directory.
+    """
+
+    at: int
+    place: int
 
 
 def upright(blob: bytes) -> bytes:
@@ -92,17 +106,62 @@ def parsed(blob: bytes) -> tuple[str, Directory]:
     return read(io.BytesIO(_without_prefix(blob)))
 
 
-def read(file: IO[bytes]) -> tuple[str, Directory]:
-    """The byte order and the first directory of an open TIFF file, with all below it.
+def read(file: IO[bytes], page: int = 0) -> tuple[str, Directory]:
+    """The byte order and the directory of a page of an open TIFF file, with all below it.
+
+    Args:
+        file: the file.
+        page: which page, from 0.
 
     Raises:
         ValueError: it is no TIFF.
+        LookupError: it has fewer pages.
         struct.error: it is cut short.
     """
+    found = list(islice(links(file), page + 1))
     file.seek(0)
-    head = file.read(_HEAD)
-    order = _order_of(head)
-    return order, _directory(file, order, struct.unpack(order + "I", head[4:])[0], set())[0]
+    order = _order_of(file.read(_HEAD))
+    return order, directory_at(file, order, found[page].place, set())[0]
+
+
+def links(file: IO[bytes]) -> Iterator[Link]:
+    """Find the directories of an open TIFF file, one for each page; those of BigTIFF, which are laid otherwise, too.
+
+    Raises:
+        ValueError: it is no TIFF.
+        struct.error: the list of its pages is cut short.
+    """
+    file.seek(0)
+    head = file.read(2 * _HEAD)
+    order = _ORDERS.get(head[:2], "")
+    version = struct.unpack(order + "H", head[2:4])[0] if order else 0
+    if version not in (_CLASSIC, _BIG):
+        raise ValueError("no TIFF")
+    number, count, entry, at = ("Q", "Q", 20, 8) if version == _BIG else ("I", "H", 12, 4)
+    (place,) = struct.unpack_from(order + number, head, at)
+    seen: set[int] = set()
+    while place and place not in seen:
+        yield Link(at, place)
+        seen.add(place)
+        file.seek(place)
+        (entries,) = struct.unpack(order + count, file.read(struct.calcsize(count)))
+        at = place + struct.calcsize(order + count) + entry * entries
+        file.seek(at)
+        (place,) = struct.unpack(order + number, file.read(struct.calcsize(number)))
+
+
+def opening_with(data: bytes, page: int) -> bytes:
+    """A TIFF file's bytes as they would be if it began with a page of it, counted from 0.
+
+    Raises:
+        ValueError: it is no TIFF.
+        LookupError: it has fewer pages.
+        struct.error: it is cut short.
+    """
+    found = list(islice(links(io.BytesIO(data)), page + 1))
+    start = found[0].at  # a number as wide as what lies before it
+    place = struct.pack(_ORDERS[data[:2]] + ("I" if start == _HEAD - 4 else "Q"), found[page].place)
+    return data[:start] + place + data[2 * start :]
 
 
 def written(order: str, directory: Directory, *, then: int | None = None) -> bytes:
@@ -114,10 +173,10 @@ def written(order: str, directory: Directory, *, then: int | None = None) -> byt
         then: a tag of it that gets the file's length as its value: where what the caller appends will lie.
     """
     start = b"II*\0" if order == "<" else b"MM\0*"
-    length = len(_laid(order, directory, _HEAD))
+    length = len(laid(order, directory, _HEAD))
     if then is not None:
         directory = {**directory, then: number(order, LONG, _HEAD + length)}
-    return start + struct.pack(order + "I", _HEAD) + _laid(order, directory, _HEAD)
+    return start + struct.pack(order + "I", _HEAD) + laid(order, directory, _HEAD)
 
 
 def enclosed(order: str, directory: Directory) -> bytes:
@@ -138,7 +197,7 @@ def _without_prefix(blob: bytes) -> bytes:
 
 def _order_of(data: bytes | bytearray) -> str:
     order = _ORDERS.get(bytes(data[:2]))
-    if order is None or struct.unpack(order + "H", data[2:4])[0] != 42:  # noqa: PLR2004  TIFF's number
+    if order is None or struct.unpack(order + "H", data[2:4])[0] != _CLASSIC:
         raise ValueError("no EXIF data")
     return order
 
@@ -186,15 +245,15 @@ def _blank(data: bytearray, order: str) -> None:
     """Zero the thumbnail, and any JPEG that no value holds; what is then empty at the end is cut off."""
     file = io.BytesIO(bytes(data))
     used: set[tuple[int, int]] = {(0, _HEAD)}
-    _, following = _directory(file, order, _first(data, order), used)
+    _, following = directory_at(file, order, _first(data, order), used)
     small: set[tuple[int, int]] = set()
     if following:
         try:
-            thumbnail, _ = _directory(file, order, following, small)
+            thumbnail, _ = directory_at(file, order, following, small)
         except (struct.error, ValueError):
             thumbnail = {}
         for at, size in ((513, 514), (273, 279)):  # a JPEG, or strips of pixels
-            starts, sizes = (_numbers(order, thumbnail.get(tag)) for tag in (at, size))
+            starts, sizes = (numbers(order, thumbnail.get(tag)) for tag in (at, size))
             small |= {(start, start + length) for start, length in zip(starts, sizes, strict=False)}
     for start, end in _gaps(sorted(used), len(data)):
         if any(low < end and start < high for low, high in small) or _JPEG in data[start:end]:
@@ -215,7 +274,8 @@ def _gaps(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
     return gaps[::-1]
 
 
-def _numbers(order: str, value: Value | None) -> tuple[int, ...]:
+def numbers(order: str, value: Value | None) -> tuple[int, ...]:
+    """The whole numbers of a value of type SHORT or LONG; none for other values."""
     if value is None or value.kind not in (SHORT, LONG):
         return ()
     size = _SIZES[value.kind]
@@ -228,7 +288,7 @@ def _zero(data: bytearray, start: int, end: int) -> None:
         data[start:end] = bytes(end - start)
 
 
-def _directory(file: IO[bytes], order: str, place: int, seen: set[tuple[int, int]]) -> tuple[Directory, int]:
+def directory_at(file: IO[bytes], order: str, place: int, seen: set[tuple[int, int]]) -> tuple[Directory, int]:
     """A directory with all below it, and where the one after it lies; notes in `seen` which bytes are theirs.
 
     Values that lie outside the file are left out, as are directories that were seen already.
@@ -246,7 +306,7 @@ def _directory(file: IO[bytes], order: str, place: int, seen: set[tuple[int, int
         (at,) = struct.unpack(order + "I", inline)
         if tag in _BELOW:
             if at not in {start for start, _ in seen}:
-                found[tag] = Value(LONG, b"", _directory(file, order, at, seen)[0])
+                found[tag] = Value(LONG, b"", directory_at(file, order, at, seen)[0])
             continue
         if size <= len(inline):
             found[tag] = Value(kind, inline[:size])
@@ -258,7 +318,7 @@ def _directory(file: IO[bytes], order: str, place: int, seen: set[tuple[int, int
     return {tag: value for tag, value in found.items() if value.data or value.below is not None}, following
 
 
-def _laid(order: str, directory: Directory, place: int) -> bytes:
+def laid(order: str, directory: Directory, place: int) -> bytes:
     """The bytes of a directory that will lie at `place`, its values and all below it behind it."""
     table = struct.pack(order + "H", len(directory))
     end = place + 2 + 12 * len(directory) + 4
@@ -268,7 +328,7 @@ def _laid(order: str, directory: Directory, place: int) -> bytes:
         amount = len(data) // _SIZES.get(kind, 1)
         if value.below is not None:
             table += struct.pack(order + "HHII", tag, LONG, 1, end + len(rest))
-            data = _laid(order, value.below, end + len(rest))
+            data = laid(order, value.below, end + len(rest))
         elif len(data) <= 4:  # noqa: PLR2004  what fits into the entry
             table += struct.pack(order + "HHI4s", tag, kind, amount, data)
             continue

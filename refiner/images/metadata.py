@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CARRIED = ("icc_profile", "dpi")
 XMP_CUT = "xmp_cut"  # key among the metadata: true where XMP data was not kept whole
+COLOR_SPACE = "nclx_profile"  # key among the metadata: the numbers of a color space that is not sRGB
 PALETTE = "palette"  # key among the metadata: true where the photo's colors came from a palette
 _XMP_TAG = 700  # TIFF's tag for XMP data
 
@@ -28,6 +29,9 @@ def read_metadata(image: Image.Image, kind: Format) -> dict[str, Any]:
         kind: the format of its file.
     """
     metadata = {key: image.info[key] for key in _CARRIED if image.info.get(key)}
+    colors = kind.color_space(image) if kind.color_space is not None else None
+    if colors is not None:
+        metadata[COLOR_SPACE] = colors
     blob = _portable_exif(image)
     if blob:
         metadata["exif"] = blob
@@ -77,7 +81,7 @@ def _exif_of_tiff(image: TiffImagePlugin.TiffImageFile) -> bytes:
     else:
         place = file.tell()
         try:
-            order, directory = exif.read(file)
+            order, directory = exif.read(file, image.tell())
         finally:
             file.seek(place)
     kept = {tag: value for tag, value in directory.items() if tag not in exif.STRUCTURE}

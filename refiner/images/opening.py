@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
-from refiner.errors import InputError
+from refiner.errors import InputError, Option
 from refiner.images import formats
 from refiner.images.codecs.pillow import DAMAGE, damaged, open_file
+from refiner.images.pages import turn_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from refiner.images.codecs.format import Format
+    from refiner.images.pages import Pages
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Opened:
         name: what messages call it.
         role: what it is for, in messages: `image` or `mask`.
         file: where its pixels are still to be decoded from; None where they are decoded, or came from no file.
+        pages: which page of its file it is; None where that has one page, or was opened by the caller.
     """
 
     image: Image.Image
@@ -36,10 +39,13 @@ class Opened:
     name: str
     role: str
     file: Path | None
+    pages: Pages | None = None
 
 
 @contextmanager
-def opened(source: str | Path | Image.Image, role: str) -> Iterator[Opened]:
+def opened(
+    source: str | Path | Image.Image, role: str, page: int | None = None, *, choosable: bool = False
+) -> Iterator[Opened]:
     """Open an image for as long as the context lasts; one that came as a PIL image is left open.
 
     Pillow's warnings about odd metadata reach the caller. Silencing them here would change the warning filters of the
@@ -48,17 +54,21 @@ def opened(source: str | Path | Image.Image, role: str) -> Iterator[Opened]:
     Args:
         source: a file or a PIL image.
         role: what it is for, in messages: `image` or `mask`.
+        page: which page or frame of a file, from 1; None for the only one.
+        choosable: whether the user can give a page, for the message that there are several.
 
     Raises:
-        InputError: the file is missing, damaged, moving or not an image.
+        InputError: the file is missing, damaged or not an image, or has no such page, or several and none was given.
     """
     if isinstance(source, Image.Image):
+        if page is not None:
+            raise InputError(Option("page"), f": is of files, but the {role} is a PIL image; turn it by `seek`.")
         yield Opened(source, formats.by_name(source.format), role, role, _undecoded_file(source))
         return
     path = Path(source)
-    image, kind = _open(path, role)
+    image, kind, pages = _open(path, role, page, choosable=choosable)
     with image:
-        yield Opened(image, kind, str(path), role, path)
+        yield Opened(image, kind, str(path), role, path, pages)
 
 
 def decoded(source: Opened) -> Image.Image:
@@ -82,11 +92,11 @@ def _undecoded_file(image: Image.Image) -> Path | None:
     return Path(name) if name and getattr(image, "tile", None) and Path(name).is_file() else None
 
 
-def _open(path: Path, role: str) -> tuple[Image.Image, Format]:
-    """A file's image and its format, or why it cannot be opened."""
+def _open(path: Path, role: str, page: int | None, *, choosable: bool) -> tuple[Image.Image, Format, Pages | None]:
+    """A file's image at a page, its format and which page it is, or why it cannot be opened."""
     formats.load_plugins()
     try:
-        image, kind, frames = _open_unchecked(path)
+        return _open_unchecked(path, page, choosable=choosable)
     except FileNotFoundError:
         raise InputError(f"{path}: no such {role} file; check the path.") from None
     except IsADirectoryError:
@@ -103,18 +113,15 @@ def _open(path: Path, role: str) -> tuple[Image.Image, Format]:
         raise InputError(f"{path}: claims more than {limit} megapixels, which is more than can be opened.") from None
     except DAMAGE as error:
         raise damaged(path, error, role) from error
-    if frames > 1 and not kind.joint_frames:
-        image.close()
-        raise InputError(f"{path}: holds {frames} frames or pages, expected a single picture; save one of them first.")
-    return image, kind
 
 
-def _open_unchecked(path: Path) -> tuple[Image.Image, Format, int]:
-    """A file's image, its format, and how many frames it has."""
+def _open_unchecked(path: Path, page: int | None, *, choosable: bool) -> tuple[Image.Image, Format, Pages | None]:
+    """As `_open`, with the errors that Pillow raises."""
     kind = formats.by_signature(path)
     image = open_file(path, formats.readable()) if kind is None else kind.open(path)
     try:
-        return image, kind or formats.by_name(image.format), getattr(image, "n_frames", 1)
+        kind = kind or formats.by_name(image.format)
+        return image, kind, turn_to(image, kind, page, str(path), choosable=choosable)
     except BaseException:
         image.close()
         raise

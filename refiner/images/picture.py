@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from refiner.images.pages import Pages
     from refiner.images.planes import Mask, Values
 
 PilImage: TypeAlias = Image.Image
@@ -36,6 +37,8 @@ class Picture:
         metadata: EXIF data, color profile, resolution and so on, by the names that Pillow's `save` takes.
         turned: the turn that made it upright; None where it was stored upright.
         stored_depth: bits a channel in the file where not all of them could be read; else None.
+        scaled_from: bits a channel in the file where they were scaled up to 16, such as 10; else None.
+        pages: which page of its file it is; None where that has one page.
     """
 
     color: Values
@@ -45,6 +48,8 @@ class Picture:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     turned: Image.Transpose | None = None
     stored_depth: int | None = None
+    scaled_from: int | None = None
+    pages: Pages | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -55,6 +60,11 @@ class Picture:
     def depth(self) -> int:
         """Bits a channel: 8 or 16."""
         return 8 * self.color.itemsize
+
+    @property
+    def bits(self) -> int:
+        """Bits a channel that the values carry: as `depth`, or fewer where they were scaled up."""
+        return self.scaled_from or self.depth
 
     @property
     def mode(self) -> str:

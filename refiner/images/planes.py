@@ -104,6 +104,28 @@ def to_8_bits(values: Values) -> Pixels:
     return np.rint(values.astype(np.float32) / 257).astype(np.uint8)  # 65535 / 255
 
 
+def from_bits(values: Values, bits: int) -> Values:
+    """Scale values of 9 to 15 bits to 16, rounded; `to_bits` gives them back exactly."""
+    most = (1 << bits) - 1
+    return ((values.astype(np.uint32) * _16_BITS + most // 2) // most).astype(np.uint16)
+
+
+def to_bits(values: Values, bits: int) -> Values:
+    """Round 16-bit values to 9 to 15 bits."""
+    most = (1 << bits) - 1
+    return ((values.astype(np.uint32) * most + _16_BITS // 2) // _16_BITS).astype(np.uint16)
+
+
+def bits_held(bits: int, choice: tuple[int, ...]) -> int:
+    """The bits a channel that a picture of so many keeps where one of some numbers can be held.
+
+    Args:
+        bits: of the picture.
+        choice: what can be held; the fewest that suffice are taken, else the first.
+    """
+    return next((held for held in sorted(choice) if held >= bits), choice[0])
+
+
 def cmyk_to_rgb(values: Values, profile: bytes | None) -> Pixels:
     """Convert 8-bit CMYK (H,W,4), 255 being full ink, to sRGB (H,W,3).
 

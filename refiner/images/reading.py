@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from refiner.errors import InputError
+from refiner.errors import InputError, Option
 from refiner.images.metadata import read_metadata
 from refiner.images.opening import Opened, decoded, opened
 from refiner.images.orientation import Turn, orientation, turned
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from PIL import Image
+
+    from refiner.images.pages import Pages
 
 Source: TypeAlias = "str | Path | Image.Image | NDArray[Any]"
 
@@ -38,17 +40,25 @@ class Stored:
     name: str
 
 
-def read_picture(source: Source) -> Picture:
+def read_picture(source: Source, page: int | None = None, *, choosable: bool = False) -> Picture:
     """Read a photo from a file, a PIL image or an array (H,W), (H,W,3) or (H,W,4) of 8 or 16 bits.
 
     It is turned upright, as its EXIF data says.
 
+    Args:
+        source: what to read.
+        page: which page of a file of several, or which frame of an animation, from 1; None for the only one.
+        choosable: whether the user can give a page, for the message that there are several.
+
     Raises:
-        InputError: the file is missing, damaged, moving, or not an image of 8 or 16 bits a channel.
+        InputError: the file is missing, damaged, or not an image of 8 or 16 bits a channel; or it has no such page, or
+            several and none was given.
     """
     if isinstance(source, np.ndarray):
+        if page is not None:
+            raise InputError(Option("page"), ": is of files, but the image is an array; leave it out.")
         return Picture(*from_array(source, "image")[:2])
-    with opened(source, "image") as image:
+    with opened(source, "image", page, choosable=choosable) as image:
         return _picture(image)
 
 
@@ -86,10 +96,10 @@ def read_rgb(path: Path, *, enough: int | None = None) -> Image.Image:
     return Picture(turned(stored.planes, stored.turn).color).to_pil().convert("RGB")
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path, page: int | None = None) -> tuple[int, int]:
     """Read height and width as stored, from a file's header alone; gives (0, 0) where it cannot be read."""
     try:
-        with opened(path, "image") as image:
+        with opened(path, "image", page) as image:
             return image.image.height, image.image.width
     except InputError:
         return 0, 0
@@ -102,8 +112,25 @@ def _picture(source: Opened) -> Picture:
     metadata = read_metadata(source.image, source.format)
     stored = _stored(source, full)
     color, alpha, _ = turned(stored.planes, stored.turn)
-    lost = depth if depth > 8 * color.itemsize else None
-    return Picture(color, alpha, source.name, source.format.name or None, metadata, turn, lost)
+    held = 8 * color.itemsize
+    return Picture(
+        color,
+        alpha,
+        source.name,
+        source.format.name or None,
+        metadata,
+        turn,
+        stored_depth=depth if depth > held else None,
+        scaled_from=depth if full is not None and depth < held else None,
+        pages=_pages(source, color.nbytes),
+    )
+
+
+def _pages(source: Opened, size: int) -> Pages | None:
+    """Which page of its file a picture is, with what it takes to keep the others."""
+    if source.pages is None or source.file is None or source.format.other_pages is None:
+        return source.pages
+    return replace(source.pages, file=source.format.other_pages(source.file, size))
 
 
 def _stored(source: Opened, full: Planes | None) -> Stored:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from refiner.errors import InputError, Option
 from refiner.files import write_atomic
 from refiner.images import formats
-from refiner.images.metadata import PALETTE, XMP_CUT
+from refiner.images.metadata import COLOR_SPACE, PALETTE, XMP_CUT
 from refiner.images.picture import Picture
 from refiner.images.planes import DEEP, cmyk_to_rgb
 
@@ -75,17 +75,11 @@ def check_fits(path: Path, mode: str, size: tuple[int, int], metadata: Mapping[s
 def losses_in(picture: Picture, path: Path, quality: int | None = None) -> list[str]:
     """What a photo loses in the format that a file name asks for, one line for each loss; none where it stays exact."""
     kind = formats.to_write(path)
-    deep = formats.listed(other.suffix for other in formats.writable() if other.is_deep)
-    lines = []
-    if picture.stored_depth is not None:
-        lines.append(
-            f"The photo holds {picture.stored_depth} bits a channel, of which {picture.depth} were read; convert it to "
-            f"a 16-bit {deep} first to keep them."
-        )
+    lines = _lost_depth(picture, kind)
     if PALETTE in picture.metadata:
         lines.append("The photo's colors come from a palette; the result has full color, and a larger file.")
-    if picture.depth == DEEP and not kind.is_deep:
-        lines.append(f"{kind.name} holds 8 bits a channel, the photo has 16; a {deep} keeps them.")
+    lines += _lost_pages(picture, kind)
+    lines += _lost_colors(picture, kind)
     if picture.mode.startswith("CMYK") and not kind.has_cmyk:
         exact = formats.listed(other.suffix for other in formats.writable() if other.has_cmyk and other.lossless)
         lines.append(f"{kind.name} cannot hold CMYK, so the photo was converted to sRGB; a {exact} keeps it.")
@@ -170,6 +164,41 @@ def _metadata_for(picture: Picture, kind: Format) -> dict[str, Any]:
     if len(metadata.get("xmp", b"")) > kind.max_xmp:
         del metadata["xmp"]
     return metadata
+
+
+def _lost_depth(picture: Picture, kind: Format) -> list[str]:
+    lines = []
+    if picture.stored_depth is not None:
+        lines.append(
+            f"The photo holds {picture.stored_depth} bits a channel, of which {picture.depth} were read; convert it to "
+            f"a 16-bit {_holding(DEEP)} first to keep them."
+        )
+    held, holding = kind.bits_for(picture.bits), _holding(picture.bits)
+    if held < picture.bits:
+        lines.append(f"{kind.name} holds {held} bits a channel, the photo has {picture.bits}; a {holding} keeps them.")
+    return lines
+
+
+def _lost_pages(picture: Picture, kind: Format) -> list[str]:
+    pages = picture.pages
+    if pages is None or (pages.file is not None and picture.format == kind.name):
+        return []
+    keeps = f"; a {formats.by_name(picture.format).suffix} keeps the others" if pages.file is not None else ""
+    held = f"The photo's file holds {pages.count} frames or pages"
+    return [f"{held}, of which the result has number {pages.number} alone{keeps}."]
+
+
+def _lost_colors(picture: Picture, kind: Format) -> list[str]:
+    if COLOR_SPACE not in picture.metadata or COLOR_SPACE in kind.metadata:
+        return []
+    exact = formats.listed(other.suffix for other in formats.writable() if COLOR_SPACE in other.metadata)
+    space = "the photo's color space, which is not sRGB, so its colors look different"
+    return [f"{kind.name} cannot hold {space}; a {exact} keeps it."]
+
+
+def _holding(bits: int) -> str:
+    """The endings of formats that hold so many bits a channel, in words."""
+    return formats.listed(kind.suffix for kind in formats.writable() if kind.bits_for(bits) >= bits)
 
 
 def _loses_gray_profile(picture: Picture, kind: Format) -> bool:

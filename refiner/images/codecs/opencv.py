@@ -12,29 +12,41 @@ from refiner.images.codecs.pillow import damaged, depth_by_tiles, tiles_of
 from refiner.images.planes import Planes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from PIL import Image
 
 
-def decode(image: Image.Image, path: Path) -> Planes | None:
+def decode(image: Image.Image, path: Path, prepare: Callable[[bytes], bytes] | None = None) -> Planes | None:
     """Read the 16-bit color of an opened file; gives None where Pillow loses nothing.
+
+    Args:
+        image: as Pillow holds it.
+        path: the file.
+        prepare: changes the file's bytes so that OpenCV, which reads the first page alone, finds the image's page
+            there; without it no other page is read.
 
     Raises:
         InputError: the file is damaged, or OpenCV is missing.
     """
     if image.mode.startswith("I") or depth_by_tiles(image) == 8:  # noqa: PLR2004  bits
         return None
-    return read_16_bits(path, (image.height, image.width), gray="LA;16" in tiles_of(image))
+    if image.tell() and prepare is None:
+        return None
+    return read_16_bits(path, (image.height, image.width), gray="LA;16" in tiles_of(image), prepare=prepare)
 
 
-def read_16_bits(path: Path, size: tuple[int, int], *, gray: bool = False) -> Planes:
+def read_16_bits(
+    path: Path, size: tuple[int, int], *, gray: bool = False, prepare: Callable[[bytes], bytes] | None = None
+) -> Planes:
     """Read a file of 16 bits a channel.
 
     Args:
         path: the file.
         size: its height and width.
         gray: whether it holds gray with alpha, which OpenCV gives as color.
+        prepare: see `decode`.
 
     Raises:
         InputError: the file is damaged, or OpenCV is missing.
@@ -46,7 +58,7 @@ def read_16_bits(path: Path, size: tuple[int, int], *, gray: bool = False) -> Pl
     import cv2  # noqa: PLC0415  an extra
 
     try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        data = np.frombuffer((prepare or bytes)(path.read_bytes()), dtype=np.uint8)
         decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     except (cv2.error, OSError) as error:
         raise damaged(path, error, "image") from error

@@ -82,6 +82,16 @@ def depth_by_tiles(image: Image.Image) -> int:
     return 16 if ";16" in tiles_of(image) else 8
 
 
+def count_pages(image: Image.Image) -> int:
+    """How many pages or frames an opened file has."""
+    return int(getattr(image, "n_frames", 1))
+
+
+def turn_page(image: Image.Image, page: int) -> None:
+    """Have an opened image show a page of its file, counted from 0."""
+    image.seek(page)
+
+
 def can_write(name: str) -> bool:
     """Whether this build of Pillow writes a format."""
     Image.init()

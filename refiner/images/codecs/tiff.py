@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from refiner.images.codecs import opencv
-from refiner.images.exif import BYTES, LONG, RATIONAL, SHORT, STRUCTURE, Value, number, parsed, written
+from refiner.images.codecs import opencv, pillow, tiff_pages
+from refiner.images.exif import (
+    BYTES,
+    LONG,
+    RATIONAL,
+    SHORT,
+    STRUCTURE,
+    Value,
+    links,
+    number,
+    opening_with,
+    parsed,
+    written,
+)  # fmt: skip
 from refiner.images.planes import DEEP
 
 if TYPE_CHECKING:
@@ -38,17 +50,55 @@ def decode(image: Image.Image, path: Path) -> Planes | None:
     Raises:
         InputError: the file is damaged, or OpenCV is missing.
     """
-    planes = opencv.decode(image, path)
+    page = image.tell()
+    planes = opencv.decode(image, path, (lambda data: opening_with(data, page)) if page else None)
     return None if planes is None else planes._replace(upright=True)  # OpenCV turns TIFFs even when told not to
 
 
+def count_pages(image: Image.Image) -> int:
+    """How many pages an opened file has; Pillow would look at them all, and end with the info of the last."""
+    file: Any = getattr(image, "fp", None)
+    if file is None:
+        return pillow.count_pages(image)
+    place = file.tell()
+    try:
+        return sum(1 for _ in links(file))
+    finally:
+        file.seek(place)
+
+
+def turn_page(image: Image.Image, page: int) -> None:
+    """Have an opened image show a page, without what Pillow keeps of the first one."""
+    if page != image.tell():
+        for key in ("dpi", "icc_profile", "resolution"):
+            image.info.pop(key, None)
+        image.seek(page)
+
+
+def other_pages(path: Path, size: int) -> bytes | None:
+    """The bytes of a file of several pages; None for a BigTIFF, or where it would get too large.
+
+    Args:
+        path: the file.
+        size: of the picture's values, in bytes.
+    """
+    file = path.read_bytes()
+    try:
+        parsed(file)
+    except (ValueError, struct.error):
+        return None
+    return file if len(file) + 2 * size < tiff_pages.MOST else None
+
+
 def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -> bytes:
-    """Write a TIFF of one strip, compressed without loss.
+    """Write a TIFF of one strip, compressed without loss; or such a page in place of the photo's own in its file.
 
     The TIFFs that Pillow writes hold no 16-bit color, no EXIF data where they are compressed, and EXIF values of other
     types than they were. The byte order is that of the EXIF data.
     """
-    order, tags = _described(metadata)
+    pages = picture.pages
+    file = None if pages is None else pages.file
+    order, tags = _described(metadata, None if file is None else tiff_pages.order_of(file))
     planes, color_channels = _planes(picture, order)
     planes[:, 1:] -= planes[:, :-1].copy()
     strip = zlib.compress(planes.tobytes(), 6)
@@ -68,6 +118,8 @@ def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -
     }
     if picture.alpha is not None:
         tags[_Tag.ExtraSamples] = number(order, SHORT, _UNASSOCIATED)
+    if pages is not None and file is not None:
+        return tiff_pages.replaced(file, pages.number - 1, tags, strip)
     return written(order, tags, then=_Tag.StripOffsets) + strip
 
 
@@ -80,9 +132,16 @@ def _planes(picture: Picture, order: str) -> tuple[Values, int]:
     return planes.astype(f"{order}u2" if picture.depth == DEEP else "u1"), color.shape[2]
 
 
-def _described(metadata: Mapping[str, Any]) -> tuple[str, Directory]:
-    """The byte order, and the tags that describe the picture."""
-    order, tags = parsed(metadata["exif"]) if "exif" in metadata else ("<", {})
+def _described(metadata: Mapping[str, Any], order: str | None = None) -> tuple[str, Directory]:
+    """The byte order, and the tags that describe the picture.
+
+    Raises:
+        ValueError: the EXIF data has another byte order than the one that is needed.
+    """
+    found, tags = parsed(metadata["exif"]) if "exif" in metadata else (order or "<", {})
+    if order not in (None, found):
+        raise ValueError("its EXIF data has another byte order than its other pages")
+    order = found
     tags = {tag: value for tag, value in tags.items() if tag not in STRUCTURE}
     if "dpi" in metadata:
         for tag, dots in zip((_Tag.XResolution, _Tag.YResolution), metadata["dpi"], strict=True):
