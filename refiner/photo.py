@@ -51,6 +51,7 @@ def inpaint(
     on_scale: Callable[[ScaleResult], object] | None = None,
     guide: Source | None = None,
     avoid: Source | None = None,
+    page: int | None = None,
 ) -> PhotoResult:
     """Remove what the mask covers from a photo.
 
@@ -68,6 +69,7 @@ def inpaint(
         on_scale: called with each scale's result, see `refine`.
         guide: a fill made by any other tool, of any size and the photo's aspect; it is brought up to the photo's size.
         avoid: mask of what must not be copied into the hole, given as `mask` is.
+        page: which page of an image file of several, or which frame of an animation, from 1; None for the only one.
 
     Returns:
         The photo in its own mode, depth and size, equal to the input outside the hole: `save(path)` writes it,
@@ -77,7 +79,7 @@ def inpaint(
     Raises:
         RefinerError: the input, the settings or the model cannot be used; the message says why.
     """
-    photo = read_photo(image, mask, mask_options)
+    photo = read_photo(image, mask, mask_options, page)
     if isinstance(settings, str):
         settings = load_preset(settings)
     if model is None:
@@ -97,13 +99,16 @@ def inpaint(
     return result
 
 
-def read_photo(image: Source, mask: Source | None = None, options: MaskOptions | None = None) -> Photo:
+def read_photo(
+    image: Source, mask: Source | None = None, options: MaskOptions | None = None, page: int | None = None
+) -> Photo:
     """Read a photo and its hole. Where the alpha marks the hole, it is dropped: the transparent part gets filled.
 
     Args:
         image: see `inpaint`.
         mask: see `inpaint`.
         options: how the mask is read.
+        page: see `inpaint`.
 
     Raises:
         InputError: see `read_picture` and `read_mask`; or both or neither of a mask and an alpha are to be taken.
@@ -113,7 +118,7 @@ def read_photo(image: Source, mask: Source | None = None, options: MaskOptions |
         raise InputError("mask: must be given, unless mask_options takes it from the photo's alpha.")
     if mask is not None and options.from_alpha:
         raise InputError("mask: is not used where mask_options takes it from the photo's alpha; leave one of them out.")
-    picture = read_picture(image)
+    picture = read_picture(image, page, choosable=True)
     hole = read_mask(mask, picture, options)
     path = Path(image) if isinstance(image, (str, Path)) else None
     return Photo(replace(picture, alpha=None) if options.from_alpha else picture, hole, path)

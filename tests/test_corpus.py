@@ -138,11 +138,16 @@ def test_headers_that_claim_absurd_sizes(tmp_path, size) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
-def test_moving_pictures_and_pages_are_refused(tmp_path, suffix) -> None:
+def test_moving_pictures_and_pages_are_refused_unless_one_is_chosen(tmp_path, suffix) -> None:
     path = tmp_path / f"moving.{suffix}"
     picture().save(path, save_all=True, append_images=[picture(seed=1), picture(seed=2)])
-    with pytest.raises(InputError, match="holds 3 frames or pages, expected a single picture"):
+    with pytest.raises(InputError, match="holds 3 frames or pages, expected a single picture; save one"):
         read_picture(path)
+    with pytest.raises(InputError, match="expected a single picture; choose one by `page=N`, from 1 to 3"):
+        inpaint(path, np.eye(48, 64, dtype=np.uint8), Plain(), device="cpu")
+    picked = inpaint(path, np.eye(48, 64, dtype=np.uint8), Plain(), settings=Settings(steps=2), device="cpu", page=3)
+    known = read_picture(path, 3).color[np.eye(48, 64) == 0]
+    assert np.array_equal(picked.picture.color[np.eye(48, 64) == 0], known)
 
 
 class Plain(nn.Module):

@@ -28,7 +28,7 @@ SURFACE = {
         "Objective": "fields: image known coarse inside size coarse_weight",
         "ObjectiveFactory": "type",
         "PhotoResult": "fields: photo picture refinement model settings",
-        "Picture": "fields: color alpha name format metadata turned stored_depth",
+        "Picture": "fields: color alpha name format metadata turned stored_depth scaled_from pages",
         "Plan": (
             "fields: sizes levels start detail scale_windows copy_windows strip_height conv_dtype tf32 bytes budget "
             "attempt"
@@ -48,7 +48,7 @@ SURFACE = {
         "WindowResult": "fields: window losses kept corrected image",
         "inpaint": (
             "(image, mask=None, model=None, *, settings='default', mask_options=None, device='auto', progress=None, "
-            "on_scale=None, guide=None, avoid=None)"
+            "on_scale=None, guide=None, avoid=None, page=None)"
         ),
         "load_model": "(name, *, weights=None)",
         "load_preset": "(name_or_path)",

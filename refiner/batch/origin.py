@@ -40,6 +40,7 @@ class Origins:
             "sha256": {"image": sha256_of(pair.image), "mask": sha256_of(pair.mask), **self._model},
             "format": target.suffix,
             "quality": work.quality_of(target),
+            "page": work.page,
             "mask_options": asdict(work.mask_options),
             "settings": asdict(work.settings),
         }
@@ -118,6 +119,7 @@ def _options(origin: Mapping[str, Any]) -> dict[str, Any]:
     """All options that decide a result, by name, with lists for tuples as JSON has them; memory decides none."""
     options = {**_mapping(origin, "mask_options"), **_mapping(origin, "settings")}
     options |= {name: origin[name] for name in ("format", "quality") if name in origin}
+    options["page"] = origin.get("page")  # older reports have none, as no page could be chosen
     return {name: _plain(value) for name, value in options.items() if name != "memory"}
 
 

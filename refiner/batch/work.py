@@ -31,6 +31,7 @@ class Work:
         mask_options: how masks are read.
         quality: 1 to 100, for results in a format that has it.
         suffix: of all results, such as `.png`; each photo's own where None.
+        page: which page or frame of photos' files, from 1; None where each has one.
     """
 
     out: Path
@@ -40,6 +41,7 @@ class Work:
     mask_options: MaskOptions = field(default_factory=MaskOptions)
     quality: int | None = None
     suffix: str | None = None
+    page: int | None = None
 
     def target(self, pair: Pair) -> Path:
         """The file for a pair's result."""

@@ -76,7 +76,7 @@ class Worker:
     def _fill(self, pair: Pair) -> dict[str, Any]:
         work, target = self._work, self._work.target(pair)
         origin = self._origins.of(pair)  # before the files are read: if they change meanwhile, the line tells
-        photo = read_photo(pair.image, pair.mask, work.mask_options)
+        photo = read_photo(pair.image, pair.mask, work.mask_options, work.page)
         photo.check_fits(target)
         result = photo.inpaint(self._model, self._settings, self._devices)
         make_folder(target.parent)

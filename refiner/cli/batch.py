@@ -12,6 +12,7 @@ import click
 from refiner.cli.batch_options import cluster_options, restart_options, selection_options
 from refiner.cli.exits import FAILED
 from refiner.cli.mask_options import mask_options
+from refiner.cli.page_option import page_option
 from refiner.cli.refine_options import refine_options
 from refiner.cli.spelling import in_words
 from refiner.errors import InputError
@@ -37,6 +38,7 @@ _PATH = click.Path(path_type=Path)
 @selection_options
 @restart_options
 @click.option("--format", "suffix", metavar="SUFFIX", help="Of all results, such as png [default: each photo's own].")
+@page_option
 @click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of results in a lossy format, such as JPEG.")
 @refine_options
 @mask_options
@@ -49,6 +51,7 @@ def batch(
     selection: Selection,
     restart: Restart,
     suffix: str | None,
+    page: int | None,
     quality: int | None,
     choices: Choices,
     options: MaskOptions,
@@ -71,7 +74,7 @@ def batch(
         raise InputError(f"{', '.join(choices.idle())}: without effect together with --no-refine.")
     # Absolute, since a cluster's workers run in other folders.
     source, out = source.absolute(), out.absolute()
-    work = _work(out, choices, options, quality, suffix)
+    work = _work(out, choices, options, quality, suffix, page)
     pairing = find_pairs(source, exclude=out, from_alpha=options.from_alpha, **selection.arguments())
     pairs, doubled = check_targets(work, pairing.pairs)
     left_out = [*pairing.left_out, *doubled]
@@ -88,12 +91,14 @@ def batch(
 
         with only_errors(quiet=quiet), _workers(cluster)(work, choices.device, phrase=in_words) as fill:
             report.start()
-            _follow(fill(todo), todo, report, quiet=quiet)
+            _follow(fill(todo), todo, report, page, quiet=quiet)
     report.finish()
     _conclude(report.rows, left_out, len(pairs) - len(todo), quiet=quiet)
 
 
-def _work(out: Path, choices: Choices, options: MaskOptions, quality: int | None, suffix: str | None) -> Work:
+def _work(
+    out: Path, choices: Choices, options: MaskOptions, quality: int | None, suffix: str | None, page: int | None
+) -> Work:
     """What to do to each photo.
 
     Raises:
@@ -114,7 +119,7 @@ def _work(out: Path, choices: Choices, options: MaskOptions, quality: int | None
         if model not in model_names():  # names go before paths, as in `load_model`
             model = str(Path(model).absolute())
     weights = None if choices.weights is None else choices.weights.absolute()
-    return Work(out, model, weights, choices.settings(), options, quality, suffix)
+    return Work(out, model, weights, choices.settings(), options, quality, suffix, page)
 
 
 def _workers(cluster: Cluster) -> Callable[..., AbstractContextManager[Fill]]:
@@ -130,12 +135,14 @@ def _workers(cluster: Cluster) -> Callable[..., AbstractContextManager[Fill]]:
     )
 
 
-def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: ReportFile, *, quiet: bool) -> None:
+def _follow(
+    rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: ReportFile, page: int | None, *, quiet: bool
+) -> None:
     """Add each row to the report as it comes, and show progress in megapixels."""
     from tqdm import tqdm  # noqa: PLC0415
 
     shown = not quiet and sys.stderr.isatty()
-    sizes = {str(pair.image): _megapixels(pair.image) if shown else 0.0 for pair in todo}
+    sizes = {str(pair.image): _megapixels(pair.image, page) if shown else 0.0 for pair in todo}
     with tqdm(
         total=round(sum(sizes[str(pair.image)] for pair in todo), 1),
         unit="MP",
@@ -153,11 +160,11 @@ def _follow(rows: Iterator[dict[str, Any]], todo: Sequence[Pair], report: Report
                 click.echo(f"{row['output']}: {row['seconds']:.1f} s", err=True)
 
 
-def _megapixels(path: Path) -> float:
+def _megapixels(path: Path, page: int | None) -> float:
     """Megapixels of a photo, from its header alone; 0 where it cannot be read, which the work on it will report."""
     from refiner.images.reading import read_size  # noqa: PLC0415
 
-    height, width = read_size(path)
+    height, width = read_size(path, page)
     return height * width / 1e6
 
 

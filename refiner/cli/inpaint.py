@@ -12,6 +12,7 @@ import click
 
 from refiner import __version__
 from refiner.cli.mask_options import mask_options
+from refiner.cli.page_option import page_option
 from refiner.cli.refine_options import refine_options
 from refiner.cli.spelling import in_words
 from refiner.errors import InputError
@@ -44,6 +45,7 @@ _KEPT = 2  # the C library, where it keeps freed memory, may hold so many times 
     "--guide", type=_PATH, metavar="FILE", help="A fill of the whole photo by any other tool, to bring to full size."
 )
 @click.option("--avoid", type=_PATH, metavar="FILE", help="Mask of what must not be copied into the hole.")
+@page_option
 @click.option("--quality", type=click.IntRange(1, 100), metavar="N", help="Of results in a lossy format, such as JPEG.")
 @click.option("--save-scales", type=_PATH, metavar="DIR", help="Also write the result of every scale.")
 @click.option(
@@ -72,6 +74,7 @@ def inpaint(
     options: MaskOptions,
     guide: Path | None,
     avoid: Path | None,
+    page: int | None,
     quality: int | None,
     save_scales: Path | None,
     compare: Path | None,
@@ -100,7 +103,7 @@ def inpaint(
             raise InputError(f"{path}: {reason}; check the path.")
     targets = Targets(output or default_output(image), compare, report, save_scales, quality)
     targets.check(overwrite=overwrite)
-    job = _Job(image, mask, options, guide, avoid, choices, pick_devices(choices.device), targets)
+    job = _Job(image, page, mask, options, guide, avoid, choices, pick_devices(choices.device), targets)
     say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
     with only_errors(quiet=quiet):
         if dry_run:
@@ -114,6 +117,7 @@ class _Job:
     """What to do to one photo, and what to write."""
 
     image: Path
+    page: int | None
     mask: Path | None  # None where the photo's alpha says what to remove
     mask_options: MaskOptions
     guide: Path | None
@@ -133,7 +137,7 @@ def _opened(job: _Job, say: Callable[[str], object]) -> tuple[Photo, Inpainter]:
     from refiner.models.registry import load_model  # noqa: PLC0415
     from refiner.photo import read_photo  # noqa: PLC0415
 
-    photo = read_photo(job.image, job.mask, job.mask_options).with_hints(job.guide, job.avoid)
+    photo = read_photo(job.image, job.mask, job.mask_options, job.page).with_hints(job.guide, job.avoid)
     if photo.hole.warning is not None:
         say(f"Warning: {in_words(photo.hole.warning)}")
     job.targets.check_fit(photo)
@@ -223,6 +227,7 @@ def _report(job: _Job, result: PhotoResult, seconds: float) -> dict[str, Any]:
         "refiner": __version__,
         "torch": torch.__version__,
         "image": str(job.image),
+        "page": job.page,
         "mask": None if job.mask is None else str(job.mask),
         "mask_options": asdict(job.mask_options),
         "output": str(job.targets.output),

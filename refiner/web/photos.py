@@ -139,7 +139,7 @@ class Photos:
             with self._decoding:
                 self._check_pixels(named, name)
                 picture = replace(read_photo(named, name), name=name)
-            record = Record(new_id(), owner, name, safe_suffix(name), picture.size, picture.mode, picture.depth, None)
+            record = Record(new_id(), owner, name, safe_suffix(name), picture.size, picture.mode, picture.bits, None)
             record.format, record.used = picture.format, time.time()
             record.notes = [line for line in (_depth_note(picture),) if line]
             record.beside = None if beside is None else str(beside)

@@ -213,6 +213,7 @@ def test_results_of_other_settings_are_not_gone_on_from(photos, undisturbed, tmp
         (["--invert"], "a.png: was made with invert False, not True;"),
         (["--resize-mask"], "a.png: was made with resize False, not True;"),
         (["--mask-from-alpha"], "a.png: was made with from_alpha False, not True;"),
+        (["--page", "1"], "a.png: was made with page none, not 1;"),
         (["--quality", "40"], "b.jpg: was made with quality none, not 40;"),
         (["--format", "png"], "b.jpg: was made with format .jpg, not .png;"),
         (["--model", "lama-small"], f"a.png: was made with model {GOLDEN}, not lama-small;"),
@@ -265,6 +266,7 @@ OTHER_WORK = {
     "mask_options": MaskOptions(dilate=1),
     "quality": 40,
     "suffix": ".webp",
+    "page": 2,
 }
 OTHER_MASK = {"threshold": 9, "invert": True, "dilate": 2, "feather": 2, "resize": True, "from_alpha": True}
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
-from PIL import Image
+from PIL import Image, ImageSequence
 from scipy import ndimage
 
 from lama.weights import NamedWeights
@@ -186,6 +186,8 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
     wide, wide_mask = tmp_path / "wide.png", tmp_path / "wide_mask.png"
     Image.new("RGB", (6000, 20)).save(wide)
     Image.new("L", (6000, 20)).save(wide_mask)
+    pages = tmp_path / "pages.tif"
+    Image.new("L", (150, 110)).save(pages, save_all=True, append_images=[Image.new("L", (150, 110))] * 2)
     bad_key = tmp_path / "bad.yaml"
     bad_key.write_text("stepz: 3\n")
     (tmp_path / "shrinks.yaml").write_text("pixel_budget: 4000\n")
@@ -248,6 +250,11 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
         "bad threshold": ([photo, mask, "--threshold", "255"], "threshold"),
         "bad feather": ([photo, mask, "--feather", "-1"], "feather"),
         "alpha in a JPEG": ([tmp_path / "clear.png", mask, "-o", tmp_path / "out.jpg"], "transparency"),
+        "several pages": ([pages, mask], "holds 3 frames or pages, expected a single picture; choose one by --page N"),
+        "a page too many": ([pages, mask, "--page", "4"], "so --page 4 is none; expected 1 to 3"),
+        "a page of one": ([photo, mask, "--page", "2"], "holds a single picture, so --page 2 is none of its pages"),
+        "page zero": ([pages, mask, "--page", "0"], "--page"),
+        "a mask of several pages": ([photo, pages], "save one of them as a file of its own"),
         "photo too wide to compare": ([wide, wide_mask, "--compare", tmp_path / "c.webp"], "16383"),
     }[name]
 
@@ -264,6 +271,7 @@ def spoiled(name: str, tmp_path: Path, photo: Path, mask: Path) -> tuple[list[ob
         "a model that cannot be made", "scales folder in use",
         "idle options", "empty name", "folder as image", "numbers without a range", "quality of a PNG", "mask twice",
         "no alpha to take", "bad threshold", "bad feather", "alpha in a JPEG", "photo too wide to compare",
+        "several pages", "a page too many", "a page of one", "page zero", "a mask of several pages",
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_no_file(run, photo_files, tmp_path, name) -> None:
@@ -485,6 +493,59 @@ def test_results_have_the_photos_format(run, photo_files, tmp_path) -> None:
     assert out.strip() == str(tmp_path / "shot_refined.jpg")
     with Image.open(photo) as before, Image.open(tmp_path / "shot_refined.jpg") as after:
         assert after.quantization == before.quantization
+
+
+def pages_of(path: Path) -> list[np.ndarray]:
+    with Image.open(path) as image:
+        return [np.array(frame) for frame in ImageSequence.Iterator(image)]
+
+
+def test_a_page_is_filled_and_the_others_are_kept(run, photo_files, tmp_path) -> None:
+    photo, mask = photo_files
+    scan, hole = tmp_path / "scan.tif", pixels(mask) > 0
+    with Image.open(photo) as image:
+        others = [Image.new("L", (31, 17), 99), image.rotate(180)]
+        others[0].save(scan, save_all=True, append_images=[image, others[1]], compression="tiff_lzw")
+    before = pages_of(scan)
+    code, out, err = run("inpaint", scan, mask, "--page", "2", *QUICK, "--report", tmp_path / "report.json")
+    assert (code, out) == (0, f"{tmp_path / 'scan_refined.tif'}\n")
+    assert "frames or pages" not in err
+    after = pages_of(tmp_path / "scan_refined.tif")
+    assert np.array_equal(after[0], before[0])
+    assert np.array_equal(after[2], before[2])
+    assert np.array_equal(after[1][~hole], before[1][~hole])
+    assert not np.array_equal(after[1], before[1])
+    assert json.loads((tmp_path / "report.json").read_text())["page"] == 2
+
+    code, _, err = run("inpaint", scan, mask, "--page", "2", *QUICK, "-o", tmp_path / "one.png")
+    assert "holds 3 frames or pages, of which the result has number 2 alone; a .tif keeps the others." in err
+    assert np.array_equal(pixels(tmp_path / "one.png"), after[1])
+    code, out, err = run("inpaint", scan, mask, "--page", "2", *QUICK, "--dry-run", "-o", tmp_path / "x.tif")
+    assert (code, out.startswith("Plan: ")) == (0, True)
+
+
+def test_a_batch_takes_the_same_page_of_every_file(run, photo_files, tmp_path) -> None:
+    photo, mask = photo_files
+    folder, hole = tmp_path / "photos", pixels(mask) > 0
+    folder.mkdir()
+    with Image.open(photo) as image:
+        image.save(folder / "moving.webp", save_all=True, append_images=[image.rotate(180)], lossless=True)
+        image.save(folder / "scan.tif", save_all=True, append_images=[image.rotate(180)])
+        image.save(folder / "single.png")
+        turned = np.asarray(image.rotate(180))
+    arguments = [folder, tmp_path / "out", "--mask", mask, *QUICK]
+    code, _, err = run("batch", *arguments)
+    assert (code, err.count("choose one by --page N, from 1 to 2.")) == (1, 4)  # as it fails, and at the end
+    code, _, err = run("batch", *arguments, "--page", "2", "--overwrite")
+    assert code == 1
+    assert "single.png: holds a single picture, so --page 2 is none of its pages" in err
+    rows = [json.loads(line) for line in (tmp_path / "out" / "report.jsonl").read_text().splitlines()]
+    assert [row["page"] for row in rows if row["status"] == "ok"] == [2, 2]
+    assert "result has number 2 alone" in rows[0]["notes"][0]
+    for name in ("moving.webp", "scan.tif"):
+        assert np.array_equal(pages_of(tmp_path / "out" / name)[-1][~hole], turned[~hole])
+    assert len(pages_of(tmp_path / "out" / "moving.webp")) == 1
+    assert np.array_equal(pages_of(tmp_path / "out" / "scan.tif")[0], pixels(photo))
 
 
 def test_several_devices_share_the_network(run, photo_files, tmp_path) -> None:
