@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refiner.errors import InputError, Option
+from refiner.images.codecs.pillow import check_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,11 +22,13 @@ class Pages:
         number: of the page, from 1.
         count: how many pages the file has; more than one.
         file: the file's bytes, from which a result gets the other pages; None where it cannot keep them.
+        smaller: numbers of other pages that the file calls smaller copies of a picture.
     """
 
     number: int
     count: int
     file: bytes | None = None
+    smaller: tuple[int, ...] = ()
 
 
 def turn_to(image: Image.Image, kind: Format, page: int | None, name: str, *, choosable: bool) -> Pages | None:
@@ -43,6 +46,7 @@ def turn_to(image: Image.Image, kind: Format, page: int | None, name: str, *, ch
 
     Raises:
         InputError: there is no such page, or there are several and none was given.
+        Image.DecompressionBombError: the page has more pixels than can be opened safely.
     """
     count = 1 if kind.joint_frames else kind.count_pages(image)
     if page is None:
@@ -59,4 +63,5 @@ def turn_to(image: Image.Image, kind: Format, page: int | None, name: str, *, ch
     if count == 1:
         return None
     kind.turn_page(image, page - 1)
+    check_size(image)
     return Pages(page, count)

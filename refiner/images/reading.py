@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -127,10 +127,10 @@ def _picture(source: Opened) -> Picture:
 
 
 def _pages(source: Opened, size: int) -> Pages | None:
-    """Which page of its file a picture is, with what it takes to keep the others."""
+    """Which page of its file a picture is, with what it takes to keep the others; `size` is that of its values."""
     if source.pages is None or source.file is None or source.format.other_pages is None:
         return source.pages
-    return replace(source.pages, file=source.format.other_pages(source.file, size))
+    return source.format.other_pages(source.pages, source.file, size)
 
 
 def _stored(source: Opened, full: Planes | None) -> Stored:

@@ -180,10 +180,17 @@ def _lost_depth(picture: Picture, kind: Format) -> list[str]:
 
 
 def _lost_pages(picture: Picture, kind: Format) -> list[str]:
-    pages = picture.pages
-    if pages is None or (pages.file is not None and picture.format == kind.name):
+    pages, source = picture.pages, formats.by_name(picture.format)
+    if pages is None:
         return []
-    keeps = f"; a {formats.by_name(picture.format).suffix} keeps the others" if pages.file is not None else ""
+    if pages.file is not None and source is kind:
+        numbers = " and ".join(map(str, pages.smaller))
+        line = f"Page {numbers} of the photo's file is a smaller copy, which stays and may show what was removed."
+        return [line] if pages.smaller else []
+    if source.main_frame:
+        held = f"The photo's file holds {pages.count} pictures, of which the result has number {pages.number} alone"
+        return [f"{held}; what goes with it there, such as the other eye's view, is left out."]
+    keeps = f"; a {source.suffix} keeps the others" if pages.file is not None else ""
     held = f"The photo's file holds {pages.count} frames or pages"
     return [f"{held}, of which the result has number {pages.number} alone{keeps}."]
 

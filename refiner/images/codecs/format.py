@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from refiner.images.pages import Pages
     from refiner.images.planes import Planes
 
 ANY_MODE = ("L", "LA", "RGB", "RGBA")
@@ -50,8 +51,8 @@ class Format:
         decode: reads the values of an opened file that Pillow would cut to fewer bits; gives None where it would not.
         count_pages: counts the pages or frames of an opened file.
         turn_page: has an opened image show another page, counted from 0.
-        other_pages: reads what `write` takes to keep the other pages of a file, with the picture's size in bytes; gives
-            None where it cannot. None for formats that are written with one page.
+        other_pages: reads what `write` takes to keep the other pages of a file; it also gets the size in bytes of the
+            picture's values. None for formats that are written with one page.
         color_space: finds the color space that an opened file names by numbers, as Pillow's writer takes it; None where
             it is sRGB.
         compression: finds how an opened file is compressed, as metadata from which `write` compresses the same way.
@@ -81,7 +82,7 @@ class Format:
     decode: Callable[[Image.Image, Path], Planes | None] | None = None
     count_pages: Callable[[Image.Image], int] = pillow.count_pages
     turn_page: Callable[[Image.Image, int], None] = pillow.turn_page
-    other_pages: Callable[[Path, int], bytes | None] | None = None
+    other_pages: Callable[[Pages, Path, int], Pages] | None = None
     color_space: Callable[[Image.Image], dict[str, int] | None] | None = None
     compression: Callable[[Image.Image], dict[str, Any]] | None = None
     write: pillow.Writer | None = None

@@ -53,12 +53,22 @@ def open_file(path: Path, names: Container[str] | None = None) -> Image.Image:
             with file:
                 file = io.BytesIO(file.read())
         image = _identified(file, str(path), names)
-        _check_size(image)
+        check_size(image)
     except BaseException:
         file.close()
         raise
     image._exclusive_fp = True  # noqa: SLF001  so that the image closes its file, as after `Image.open`
     return image
+
+
+def check_size(image: Image.Image) -> None:
+    """Refuse an image of more pixels than can be opened safely; Pillow itself would also warn of large ones.
+
+    Raises:
+        Image.DecompressionBombError: it has more than twice `Image.MAX_IMAGE_PIXELS`.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
 
 
 def damaged(name: object, error: BaseException, role: str) -> InputError:
@@ -142,8 +152,3 @@ def _identified(file: IO[bytes], name: str, names: Container[str] | None) -> Ima
                 file.seek(0)
                 return factory(file, name)
     raise UnidentifiedImageError(name)
-
-
-def _check_size(image: Image.Image) -> None:
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
-        raise Image.DecompressionBombError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from refiner.images.exif import Directory
+    from refiner.images.pages import Pages
     from refiner.images.picture import Picture
     from refiner.images.planes import Planes, Values
 
@@ -75,19 +77,19 @@ def turn_page(image: Image.Image, page: int) -> None:
         image.seek(page)
 
 
-def other_pages(path: Path, size: int) -> bytes | None:
-    """The bytes of a file of several pages; None for a BigTIFF, or where it would get too large.
+def other_pages(pages: Pages, path: Path, size: int) -> Pages:
+    """Read what it takes to keep the other pages of a file.
 
-    Args:
-        path: the file.
-        size: of the picture's values, in bytes.
+    Nothing is read of a BigTIFF, where the file would get too large, or where its pages cannot be told from each other.
     """
     file = path.read_bytes()
+    if tiff_pages.is_big(file) or len(file) + 2 * size >= tiff_pages.MOST:
+        return pages
     try:
-        parsed(file)
+        smaller = tuple(number for number in tiff_pages.smaller_copies(file) if number != pages.number)
     except (ValueError, struct.error):
-        return None
-    return file if len(file) + 2 * size < tiff_pages.MOST else None
+        return pages
+    return replace(pages, file=file, smaller=smaller)
 
 
 def write(picture: Picture, metadata: Mapping[str, Any], _quality: int | None) -> bytes:

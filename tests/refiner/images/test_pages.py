@@ -29,7 +29,7 @@ def noise(*shape: int, depth: int = 8) -> np.ndarray:
 
 
 class Page:
-    """A page of a TIFF that is made here: uncompressed, in one strip, its tags' types by the size of their values."""
+    """A page of a TIFF that is made here: uncompressed, in one strip: its own, or that of another."""
 
     def __init__(self, values: np.ndarray, tags: dict[int, tuple[int, bytes]] | None = None, strip: int | None = None):
         self.values, self.tags, self.strip = values, tags or {}, strip
@@ -46,7 +46,7 @@ def made(pages: list[Page], order: str = "<", *, big: bool = False, loose: bytes
         height, width, channels = page.values.shape
         start, bits = len(data), 8 * page.values.itemsize
         data += page.values.astype(page.values.dtype.newbyteorder(order)).tobytes() if page.strip is None else b""
-        starts.append(start if page.strip is None else starts[page.strip])
+        starts.append(start if page.strip in (None, -1) else starts[page.strip])
         numbers = {256: width, 257: height, 259: 1, 262: 2 if channels == 3 else 1, STRIPS: starts[-1], 277: channels}
         numbers |= {278: height, 279: page.values.nbytes}
         tags = {tag: (4, struct.pack(order + "I", number)) for tag, number in numbers.items()}
@@ -187,6 +187,62 @@ def test_the_thumbnail_of_a_replaced_page_goes(tmp_path) -> None:
     assert small.tobytes() in written(path, 2, np.zeros((9, 9, 3), dtype=np.uint8))
 
 
+@pytest.mark.parametrize("tag", [SUB_IFDS, 0x8769])  # of thumbnails, of EXIF data
+def test_other_pages_that_are_damaged_are_not_kept_and_that_is_said(tmp_path, tag) -> None:
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(made([Page(noise(24, 20, 3)), Page(noise(9, 9, 3), {tag: (4, struct.pack("<I", 1 << 30))})]))
+    picture = read_picture(path, 1)
+    assert losses_in(picture, path) == [
+        "The photo's file holds 2 frames or pages, of which the result has number 1 alone."
+    ]
+    assert np.array_equal(reread(encode(picture, path), tmp_path, "tif").color, picture.color)
+
+
+def test_pages_of_many_strips_are_told_apart(tmp_path) -> None:
+    """In one that has a strip for each row, strips alternate with those of the other."""
+    values = [noise(200, 7, 3), noise(200, 8, 3)]
+    data, places = b"", ([], [])
+    for row in range(200):
+        for page in range(2):
+            places[page].append(8 + len(data))
+            data += values[page][row].tobytes()
+    tags = [
+        {
+            STRIPS: (4, struct.pack("<200I", *places[page])),
+            279: (4, struct.pack("<200I", *[row] * 200)),
+            278: (4, b"\1\0\0\0"),
+        }
+        for page, row in enumerate((21, 24))
+    ]
+    path = tmp_path / "strips.tif"
+    path.write_bytes(made([Page(values[0], tags[0], strip=-1), Page(values[1], tags[1], strip=-1)], loose=data))
+    for page in (1, 2):
+        after = frames_of(written(path, page, np.zeros_like(values[page - 1])))
+        assert np.array_equal(after[2 - page][1], values[2 - page])
+        assert after[page - 1][1].max() == 0
+
+
+def test_smaller_copies_that_stay_are_told(tmp_path) -> None:
+    path = tmp_path / "pyramid.tif"
+    smaller = {254: (4, struct.pack("<I", 1))}
+    path.write_bytes(made([Page(noise(24, 20, 3)), Page(noise(12, 10, 3), smaller)]))
+    line = "Page 2 of the photo's file is a smaller copy, which stays and may show what was removed."
+    assert losses_in(read_picture(path, 1), path) == [line]
+    assert losses_in(read_picture(path, 2), path) == []
+    assert frames_of(written(path, 2, np.zeros((12, 10, 3), dtype=np.uint8)))[1][0][254] == 1
+
+
+def test_large_pages_are_refused_as_large_files_are(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "scan.tif"
+    path.write_bytes(made([Page(noise(5, 6, 3)), Page(noise(20, 30, 3))]))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+    assert read_picture(path, 2).size == (20, 30)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
+    assert read_picture(path, 1).size == (5, 6)
+    with pytest.raises(InputError, match="claims more than 0 megapixels"):
+        read_picture(path, 2)
+
+
 def test_a_file_does_not_grow_with_every_round(tmp_path) -> None:
     path = tmp_path / "scan.tif"
     path.write_bytes(three_pages()[1])
@@ -263,7 +319,10 @@ def test_the_second_picture_of_a_phones_jpeg_is_left_out_and_that_is_said(tmp_pa
     path = saved(tmp_path, frames[0], "phone.jpg", format="MPO", save_all=True, append_images=frames[1:])
     picture = read_picture(path)
     assert np.abs(picture.color.astype(int) - COLORS[0]).max() <= 4
-    line = "The photo's file holds 2 frames or pages, of which the result has number 1 alone."
+    line = (
+        "The photo's file holds 2 pictures, of which the result has number 1 alone; what goes with it there, such as "
+        "the other eye's view, is left out."
+    )
     assert line in losses_in(picture, path)
     assert np.abs(read_picture(path, 2).color.astype(int) - COLORS[1]).max() <= 4
     with Image.open(io.BytesIO(encode(picture, path))) as out:
