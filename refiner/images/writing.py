@@ -187,12 +187,9 @@ def _lost_pages(picture: Picture, kind: Format) -> list[str]:
         numbers = " and ".join(map(str, pages.smaller))
         line = f"Page {numbers} of the photo's file is a smaller copy, which stays and may show what was removed."
         return [line] if pages.smaller else []
-    if source.main_frame:
-        held = f"The photo's file holds {pages.count} pictures, of which the result has number {pages.number} alone"
-        return [f"{held}; what goes with it there, such as the other eye's view, is left out."]
+    held = f"{pages.count} {'pictures' if source.main_frame else 'frames or pages'}"
     keeps = f"; a {source.suffix} keeps the others" if pages.file is not None else ""
-    held = f"The photo's file holds {pages.count} frames or pages"
-    return [f"{held}, of which the result has number {pages.number} alone{keeps}."]
+    return [f"The photo's file holds {held}, of which the result has number {pages.number} alone{keeps}."]
 
 
 def _lost_colors(picture: Picture, kind: Format) -> list[str]:
