@@ -24,7 +24,7 @@ from refiner.images.exif import (
     opening_with,
     parsed,
     written,
-)  # fmt: skip
+)
 from refiner.images.planes import DEEP
 
 if TYPE_CHECKING:
