@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.palette import Palette
 
-_FULL, _MOST = 0.1, 0.2  # a difference up to the first is of exposure, beyond the second an edge of the scene
+_MOST = 0.2  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
+_SURE = 0.1  # one between pieces that is smaller is of exposure alone
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
 _SHORT_STEPS = 40
@@ -84,8 +85,7 @@ def seam_correction(
     edges = torch.bincount(part_of[edge.any(dim=1)], minlength=count)
     half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part_of, None]
     for_far, for_near = ((reach * half_width).clamp(min=1) ** -2 for reach in (_REACH, _SHORT_REACH))
-    share = ((_MOST - wanted.change.abs().amax(dim=1, keepdim=True)) / (_MOST - _FULL)).clamp(0, 1)
-    small = share * wanted.change
+    small = _of_exposure(wanted)
     far = solve(nodes, _divergence(nodes, wanted, small), coarser, steps=steps, screening=for_far, hold=_HOLD,
                 on_step=part(on_step, 0.3, 0.6))  # fmt: skip
     rest = wanted.change - small
@@ -94,6 +94,16 @@ def seam_correction(
         b = _divergence(nodes, wanted, rest)
         near = solve(nodes, b, steps=_SHORT_STEPS, screening=for_near, hold=_HOLD, on_step=part(on_step, 0.6, 1))
     return Correction(far, near)
+
+
+def _of_exposure(steps: _Steps) -> Tensor:
+    """The part of steps' changes that is one of exposure; (m,3).
+
+    Between pieces a large difference is one of the scene, of which nothing is spread: it would be a cloud in a sky.
+    """
+    size = steps.change.abs().amax(dim=1, keepdim=True)
+    between = steps.change * ((_MOST - size) / (_MOST - _SURE)).clamp(0, 1)
+    return torch.where(steps.at_rim[:, None], steps.change.clamp(-_MOST, _MOST), between)
 
 
 def _divergence(nodes: Nodes, steps: _Steps, change: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from refiner.exemplar.expansion import Labeling, expand, min_cut
 from refiner.exemplar.laplace import harmonic_fill, solve
 from refiner.exemplar.nodes import Nodes, sum_near
 from refiner.exemplar.palette import Palette
+from refiner.regions import dilated
 
 
 def texture(height: int, width: int, seed: int = 0, period: int = 24) -> torch.Tensor:
@@ -334,3 +335,20 @@ def test_nodes_know_their_neighbors_parts_and_smaller_levels() -> None:
     small = Nodes(torch.ones(11, 15, dtype=torch.bool))
     covered = small.places[nodes.coarser(small)]
     assert ((covered - nodes.places * torch.tensor([11 / 23, 15 / 31])).abs() <= 1).all()
+
+
+def test_what_a_mask_cuts_through_leaves_no_cloud_in_the_sky() -> None:
+    height, width = 480, 640
+    rows, columns = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    rise = 0.1 * rows / height
+    noise = 0.004 * torch.randn(1, height, width, generator=torch.Generator().manual_seed(0))
+    sky = torch.stack([0.55 + rise, 0.65 + rise, 0.85 + 0.5 * rise]) + noise
+    hole = ((rows - 200) / 70) ** 2 + ((columns - 320) / 110) ** 2 < 1
+    neck = ((columns - 330).abs() < 14) & (rows > 200)
+    image = torch.where(neck | hole, 0.1, sky)
+    pyramid = build_pyramid(image[None], hole[None, None], level_count(height, width, int(hole.sum())))
+    filled = Exemplar([Level(*level) for level in pyramid]).render(len(pyramid) - 1)[0]
+    error = (filled - sky).abs().mean(dim=0)
+    beyond = hole & ~dilated(filled.mean(dim=0) < 0.4, 12)  # what is left of the neck, and the few pixels it fades in
+    assert beyond.sum() > 0.8 * hole.sum()
+    assert (error[beyond] > 0.03).float().mean() < 0.005
