@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORBIDDEN = 50.0  # cost of copying what may not be copied, above all else together
 _RIM_WEIGHT = 48.0
-_RIM_REACH = 3  # pixels beyond the rim at which a copy, continued, is compared with the photo
+_RIM_REACH = 3
 _RIM_SIGMA = 1.8
 _UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _SEAM = 0.002  # of any seam, whatever it joins
@@ -35,13 +35,22 @@ class Energy:
         hole: (H,W), bool.
         nodes: pixels of the hole whose shifts are looked for.
         appearance: what to look like; None to go by the rim alone.
+        reach: pixels beyond the rim at which a copy, continued, is compared with the photo.
 
     Attributes:
         nodes: as given.
         edges: pairs of nodes that are neighbors; two tensors (m,) of indices.
     """
 
-    def __init__(self, palette: Palette, hole: Tensor, nodes: Nodes, appearance: Appearance | None = None) -> None:
+    def __init__(
+        self,
+        palette: Palette,
+        hole: Tensor,
+        nodes: Nodes,
+        appearance: Appearance | None = None,
+        reach: int = _RIM_REACH,
+    ) -> None:
+        self._reach = reach
         self._palette = palette
         self._look = _look(palette)
         self._colors = self._look[:, :3]
@@ -49,7 +58,7 @@ class Energy:
         self.edges = nodes.pairs()
         where = torch.zeros_like(hole)
         where.flatten()[nodes.at] = True
-        ring = dilated(where, _RIM_REACH) & ~hole
+        ring = dilated(where, reach) & ~hole
         self._ring = ring.nonzero()
         self._ring_at = self._ring[:, 0] * palette.width + self._ring[:, 1]
         self._rim = self._rim_weights(ring)
@@ -167,10 +176,10 @@ class Energy:
         height, width = ring.shape
         index = torch.full((height, width), -1)
         index[ring] = torch.arange(len(self._ring))
-        reach = torch.arange(-_RIM_REACH, _RIM_REACH + 1)
+        reach = torch.arange(-self._reach, self._reach + 1)
         line = torch.exp(-(reach.float() ** 2) / (2 * _RIM_SIGMA**2))
         line /= line.sum()
-        near = dilated(ring, _RIM_REACH).flatten()[self.nodes.at].nonzero()[:, 0]
+        near = dilated(ring, self._reach).flatten()[self.nodes.at].nonzero()[:, 0]
         rows, columns, values = [], [], []
         for dy, at_y in zip(reach, line, strict=True):
             for dx, at_x in zip(reach, line, strict=True):

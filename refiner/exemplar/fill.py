@@ -172,8 +172,7 @@ class Exemplar:
             shifts = self._structure.larger(shifts, palette, hole, nodes, before.nodes, part(on_step, 0, 0.4))
             if hole.numel() <= MENDED:
                 shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0.4, 0.8))
-            covered = nodes.coarser(before.nodes)
-            coarser = torch.cat([before.far, before.far.new_zeros(1, 3)])[covered]
+            coarser = nodes.enlarged(before.nodes, before.far)
         steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
         correction = seam_correction(palette, nodes, shifts, hole, coarser, steps, part(on_step, 0.8, 1))
         return _Chosen(nodes, palette, shifts, correction.far, correction.near)

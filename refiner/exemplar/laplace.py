@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SOLVED = 1e-12  # squared residual
+_LEFT = 1e-3  # of an equation: what is less is solved
 _FEW = 0.7  # of the nodes: fewer are worth being solved for alone
 _CHECKED = 16  # steps after which it is asked whether to go on
 
@@ -48,25 +49,23 @@ def solve(
     """
     beside = (nodes.inside & (nodes.near == len(nodes))).sum(dim=1, keepdim=True).to(b)
     degree = nodes.inside.sum(dim=1, keepdim=True).to(b) + (hold - 1) * beside + screening
-    if start is None:  # x stays 0 where the steps do not come to
-        some = nodes.within((b != 0).any(dim=1), steps)
-        if len(some) < _FEW * len(nodes):
-            x = torch.zeros_like(b)
-            x[some] = _conjugate_gradients(nodes.near_among(some), degree[some], b[some], None, steps, on_step)
-            return x
-    return _conjugate_gradients(nodes.near, degree, b, start, steps, on_step)
+    left = b if start is None else b - (degree * start - sum_near(nodes.near, start))
+    some = nodes.within((left.abs() > _LEFT).any(dim=1), steps)  # elsewhere x stays as it is
+    if len(some) < _FEW * len(nodes):
+        x = torch.zeros_like(b) if start is None else start.clone()
+        x[some] += _conjugate_gradients(nodes.near_among(some), degree[some], left[some], steps, on_step)
+        return x
+    found = _conjugate_gradients(nodes.near, degree, left, steps, on_step)
+    return found if start is None else found + start
 
 
-def _conjugate_gradients(
-    near: Tensor, degree: Tensor, b: Tensor, start: Tensor | None, steps: int, on_step: OnStep
-) -> Tensor:
+def _conjugate_gradients(near: Tensor, degree: Tensor, b: Tensor, steps: int, on_step: OnStep) -> Tensor:
     """The solver of `solve`, where nodes have these neighbors (n,4) and the matrix this diagonal (n,1)."""
 
     def applied(y: Tensor) -> Tensor:
         return torch.addcmul(sum_near(near, y).neg_(), degree, y)
 
-    x = torch.zeros_like(b) if start is None else start.clone()
-    residual = b.clone() if start is None else b - applied(x)
+    x, residual = torch.zeros_like(b), b.clone()
     direction, squared = residual.clone(), _dot(residual, residual)
     for step in range(steps):
         # Seldom: reading a value waits for the device.

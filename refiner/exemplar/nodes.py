@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from refiner.regions import dilated
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_LEAST_WEIGHT = 1e-6
 _STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # left, right, up, down
 
 
@@ -86,6 +88,25 @@ class Nodes:
         found = other.numbers(places)
         there = (other.places[found] == places).all(dim=1)
         return torch.where(there, found, len(other))
+
+    def enlarged(self, other: Nodes, values: Tensor) -> Tensor:
+        """Values (k,C) at the nodes of a smaller picture, bilinear at these; (n,C), 0 where no node is near."""
+        number = torch.full((other.size[0] * other.size[1],), len(other), dtype=torch.int32)
+        number[other.at] = torch.arange(len(other), dtype=torch.int32)
+        padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
+        found, weights = values.new_zeros(len(self), values.shape[1]), values.new_zeros(len(self), 1)
+        corners = []
+        for axis in (0, 1):
+            at = (self.places[:, axis].to(values) + 0.5) * (other.size[axis] / self.size[axis]) - 0.5
+            low = at.floor()
+            corners.append([(low, 1 - (at - low)), (low + 1, at - low)])
+        for (row, by_row), (column, by_column) in product(*corners):
+            y, x = (side.long().clamp(0, most - 1) for side, most in zip((row, column), other.size, strict=True))
+            near = number[y * other.size[1] + x]
+            weight = (by_row * by_column * (near < len(other)))[:, None]
+            found.addcmul_(padded.index_select(0, near), weight)
+            weights += weight
+        return found / weights.clamp(min=_LEAST_WEIGHT)
 
     def parts(self, same: Tensor | None = None) -> tuple[Tensor, int]:
         """The number of each node's connected part, (n,), and how many there are.

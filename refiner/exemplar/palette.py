@@ -52,11 +52,12 @@ class Palette:
         y, x = (places + shifts).unbind(dim=-1)
         within = (y >= 0) & (y < height) & (x >= 0) & (x < self.width)
         y, x = y.clamp(0, height - 1), x.clamp(0, self.width - 1)
+        at = y * self.width + x
+        if self.half is None:
+            return at, within & self.source.take(at)
         shown = self.photo_columns(x)
-        may = within & (shown < width) & self.source.flatten()[y * width + shown.clamp(max=width - 1)]
-        if self.half is not None:
-            may &= self.apart(places[:, 0], places[:, 1], y, x)
-        return y * self.width + x, may
+        may = within & (shown < width) & self.source.take(y * width + shown.clamp(max=width - 1))
+        return at, may & self.apart(places[:, 0], places[:, 1], y, x)
 
     def apart(self, y: Tensor, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Whether pixels of the palette may be seen beside these of the photo: not if they mirror what is near."""

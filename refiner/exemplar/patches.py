@@ -40,7 +40,7 @@ _NEAR = 40.0  # pixels within which patches are looked for that go on across wha
 _DRAWN_NEAR = 8  # of these, at random, to begin with
 _BEGUN_ROUNDS = 2
 _BEGUN_AT_ONCE = 1 << 13  # whole patches that are compared at once: bounds memory
-_ROUNDS = (8, 4)  # of search and vote, where all patches are compared and where some are tried
+_ROUNDS = (8, 3)  # of search and vote, where all patches are compared and where some are tried
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
 _JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
 _CONFIDENCE = 1.3  # by how much a patch counts less for each pixel that it is farther from the rim
@@ -163,21 +163,22 @@ class Patches:
     def begun(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """A first fill (n,5) of a hole so thin that patches reach across it, and the targets' patches (m,).
 
-        Patches are compared by what is known of the target. They are looked for near by: what is thin hides what goes
-        on right beside it.
+        Patches are compared by the colors that are known of the target. They are looked for near by: what is thin hides
+        what goes on right beside it.
         """
         which = torch.arange(len(self._targets))
         rows = (self.at[0][:, None] + self._rows).clamp(0, self.size[0] - 1)
         columns = (self.at[1][:, None] + self._columns).clamp(0, self.size[1] - 1)
         at = rows * self.size[1] + columns
         known = (~self.hole).flatten()[at].float()
-        own = self._look.flatten(1).T[at] * known[:, :, None]
+        own = self._palette.image.flatten(1).T[at] * known[:, :, None]
+        colors = self._table[:, :3].contiguous()
 
         def distance(targets: Tensor, place: Tensor) -> Tensor:
             parts = []
             for some in torch.split(torch.arange(len(targets)), _BEGUN_AT_ONCE):
                 i = targets[some]
-                patch = self._table[place[some, None] + self._steps] * known[i, :, None]
+                patch = colors[place[some, None] + self._steps] * known[i, :, None]
                 parts.append((patch - own[i]).square_().sum(dim=(1, 2)))
             return torch.cat(parts)
 

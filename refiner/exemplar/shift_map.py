@@ -30,6 +30,7 @@ _NEIGHBORHOOD = 12  # pixels around those that found a shift, in which it is tri
 _LEAST_GAIN = 1e-4  # of a nudge
 _BAND = 3  # pixels on both sides of an edge that the edge may move by, from one level to the next
 _RIM = 3
+_MENDED_REACH = 2  # pixels beyond the rim that mended pieces are compared with
 _NUDGES = torch.cartesian_prod(torch.tensor([0, -1, 1]), torch.tensor([0, -1, 1]))  # that a piece may move by
 _DISLIKE = 0.05  # cost of a shift, at most, that a seed has for it
 _STRAY = 10.0  # cost of a shift that no offset offers
@@ -195,7 +196,7 @@ def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on
     where = dilated(near | (dilated(~hole, _RIM) & hole), 1) & hole
     if not where.any():
         return shifts
-    energy = Energy(palette, hole, Nodes(where))
+    energy = Energy(palette, hole, Nodes(where), reach=_MENDED_REACH)
     own = nodes.numbers(energy.nodes.places)  # of the energy's nodes, their numbers among all
     piece, count = nodes.parts(shifts)
     color = _colors(count, piece[one[apart]], piece[other[apart]])
