@@ -27,8 +27,8 @@ _LARGEST = 180_000  # pixels that it has at most, where the photo is long
 _MOST_NODES = 20_000  # pixels of the hole there; a larger hole is labeled one level further down
 _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
-_STEPS = 200  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
-_FEWEST_STEPS = 12
+_STEPS = 100  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
+_FEWEST_STEPS = 8
 _LEAST_SHARE = 1e-4  # of a pixel that is known
 _GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
 

@@ -54,8 +54,8 @@ def test_time_follows_the_holes_area_and_not_their_number(model) -> None:
         refine(model, image, mask, COPIES)
         return time.process_time() - started
 
-    image = photo(900, 1200)
-    few, many = specks(900, 1200, 12, 60), specks(900, 1200, 700, 8)
+    image = photo(600, 800)
+    few, many = specks(600, 800, 6, 60), specks(600, 800, 350, 8)
     assert 0.8 < float(few.mean() / many.mean()) < 1.3
     seconds(few)  # PyTorch is new to all of it
     assert seconds(many) < 3 * seconds(few)
@@ -87,8 +87,8 @@ def test_a_stop_is_heard_wherever_it_comes(model, wish, at) -> None:
 
 
 def test_no_part_of_the_work_is_long_without_a_word(model) -> None:
-    image, mask = photo(1400, 1800), torch.zeros(1, 1, 1400, 1800)
-    mask[..., 300:1000, 400:1300] = 1
+    image, mask = photo(1000, 1300), torch.zeros(1, 1, 1000, 1300)
+    mask[..., 200:700, 300:950] = 1
     told = [time.perf_counter()]
     shares = []
 
