@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
 _HARMONIC_WEIGHT = 0.1  # of the colors that the rim suggests
+_NEAR_WEIGHT = 1.0  # where it is near
+UNKNOWN = 0.06  # squared difference where one of the two may not be copied
+_NEAR_UNKNOWN = 0.2
 _GIVEN_WEIGHT = 2.0  # of the colors of a fill that is to be followed
 _FOUND_WEIGHT = 0.5  # of the colors that a search found, which are not smoothed
 _BUSY_WEIGHT = 0.1  # of how busy the photo is
@@ -36,16 +39,28 @@ class Appearance:
         fill: its looks, such as colors, at each node; (n,C).
         weights: of the squared difference; (C,).
         photo: the looks of what may be copied, as the palette has it; (H*P,C).
+        unknown: what it costs, as a squared difference of colors, to copy what cannot be compared with the rim.
     """
 
     fill: Tensor
     weights: Tensor
     photo: Tensor
+    unknown: float = UNKNOWN
 
 
-def like_rim(palette: Palette, nodes: Nodes) -> Appearance:
-    """As the rim suggests: its colors, and how busy the photo is there."""
-    return _like(palette, nodes, harmonic_fill(palette.image, ~palette.known), _HARMONIC_WEIGHT)
+def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False) -> Appearance:
+    """As the rim suggests: its colors, and how busy the photo is there.
+
+    Args:
+        palette: what may be copied.
+        nodes: the hole's pixels.
+        near: whether the rim is near to all of them, as in a thin hole: it tells more then. What lies beside the source
+            of a copy is often a hole too, as those of a mesh, and must not be cheaper than what differs.
+    """
+    colors = harmonic_fill(palette.image, ~palette.known)
+    if near:
+        return replace(_like(palette, nodes, colors, _NEAR_WEIGHT), unknown=_NEAR_UNKNOWN)
+    return _like(palette, nodes, colors, _HARMONIC_WEIGHT)
 
 
 def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:

@@ -9,6 +9,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from refiner.exemplar.appearance import UNKNOWN
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ FORBIDDEN = 50.0  # cost of copying what may not be copied, above all else toget
 _RIM_WEIGHT = 48.0
 _RIM_REACH = 3
 _RIM_SIGMA = 1.8
-_UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _SEAM = 0.002  # of any seam, whatever it joins
 
 
@@ -63,6 +63,7 @@ class Energy:
         self._ring_at = self._ring[:, 0] * palette.width + self._ring[:, 1]
         self._rim = self._rim_weights(ring)
         self._appearance = appearance
+        self._unknown = UNKNOWN if appearance is None else appearance.unknown
 
     def __len__(self) -> int:
         """How many nodes there are."""
@@ -71,7 +72,7 @@ class Energy:
     def of_all(self, shift: Tensor) -> Tensor:
         """What a shift (2,) costs at each node, seams left out; (n,)."""
         ring_at, ring_may = self._palette.copied(self._ring, shift)
-        errors = torch.where(ring_may, self._difference(ring_at, self._ring_at), _UNKNOWN)
+        errors = torch.where(ring_may, self._difference(ring_at, self._ring_at), self._unknown)
         at, may = self._palette.copied(self.nodes.places, shift)
         return self._summed(at, may, torch.from_numpy(self._rim @ errors.numpy()), slice(None))
 
@@ -88,7 +89,7 @@ class Energy:
             pair = torch.arange(len(each)) - first + starts[each]
             beyond = torch.from_numpy(self._rim.indices).long()[pair]
             copied, allowed = self._palette.copied(self._ring[beyond], shifts[each])
-            error = torch.where(allowed, self._difference(copied, self._ring_at[beyond]), _UNKNOWN)
+            error = torch.where(allowed, self._difference(copied, self._ring_at[beyond]), self._unknown)
             rim.index_add_(0, each, error * torch.from_numpy(self._rim.data)[pair])
         return self._summed(at, may, rim, which)
 
@@ -111,7 +112,7 @@ class Energy:
             _, may = self._palette.copied(self.nodes.places, own[piece_of])
             cost.index_add_(0, piece_of, FORBIDDEN * (~may).float())
             copied, allowed = self._palette.copied(self._ring[beyond], own[piece])
-            error = torch.where(allowed, self._difference(copied, self._ring_at[beyond]), _UNKNOWN)
+            error = torch.where(allowed, self._difference(copied, self._ring_at[beyond]), self._unknown)
             found.append(cost.index_add_(0, piece, _RIM_WEIGHT * error * weight))
         return torch.stack(found)
 
@@ -134,7 +135,7 @@ class Energy:
             for cost, shifts in zip(costs, tried, strict=True):
                 other_at, other_may = self._palette.copied(place, shifts)
                 difference = (self._look.index_select(0, other_at) - look).square_().sum(dim=1)
-                cost.add_(torch.where(may & other_may, difference, _UNKNOWN))
+                cost.add_(torch.where(may & other_may, difference, self._unknown))
         return costs * (tried != fixed).any(dim=2)
 
     def seams_of_move(
@@ -156,7 +157,7 @@ class Energy:
             cost = torch.full((len(edges[0]),), _SEAM, dtype=torch.float32)
             for look, may in zip(looks, mays, strict=True):
                 difference = (look[one] - look[other]).square_().sum(dim=1)
-                cost += torch.where(may[one] & may[other], difference, _UNKNOWN)
+                cost += torch.where(may[one] & may[other], difference, self._unknown)
             costs.append(cost * (shifts[one] != shifts[other]).any(dim=1))
         stay, second, first, both = costs
         return stay, second, first, both

@@ -44,7 +44,7 @@ class Structure:
         self._texture, self._hole = texture_of(image, hole), hole
         self._seed, self._random = seed, torch.Generator().manual_seed(seed)
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
-        self._most = SEARCHED
+        self._across = False  # whether patches reach across the hole
         self._thin = False  # whether the hole is still to be searched, where it is wide enough
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
 
@@ -67,8 +67,10 @@ class Structure:
             found = search_across(self._scene(palette), self._random, part(on_step, 0, 0.5))
             if found is not None:
                 self._found, self._goes_by = found, torch.ones(len(nodes), dtype=torch.bool)
-                self._most = ACROSS
-                return self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
+                self._across = True
+                wanted, offsets = like_rim(palette, nodes, near=True), frequent(found.shifts)
+                told = part(on_step, 0.5, 1)
+                return choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
         offsets = dominant_offsets(palette, hole, self._seed, part(on_step, 0, 0.3))
         if given is not None:
             return self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
@@ -105,12 +107,12 @@ class Structure:
             on_step: see `OnStep`.
         """
         wide_enough = self._thin and hole.numel() <= ACROSS and depth(hole) >= _CROSSED
-        if not wide_enough and (self._found is None or hole.numel() > self._most):
+        if not wide_enough and (self._found is None or hole.numel() > (ACROSS if self._across else SEARCHED)):
             return shifts
         scene = self._scene(palette)
         told = part(on_step, 0, 0.5)
         if wide_enough:
-            self._thin = False
+            self._thin, self._across = False, True
             self._found = search_across(scene, self._random, told)
             self._goes_by = torch.ones(len(nodes), dtype=torch.bool)
         elif self._found is not None:
@@ -119,7 +121,8 @@ class Structure:
         if self._found is None:
             return shifts
         which = self._goes_by.nonzero()[:, 0]
-        wanted = like_found(palette, scene, self._found)
+        across = self._across
+        wanted = like_rim(palette, nodes, near=True) if across else like_found(palette, scene, self._found)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
 
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
