@@ -42,6 +42,7 @@ _STRIPS = (None, 1024, 512, 256, 128)
 # On a CPU only these and lower ones: half of the memory, for no more time in bfloat16 and up to a tenth in float32.
 _ON_CPU = 256
 _SHRUNK = (1.0, 0.5, 0.25)  # margins of windows, in terms of what they should be
+_MOSTLY_HOLE = 0.9  # of a photo: copies of the rest, over and over, are no picture
 _COPY_MARGIN = 1.0  # of a window that is copied within, as a share of the hole's longer side
 _LEAST_COPY_MARGIN = 128  # pixels
 _GUIDE_ENLARGED = 1.25  # by how much a given fill may be enlarged to the smallest scale
@@ -65,6 +66,7 @@ class Plan:
         bytes: predicted peak, on the device that has most; None where the network does not run without data.
         budget: bytes it may take on a device.
         attempt: how many other plans were tried before, each needing more memory.
+        mostly_hole: whether the network fills what copies would, as next to nothing is there to be copied.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -79,6 +81,7 @@ class Plan:
     bytes: int | None
     budget: int
     attempt: int = 0
+    mostly_hole: bool = False
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -123,6 +126,8 @@ class Plan:
             return f"copies within the photo, {within}, without a network; {need}"
         if everything:
             where = f"the whole picture, {width}x{height}, at once"
+        if self.mostly_hole:
+            where += ", by the network: the hole is too large to copy into"
         strips = "" if self.strip_height is None else f", in strips of {self.strip_height} rows"
         precision = ", TF32 convolutions" if self.tf32 else ""
         if self.conv_dtype is not None:
@@ -166,6 +171,13 @@ def make_plan(
     if settings.refine and settings.pixel_budget is not None:
         hole = hole.resized(pyramid.size_within(hole.size, settings.pixel_budget))
     start, detail = _who_fills(settings, model.spec, given=guide is not False)
+    mostly_hole = (
+        (start, detail) == ("exemplar", "exemplar")
+        and (settings.start, settings.detail) == ("auto", "auto")
+        and hole.pixels > _MOSTLY_HOLE * _pixels(hole.size)
+    )
+    if mostly_hole:
+        start, detail = "model", "features"
     if settings.memory is not None:
         budget = parse_bytes(settings.memory)
     elif budget is None:
@@ -183,6 +195,7 @@ def make_plan(
         tf32=uses_tf32(settings.precision, device) and dtype == torch.float32,
         bytes=0,
         budget=budget,
+        mostly_hole=mostly_hole,
     )
     least: int | None = None
     for plan in _ways(base, hole, scales, model, settings, device, dtype, objective):

@@ -255,6 +255,18 @@ def test_what_is_copied_within_a_window_is_what_a_photo_of_that_size_would_get()
     assert (result.image - image).abs().max() < 1e-3
 
 
+def test_a_hole_that_leaves_next_to_nothing_to_copy_is_the_networks(small) -> None:
+    """Unless copies were asked for in so many words."""
+    nearly, most = boxes(540, 960, (0, 0, 540, 890)), boxes(540, 960, (0, 0, 540, 800))
+    plan = make_plan(nearly, small, Settings(memory="4GB"))
+    assert (plan.start, plan.detail) == ("model", "features")
+    assert "by the network: the hole is too large to copy into" in str(plan)
+    for hole, settings in ((most, Settings(memory="4GB")), (nearly, Settings(detail="exemplar", memory="4GB"))):
+        plan = make_plan(hole, small, settings)
+        assert (plan.start, plan.detail) == ("exemplar", "exemplar")
+        assert "too large" not in str(plan)
+
+
 def test_features_and_copies_of_one_photo_are_planned_together(small) -> None:
     hole = boxes(1200, 1600, (400, 500, 700, 900))
     plan = make_plan(hole, small, Settings(detail="both", start="model", memory="4GB"))
