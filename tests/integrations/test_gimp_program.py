@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -169,3 +170,11 @@ def test_variants_have_a_seed_each_and_follow_the_guide(program, photo_files, tm
     assert not np.array_equal(made[0], made[1])
     assert np.array_equal(made[0], made[2])
     assert not np.array_equal(made[0], made[3])
+
+
+def test_each_option_of_the_dialog_has_a_key_of_its_own() -> None:
+    source = MODULE.with_name("refiner-remove-selection.py").read_text(encoding="utf-8")
+    labels = re.findall(r'"(?:_?[A-Z][\w ]*)"(?=, )', source)
+    keys = [label[label.index("_") + 1].lower() for label in labels if "_" in label]
+    assert len(keys) == 8
+    assert len({*keys, *"hrcols"}) == len(keys) + len("hrcols")  # GIMP's own buttons: Help, Reset, Cancel, OK, ...

@@ -51,15 +51,15 @@ class RemoveSelection(Gimp.PlugIn):
         defaults = refiner_program.Choices()
         for key, label, words, value in (
             ("model", "_Model", "A name of `refiner weights list`, or the path of a weights file", defaults.model),
-            ("preset", "P_reset", "default, or the path of a YAML file", defaults.preset),
+            ("preset", "_Preset", "default, or the path of a YAML file", defaults.preset),
             ("more", "_Further options", "Of `refiner inpaint`, such as --steps 20 --memory 6GB", defaults.more),
-            ("program", "_Program", "Where refiner is, if GIMP does not find it by this name", defaults.program),
+            ("program", "Progr_am", "Where refiner is, if GIMP does not find it by this name", defaults.program),
         ):
             procedure.add_string_argument(key, label, words, value, GObject.ParamFlags.READWRITE)
         grow = "Pixels the selection grows by, to cover what of the object lies beside it"
         procedure.add_int_argument("grow", "_Grow by pixels", grow, 0, 1024, 4, GObject.ParamFlags.READWRITE)
         seed = "Another number gives another fill by copies"
-        procedure.add_int_argument("seed", "_Seed", seed, 0, GLib.MAXINT32 - 64, 0, GObject.ParamFlags.READWRITE)
+        procedure.add_int_argument("seed", "S_eed", seed, 0, GLib.MAXINT32 - 64, 0, GObject.ParamFlags.READWRITE)
         variants = "How many fills to choose from, each on a layer of its own; the seed goes up by one"
         procedure.add_int_argument("variants", "_Variants", variants, 1, 16, 1, GObject.ParamFlags.READWRITE)
         guide = "A layer that shows roughly what the hole is to hold; it is brought to the picture's full size"
