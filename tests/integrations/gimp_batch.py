@@ -137,6 +137,7 @@ def refused(**options):
     return done
 
 
+SMALL = Gimp.Image.new(60, 40, Gimp.ImageBaseType.RGB)
 TOLD = {
     "eight": case("eight", "eight.png"),
     "soft": case("soft", "eight.png", grow=5, soft=20),
@@ -161,6 +162,8 @@ TOLD = {
         )
     ),
     "empty": refused(prepare=lambda image: image.remove_layer(image.get_layers()[0])),
+    "elsewhere": refused(guide=loaded("gray.png").get_layers()[0]),
+    "avoid elsewhere": refused(avoid=Gimp.Selection.save(SMALL)),
     "silent": refused(program="/bin/false"),
     "no model": refused(model="", more="--steps 3 --min-side 96"),
     "misspelt": refused(more="--steps '3"),

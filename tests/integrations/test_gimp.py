@@ -159,6 +159,8 @@ def test_a_soft_selection_makes_a_soft_mask_and_grows(gimp) -> None:
         ("grown", "All of the picture is selected, or becomes so as the selection grows"),
         ("indexed", "The picture is indexed; convert it first"),
         ("empty", "The picture has no layer"),
+        ("elsewhere", "The guide is a layer of another picture"),
+        ("avoid elsewhere", "refiner failed: what to avoid"),
         ("silent", "/bin/false: ended with code 1 and said nothing"),
     ],
 )

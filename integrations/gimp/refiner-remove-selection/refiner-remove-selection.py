@@ -146,8 +146,10 @@ def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int, hint
     """Fill the selection, each variant on a new layer.
 
     Raises:
-        Failure: the program is not there, or fails, or there is nothing to go by.
+        Failure: the program is not there, or fails, or there is nothing to go by, or the guide is elsewhere.
     """
+    if hints.guide is not None and hints.guide.get_image().get_id() != image.get_id():
+        raise refiner_program.Failure("The guide is a layer of another picture; copy it into this one as a layer.")
     with refiner_program.folder() as folder:
         photo, mask = folder / "photo.png", folder / "mask.png"
         guide = None if hints.guide is None else folder / "guide.png"
