@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from refiner.cli.listening import while_someone_reads
 from refiner.errors import RefinerWarning
 from refiner.models.download import quiet_downloads
 
@@ -117,13 +118,14 @@ def progress_shown(*, in_lines: bool, quiet: bool) -> Iterator[tuple[OnProgress 
     """Give two callbacks that show a photo's progress, one for predictions and one for scales; None for none.
 
     Args:
-        in_lines: show a line for each prediction, for programs.
+        in_lines: show a line for each prediction, for programs; the work ends where nobody reads them any more.
         quiet: show nothing at all.
     """
     if quiet:
         yield None, None
     elif in_lines:
-        yield progress_line, None
+        with while_someone_reads():
+            yield progress_line, None
     elif not sys.stderr.isatty():
         lines = ScaleLines()
         yield lines, lines.on_scale

@@ -104,6 +104,25 @@ def guided():
     return done
 
 
+def avoided(name, *, avoid):
+    """Red on the right, and a hole across its edge; where told to, the red must not be copied."""
+    image = loaded("eight.png")
+    red = Gimp.Layer.new(image, "red", 200, 300, Gimp.ImageType.RGB_IMAGE, 100, Gimp.LayerMode.NORMAL)
+    image.insert_layer(red, None, 0)
+    red.set_offsets(200, 0)
+    Gimp.context_set_foreground(Gegl.Color.new("red"))
+    red.edit_fill(Gimp.FillType.FOREGROUND)
+    image.select_rectangle(Gimp.ChannelOps.REPLACE, 200, 0, 200, 300)
+    channel = Gimp.Selection.save(image)
+    image.select_rectangle(Gimp.ChannelOps.REPLACE, 140, 100, 120, 80)
+    done = called(image, more="--detail exemplar --min-side 96", avoid=channel if avoid else None)
+    layer = image.get_layers()[0]
+    done["edits_mask"] = layer.get_edit_mask()
+    pixels(layer, "RGBA float", f"{name}_fill.raw")
+    image.delete()
+    return done
+
+
 def refused(**options):
     """A call that has to fail, on a picture of which something is selected unless `select` is false."""
     image = loaded("eight.png")
@@ -118,6 +137,7 @@ def refused(**options):
     return done
 
 
+SMALL = Gimp.Image.new(60, 40, Gimp.ImageBaseType.RGB)
 TOLD = {
     "eight": case("eight", "eight.png"),
     "soft": case("soft", "eight.png", grow=5, soft=20),
@@ -131,6 +151,8 @@ TOLD = {
     "failing": refused(model="no-such-model"),
     "variants": variants(),
     "guided": guided(),
+    "avoided": avoided("avoided", avoid=True),
+    "copied": avoided("copied", avoid=False),
     "output": refused(more="-o /tmp/x.png"),
     "all": refused(prepare=lambda image: Gimp.Selection.all(image)),  # noqa: PLW0108  looked up when called
     "grown": refused(grow=400),
@@ -140,6 +162,8 @@ TOLD = {
         )
     ),
     "empty": refused(prepare=lambda image: image.remove_layer(image.get_layers()[0])),
+    "elsewhere": refused(guide=loaded("gray.png").get_layers()[0]),
+    "avoid elsewhere": refused(avoid=Gimp.Selection.save(SMALL)),
     "silent": refused(program="/bin/false"),
     "no model": refused(model="", more="--steps 3 --min-side 96"),
     "misspelt": refused(more="--steps '3"),

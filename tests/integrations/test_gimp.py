@@ -159,6 +159,8 @@ def test_a_soft_selection_makes_a_soft_mask_and_grows(gimp) -> None:
         ("grown", "All of the picture is selected, or becomes so as the selection grows"),
         ("indexed", "The picture is indexed; convert it first"),
         ("empty", "The picture has no layer"),
+        ("elsewhere", "The guide is a layer of another picture"),
+        ("avoid elsewhere", "refiner failed: what to avoid"),
         ("silent", "/bin/false: ended with code 1 and said nothing"),
     ],
 )
@@ -195,3 +197,19 @@ def test_the_guide_is_followed_and_not_in_the_picture(gimp) -> None:
     assert middle[0] > 0.6
     assert middle[1:].max() < 0.25
     assert np.array_equal(fill[:60], before[:60])  # the photo, not the red layer
+
+
+def test_what_a_channel_marks_is_not_copied(gimp) -> None:
+    told, folder = gimp
+    shares = {}
+    for case in ("avoided", "copied"):
+        assert told[case]["status"] == "success", told[case]
+        hole = pixels(folder, f"{case}_fill")[110:170, 150:250]
+        shares[case] = ((hole[..., 0] > 0.9) & (hole[..., 1:3] < 0.1).all(axis=-1)).mean()
+    assert shares["avoided"] == 0
+    assert shares["copied"] > 0.3
+
+
+def test_who_paints_next_paints_on_the_fill_and_not_on_its_mask(gimp) -> None:
+    told, _ = gimp
+    assert not told["avoided"]["edits_mask"]

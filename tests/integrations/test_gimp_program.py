@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -119,7 +120,7 @@ def test_where_gimp_ends_the_plug_in_the_program_ends_too(program, photo_files, 
 
 
 @pytest.mark.parametrize(
-    "more", ["-o x.png", "-ox.png", "--output=x.png", "--steps 3 --dry-run", "-q", "--guide a.png"]
+    "more", ["-o x.png", "-ox.png", "--output=x.png", "--steps 3 --dry-run", "-q", "--guide a.png", "--avoid a.png"]
 )
 def test_options_that_are_for_the_command_line_alone_are_refused(program, photo_files, tmp_path, more) -> None:
     with pytest.raises(refiner_program.Failure, match=r"^Further options: .* is for the command line alone"):
@@ -169,3 +170,19 @@ def test_variants_have_a_seed_each_and_follow_the_guide(program, photo_files, tm
     assert not np.array_equal(made[0], made[1])
     assert np.array_equal(made[0], made[2])
     assert not np.array_equal(made[0], made[3])
+
+
+def test_each_option_of_the_dialog_has_a_key_of_its_own() -> None:
+    source = MODULE.with_name("refiner-remove-selection.py").read_text(encoding="utf-8")
+    labels = re.findall(r'"(?:_?[A-Z][\w ]*)"(?=, )', source)
+    keys = [label[label.index("_") + 1].lower() for label in labels if "_" in label]
+    assert len(keys) == 9
+    assert len({*keys, *"hrcols"}) == len(keys) + len("hrcols")  # GIMP's own buttons: Help, Reset, Cancel, OK, ...
+
+
+def test_what_to_avoid_goes_with_each_variant(program, photo_files, tmp_path) -> None:
+    avoid = tmp_path / "avoid.png"
+    arguments = refiner_program.command(choices(program), *photo_files, tmp_path / "result.png", avoid=avoid)
+    assert arguments[arguments.index("--avoid") + 1] == str(avoid)
+    with pytest.raises(refiner_program.Failure, match=r"^refiner failed: .*what to avoid"):
+        refiner_program.run(arguments, lambda _: None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gi
@@ -21,6 +22,19 @@ NAME = "plug-in-refiner-remove-selection"
 _BEFORE, _AFTER = 0.02, 0.98
 _GUIDE_SIDE = 1024  # pixels of a guide's longer side: what is painted or made elsewhere is seldom finer
 _IN_8_BITS = (Gimp.Precision.U8_LINEAR, Gimp.Precision.U8_NON_LINEAR, Gimp.Precision.U8_PERCEPTUAL)
+
+
+@dataclass(frozen=True)
+class _Hints:
+    """What of the image tells how its hole is filled.
+
+    Attributes:
+        guide: shows roughly what the hole is to hold; None for none.
+        avoid: where nothing may be copied from; None for nowhere.
+    """
+
+    guide: Gimp.Layer | None
+    avoid: Gimp.Channel | None
 
 
 class RemoveSelection(Gimp.PlugIn):
@@ -51,19 +65,21 @@ class RemoveSelection(Gimp.PlugIn):
         defaults = refiner_program.Choices()
         for key, label, words, value in (
             ("model", "_Model", "A name of `refiner weights list`, or the path of a weights file", defaults.model),
-            ("preset", "P_reset", "default, or the path of a YAML file", defaults.preset),
+            ("preset", "_Preset", "default, or the path of a YAML file", defaults.preset),
             ("more", "_Further options", "Of `refiner inpaint`, such as --steps 20 --memory 6GB", defaults.more),
-            ("program", "_Program", "Where refiner is, if GIMP does not find it by this name", defaults.program),
+            ("program", "Progr_am", "Where refiner is, if GIMP does not find it by this name", defaults.program),
         ):
             procedure.add_string_argument(key, label, words, value, GObject.ParamFlags.READWRITE)
         grow = "Pixels the selection grows by, to cover what of the object lies beside it"
         procedure.add_int_argument("grow", "_Grow by pixels", grow, 0, 1024, 4, GObject.ParamFlags.READWRITE)
         seed = "Another number gives another fill by copies"
-        procedure.add_int_argument("seed", "_Seed", seed, 0, GLib.MAXINT32 - 64, 0, GObject.ParamFlags.READWRITE)
+        procedure.add_int_argument("seed", "S_eed", seed, 0, GLib.MAXINT32 - 64, 0, GObject.ParamFlags.READWRITE)
         variants = "How many fills to choose from, each on a layer of its own; the seed goes up by one"
         procedure.add_int_argument("variants", "_Variants", variants, 1, 16, 1, GObject.ParamFlags.READWRITE)
         guide = "A layer that shows roughly what the hole is to hold; it is brought to the picture's full size"
         procedure.add_layer_argument("guide", "G_uide", guide, True, GObject.ParamFlags.READWRITE)
+        avoid = "A channel, such as Select > Save to Channel makes, that shows what must not be copied into the hole"
+        procedure.add_channel_argument("avoid", "Avo_id", avoid, True, GObject.ParamFlags.READWRITE)
         return procedure
 
 
@@ -87,7 +103,8 @@ def _run(
     choices = refiner_program.Choices(**{name: config.get_property(name) or "" for name in names}, **numbers)
     Gimp.progress_init("Removing the selection")
     try:
-        _remove(image, choices, config.get_property("grow"), config.get_property("guide"))
+        hints = _Hints(config.get_property("guide"), config.get_property("avoid"))
+        _remove(image, choices, config.get_property("grow"), hints)
     except refiner_program.Failure as failure:
         return _failed(procedure, str(failure))
     finally:
@@ -118,25 +135,28 @@ def _asked(procedure: Gimp.Procedure, config: Gimp.ProcedureConfig) -> bool:
 
     GimpUi.init(NAME)
     dialog = GimpUi.ProcedureDialog.new(procedure, config, "Remove Selection")
-    dialog.fill(["model", "preset", "grow", "seed", "variants", "guide", "more", "program"])
+    dialog.fill(["model", "preset", "grow", "seed", "variants", "guide", "avoid", "more", "program"])
     try:
         return bool(dialog.run())
     finally:
         dialog.destroy()
 
 
-def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int, guide: Gimp.Layer | None) -> None:
+def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int, hints: _Hints) -> None:
     """Fill the selection, each variant on a new layer.
 
     Raises:
-        Failure: the program is not there, or fails, or there is nothing to go by.
+        Failure: the program is not there, or fails, or there is nothing to go by, or the guide is elsewhere.
     """
+    if hints.guide is not None and hints.guide.get_image().get_id() != image.get_id():
+        raise refiner_program.Failure("The guide is a layer of another picture; copy it into this one as a layer.")
     with refiner_program.folder() as folder:
         photo, mask = folder / "photo.png", folder / "mask.png"
-        guide_file = None if guide is None else folder / "guide.png"
+        guide = None if hints.guide is None else folder / "guide.png"
+        avoid = None if hints.avoid is None else folder / "avoid.png"
         results = [folder / f"result-{seed}.png" for seed in choices.seeds]
         commands = [
-            refiner_program.command(choices, photo, mask, result, seed=seed, guide=guide_file)
+            refiner_program.command(choices, photo, mask, result, seed=seed, guide=guide, avoid=avoid)
             for seed, result in zip(choices.seeds, results)  # noqa: B905  Python 3.9 in some of GIMP's packages
         ]
         grown = image.duplicate()  # so that the user's selection stays
@@ -144,10 +164,12 @@ def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int, guid
             if grow:
                 Gimp.Selection.grow(grown, grow)
             _check_rest(grown)
-            _write_selection(grown, mask)
-            _write_visible(image, photo, without=guide)
+            _write_channel(grown.get_selection(), mask)
+            if avoid is not None:
+                _write_channel(hints.avoid, avoid)
+            _write_visible(image, photo, without=hints.guide)
             if guide is not None:
-                _write_visible(image, folder / "guide.png", side=_GUIDE_SIDE, with_=guide)
+                _write_visible(image, guide, side=_GUIDE_SIDE, with_=hints.guide)
             Gimp.progress_update(_BEFORE)
             for number, (command, result) in enumerate(zip(commands, results)):  # noqa: B905  as above
                 _run_one(command, result, number, len(commands))
@@ -182,11 +204,11 @@ def _check_rest(image: Gimp.Image) -> None:
         )
 
 
-def _write_selection(image: Gimp.Image, path: Path) -> None:
-    """Write the selection as a gray picture, above 0 where a pixel is selected even a little."""
-    gray = Gimp.Image.new(image.get_width(), image.get_height(), Gimp.ImageBaseType.GRAY)
+def _write_channel(channel: Gimp.Channel, path: Path) -> None:
+    """Write a channel, such as the selection, as a gray picture, above 0 where a pixel is in it even a little."""
+    gray = Gimp.Image.new(channel.get_width(), channel.get_height(), Gimp.ImageBaseType.GRAY)
     try:
-        gray.insert_layer(Gimp.Layer.new_from_drawable(image.get_selection(), gray), None, 0)
+        gray.insert_layer(Gimp.Layer.new_from_drawable(channel, gray), None, 0)
         _export(gray, path, "gray8")
     finally:
         gray.delete()
@@ -292,6 +314,7 @@ def _add_layer(image: Gimp.Image, name: str, path: Path, selection: Gimp.Selecti
         selection.get_buffer().copy(all_of_it, Gegl.AbyssPolicy.NONE, target, all_of_it)
         target.flush()
         mask.update(0, 0, width, height)
+        layer.set_edit_mask(False)  # so that who retouches the fill does not paint on the mask
         return layer
     finally:
         loaded.delete()

@@ -31,12 +31,18 @@ _OWN = frozenset(
         "--quiet",
         "--dry-run",
         "--guide",
+        "--avoid",
         "--help",
         "--mask-from-alpha",
     }
 )
 # What the program calls by the names of its files.
-_NAMES = {"photo.png": "the picture", "mask.png": "the selection", "guide.png": "the guide"}
+_NAMES = {
+    "photo.png": "the picture",
+    "mask.png": "the selection",
+    "guide.png": "the guide",
+    "avoid.png": "what to avoid",
+}
 # GIMP sets these for its own Python; with them, another Python would not find its modules.
 _OF_GIMPS_PYTHON = ("PYTHONHOME", "PYTHONPATH")
 
@@ -72,7 +78,14 @@ class Choices:
 
 
 def command(
-    choices: Choices, photo: Path, mask: Path, result: Path, *, seed: int | None = None, guide: Path | None = None
+    choices: Choices,
+    photo: Path,
+    mask: Path,
+    result: Path,
+    *,
+    seed: int | None = None,
+    guide: Path | None = None,
+    avoid: Path | None = None,
 ) -> list[str]:
     """The command that starts the program.
 
@@ -83,6 +96,7 @@ def command(
         result: the file to be written.
         seed: of this fill; None for the choices' own.
         guide: a fill to follow; None for none.
+        avoid: white where nothing may be copied from; None for nowhere.
 
     Raises:
         Failure: the program is not there, or the further options are not written as in a shell, or not for here.
@@ -101,7 +115,8 @@ def command(
     options = ["--progress", "lines", "--overwrite", "--seed", str(choices.seed if seed is None else seed)]
     for option, value in (("--model", choices.model.strip()), ("--preset", choices.preset.strip())):
         options += [option, value] if value else []
-    options += ["--guide", str(guide)] if guide is not None else []
+    for option, file in (("--guide", guide), ("--avoid", avoid)):
+        options += [option, str(file)] if file is not None else []
     return [program, "inpaint", str(photo), str(mask), "-o", str(result), *options, *more]
 
 
