@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,9 @@ def web(
         raise InputError("--save-beside: needs a PHOTO to save beside.")
     if choices.idle():
         raise InputError(f"{', '.join(choices.idle())}: without effect together with --no-refine.")
+    # PyTorch's threads sleep while they wait for each other: where a browser or others use the same cores too, they
+    # would spend most of their time on waiting. This is read when PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from refiner.web.serve import Address, serve  # noqa: PLC0415  an extra
     except ModuleNotFoundError as missing:

@@ -82,7 +82,8 @@ def make_app(config: Config, *, warm_up: bool = True) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if warm_up:
-            service.queue.add(Job("", offer.choose({}).device, lambda job: service.remover.warm_up(job, offer)))
+            device = offer.choose({}).device
+            service.queue.add(Job("", device, lambda job: remover.warm_up(job, offer), gives_way=True))
         sweeping = asyncio.create_task(_sweep(store))
         try:
             yield

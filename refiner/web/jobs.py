@@ -40,6 +40,7 @@ class Job:
         error: why it failed, in one line.
         position: how many jobs are before it.
         turn: its place in line; each visitor's jobs have turns of their own, see `Queue`.
+        gives_way: whether it is canceled as soon as another job comes.
     """
 
     owner: str
@@ -53,6 +54,7 @@ class Job:
     error: str | None = None
     position: int = 0
     turn: int = 0
+    gives_way: bool = False
     created: float = field(default_factory=time.time)
     started: float | None = None
     ended: float | None = None

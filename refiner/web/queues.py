@@ -55,6 +55,10 @@ class Queue:
                 raise Problem(TOO_MANY, f"{len(ahead)} jobs are waiting already; try again later.")
             if self._closed:
                 raise Problem(TOO_MANY, "The server is about to end.")
+            for other in ahead:
+                if other.gives_way and other.device == job.device:
+                    self._leaves_line(other)
+                    other.cancel()
             self._jobs[job.id] = job
             waiting = self._waiting.setdefault(job.device, [])
             job.turn = self._next_turn(job)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from refiner.devices import pick_devices
+from refiner.engine.optimize import StopRefinement
 from refiner.errors import RefinerError
 from refiner.images.masks import Hole, MaskOptions, read_mask
 from refiner.images.picture import Picture
@@ -32,6 +35,9 @@ from refiner.web.saving import save_result
 from refiner.web.variants import copied, faults_of, made_of_copies
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from refiner.engine.result import Progress
     from refiner.images.planes import Mask
     from refiner.photo import PhotoResult
     from refiner.regions import Window
@@ -40,7 +46,8 @@ if TYPE_CHECKING:
     from refiner.web.records import Record
     from refiner.web.store import Store
 
-_CHOSEN_AT = 112  # short side in pixels of a first look made of copies, which takes a second or two
+_CHOSEN_AT = 80  # short side in pixels of a first look made of copies
+_LOOKED = 0.9  # seconds of computing after which such a look is shown as it is
 _WARM = 384  # side in pixels of the picture to warm up with, which has two scales
 _log = logging.getLogger(__name__)
 
@@ -261,7 +268,16 @@ class Remover:
             return  # at this size, the hole is nothing or everything
         look = Photo(Picture(small), Hole(covered > 0))
         settings = replace(choice.settings, max_scales=1) if copies else replace(choice.settings, refine=False)
-        result = look.inpaint(model, settings, pick_devices(choice.device), lambda _: job.check())
+        started = time.thread_time()
+
+        def on_progress(_: Progress) -> None:
+            job.check()
+            if time.thread_time() - started > _LOOKED:  # other programs' work does not count: it would show noise
+                raise StopRefinement
+
+        # Threads that wait for each other at every step of so small a picture cost more than they save.
+        with _one_thread() if copies else nullcontext():
+            result = look.inpaint(model, settings, pick_devices(choice.device), on_progress)
         box = box_in_copy(photo, small.shape[:2])
         part = result.picture.color[box.top : box.bottom, box.left : box.right]
         shown = as_png(part, part_of_mask(photo.hole.mask, box.place, part.shape[:2]))
@@ -271,6 +287,17 @@ class Remover:
     def _photo(self, record: Record, removal: Removal) -> Photo:
         picture = self._store.picture(record, self._store.round_of(record, removal.parent).number)
         return Photo(picture, _hole(removal, picture))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have PyTorch compute in the calling thread alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_marked(removal: Removal) -> None:

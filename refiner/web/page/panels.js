@@ -21,7 +21,7 @@ function shownRound(photo, number, label, text, current, choose) {
 export function showHistory(state, { choose, drop }) {
   const { photo, round } = state, { rounds } = photo, shown = roundOf(round);
   const ways = rounds.filter((each) => each.number === firstFill(each) || !roundOf(firstFill(each)));
-  $("history").hidden = rounds.length < 2;
+  $("history").classList.toggle("alone", rounds.length < 2);
   $("editor").classList.toggle("with-history", rounds.length > 1);
   $("history").replaceChildren(...ways.map((each) => {
     const current = each.number ? shown.number > 0 && firstFill(shown) === firstFill(each) : round === 0;

@@ -3,7 +3,8 @@
 const MOST_TILES = 160; // of half a megapixel each at most
 
 export class Picture {
-  constructor(photo, round, sizes, onLoad) {
+  /** @param before what is shown until this one is there; null for nothing */
+  constructor(photo, round, sizes, onLoad, before = null) {
     this.photo = photo.id;
     this.base = `api/photos/${photo.id}/rounds/${round}`;
     this.width = photo.width;
@@ -12,13 +13,19 @@ export class Picture {
     this.previewScale = Math.min(1, sizes.preview / Math.max(photo.width, photo.height));
     this.tiles = new Map(); // in the order they were last drawn
     this.onLoad = onLoad;
+    this.before = before?.shown ?? null;
     this.preview = new Image();
     this.ready = new Promise((resolve, reject) => {
-      this.preview.onload = () => { resolve(); onLoad(); };
+      this.preview.onload = () => { this.before = null; resolve(); onLoad(); };
       this.preview.onerror = () => reject(new Error("preview"));
     });
     this.ready.catch(() => {});
     this.preview.src = `${this.base}/preview`;
+  }
+
+  /** What there is to draw: itself, or what stands in for it. */
+  get shown() {
+    return this.preview.complete && this.preview.naturalWidth ? this : this.before;
   }
 
   /** Draw what the view shows of it; true when nothing is missing. */
@@ -26,7 +33,10 @@ export class Picture {
     view.apply(context);
     context.imageSmoothingEnabled = view.scale < 3; // beyond, pixels are to be seen as pixels
     context.imageSmoothingQuality = "high";
-    if (!this.preview.complete || !this.preview.naturalWidth) return false;
+    if (this.shown !== this) {
+      this.before?.draw(context, view);
+      return false;
+    }
     context.drawImage(this.preview, 0, 0, this.width, this.height);
     if (this.previewScale === 1 && view.scale <= 1) return true;
     if (view.scale <= this.previewScale * 1.15) return true;

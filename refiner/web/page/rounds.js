@@ -23,7 +23,8 @@ export function fillsOf(round) {
 export function chooseRound(number) {
   const here = stillHere();
   if (number !== state.round || !state.picture || state.picture.photo !== state.photo.id) {
-    state.picture = number ? new Picture(state.photo, number, state.config, () => stage.look()) : state.original;
+    const before = state.picture ?? state.original;
+    state.picture = number ? new Picture(state.photo, number, state.config, () => stage.look(), before) : state.original;
     state.picture.ready.catch(() => here() && lost());
   }
   state.round = number;

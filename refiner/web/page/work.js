@@ -101,6 +101,7 @@ class Work {
 
   take(snapshot) {
     const { number } = this, { latest } = snapshot;
+    if (snapshot.id === this.stopped) snapshot.stopping = true; // the server may not know yet
     state.job = snapshot;
     if (snapshot.state === "working") this.began ??= performance.now() - 1000 * snapshot.seconds;
     if (snapshot.progress && snapshot.progress.done !== this.told?.done) this.told = { done: snapshot.progress.done, left: snapshot.progress.left, at: performance.now() };
@@ -156,6 +157,7 @@ class Work {
     this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
     const words = this.words(job, job.progress);
     if (this.text.textContent !== words) this.text.textContent = words;
+    $("stop").disabled = Boolean(job.stopping);
     if (!$("working").classList.contains("off")) return;
     showWork();
   }
@@ -173,8 +175,16 @@ class Work {
     return [...parts, rest].filter(Boolean).join(" · ");
   }
 
+  /** End with the best so far. It is said at once, since the work only ends after the step that is under way. */
   async stop() {
-    if (state.job) await post(`api/jobs/${state.job.id}/stop`);
+    const { job } = state;
+    if (!job || job.stopping) return;
+    this.stopped = job.id;
+    this.take(job);
+    try { await post(`api/jobs/${job.id}/stop`); } catch (error) {
+      this.stopped = null;
+      throw error;
+    }
   }
 
   async cancel() {

@@ -143,9 +143,45 @@ def test_the_photo_stays_where_it_is_on_a_phone(visit, tmp_path, width, height, 
         page.wait_for_timeout(100)
     page.evaluate("document.querySelector('#plan').textContent = 'A long line of words. '.repeat(30)")
     assert page.evaluate(view) == before
+    set_steps(page, 2)
     page.click("#remove")
     wait(page, f"{STATE}.job")
     assert page.evaluate(view) == before
+    wait(page, f"{STATE}.photo.rounds.length === 2 && !{STATE}.job", 90)
+    page.wait_for_selector("#history .entry:nth-child(2)")
+    assert page.evaluate(view) == before
+
+
+def test_the_photo_stays_in_sight_while_the_result_loads(visit, photo) -> None:
+    page = visit()
+    open_photo(page, photo)
+    set_steps(page, 2)
+    draw(page, (200, 200), (300, 220))
+    held = []
+    page.route("**/rounds/1/preview", lambda route: held.append(route))  # noqa: PLW0108  Playwright wants a function
+    page.click("#remove")
+    wait(page, f"{STATE}.round === 1 && !{STATE}.job", 90)
+    page.wait_for_timeout(100)
+    corner = "[refinerPage.view.x + 5, refinerPage.view.y + 5, 1, 1]"
+    seen = f"[...refinerPage.stage.photo.getImageData(...{corner}).data]"
+    assert page.evaluate(seen)[3] == 255
+    held[0].continue_()
+    wait(page, f"{STATE}.picture.preview.complete && {STATE}.picture.before === null")
+
+
+def test_a_stop_is_answered_at_once(visit, photo) -> None:
+    page = visit()
+    open_photo(page, photo)
+    draw(page, (200, 200), (300, 220))
+    working(page)
+    held = []  # as if the server were busy
+    page.route("**/stop", lambda route: held.append(route))  # noqa: PLW0108  Playwright wants a function
+    page.click("#stop")
+    assert page.inner_text("#working-text") == "Stopping after the step that is under way …"
+    assert page.is_disabled("#stop")
+    held[0].continue_()
+    wait(page, f"!{STATE}.job", 90)
+    assert page.evaluate(f"{STATE}.photo.rounds.at(-1).stopped")
 
 
 def test_a_second_tab_learns_of_the_first_ones_work(visit, photo) -> None:

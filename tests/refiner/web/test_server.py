@@ -206,6 +206,30 @@ def test_events_tell_of_scales_and_the_end(client) -> None:
     assert events(client, job)[-1]["state"] == "done"  # for who comes late
 
 
+def test_a_first_look_ends_when_its_time_is_over(client, monkeypatch) -> None:
+    import torch
+
+    from refiner.web import removal
+
+    monkeypatch.setattr(removal, "_LOOKED", 0)
+    looks, threads = [], torch.get_num_threads()
+    inpaint = removal.Photo.inpaint
+
+    def watched(*arguments: object, **options: object) -> object:
+        result = inpaint(*arguments, **options)
+        looks.append((result.picture.size, result.refinement.stopped))
+        return result
+
+    monkeypatch.setattr(removal.Photo, "inpaint", watched)
+    photo = uploaded(client, data=file_of(picture((800, 600))))
+    settings = {"start": "exemplar", "detail": "exemplar"}
+    asked = {"marks": [STROKE], "settings": settings}
+    job = client.post(f"/api/photos/{photo['id']}/jobs", json=asked).json()
+    assert events(client, job)[-1]["shown"][0] == 0
+    assert looks == [((80, 106), True), ((600, 800), False)]
+    assert torch.get_num_threads() == threads
+
+
 def slow(client, photo, steps=200) -> dict:
     asked = {"marks": [STROKE], "settings": {"steps": steps}}
     return client.post(f"/api/photos/{photo['id']}/jobs", json=asked).json()

@@ -55,6 +55,35 @@ def test_visitors_take_turns(line) -> None:
     assert line.served == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
 
 
+def test_the_warm_up_gives_way_to_whoever_comes(line) -> None:
+    noticed = threading.Event()
+
+    def warm_up(job: Job) -> None:
+        line.served.append("warm-up")
+        while not noticed.is_set():
+            time.sleep(0.005)
+        job.check()
+        line.served.append("not canceled")
+
+    warm = line.queue.add(Job("", "cpu", warm_up, gives_way=True))
+    line.until(1)
+    job = line.add("a1")
+    assert (warm.state, job.position) == ("canceled", 0)  # nobody is before the visitor
+    noticed.set()
+    line.until(2)
+    assert line.served == ["warm-up", "a1"]
+
+
+def test_a_warm_up_that_has_not_begun_gives_way_too(line) -> None:
+    line.add("a1")
+    line.until(1)
+    warm = line.queue.add(Job("", "cpu", lambda _: line.served.append("warm-up"), gives_way=True))
+    line.add("b1")
+    line.gate.release()
+    line.until(2)
+    assert (line.served, warm.state) == (["a1", "b1"], "canceled")
+
+
 def test_who_gave_up_waiting_has_no_longer_way_back(line) -> None:
     line.add("a1")
     line.until(1)

@@ -78,7 +78,7 @@ export default {
   first: "Erster Blick mit {width} × {height}",
   window: "Teil {n} von {count}",
   left: "noch {time}",
-  stopping: "Hört auf …",
+  stopping: "Hört nach dem laufenden Schritt auf …",
   saving: "Wird fertiggestellt …",
   done: "Fertig nach {time}. Nur das Übermalte ist verändert.",
   stopped: "Nach {time} beendet; das bisher Beste bleibt.",

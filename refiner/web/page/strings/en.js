@@ -78,7 +78,7 @@ export default {
   first: "First look at {width} × {height}",
   window: "part {n} of {count}",
   left: "{time} left",
-  stopping: "Stopping …",
+  stopping: "Stopping after the step that is under way …",
   saving: "Finishing …",
   done: "Done in {time}. Only what you painted has changed.",
   stopped: "Stopped after {time}; the best so far is kept.",

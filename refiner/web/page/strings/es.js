@@ -78,7 +78,7 @@ export default {
   first: "Primera vista de {width} × {height}",
   window: "parte {n} de {count}",
   left: "faltan {time}",
-  stopping: "Parando …",
+  stopping: "Parando tras el paso en curso …",
   saving: "Terminando …",
   done: "Hecho en {time}. Solo ha cambiado lo pintado.",
   stopped: "Parado tras {time}; se conserva lo mejor.",

@@ -78,7 +78,7 @@ export default {
   first: "Premier aperçu {width} × {height}",
   window: "partie {n} sur {count}",
   left: "encore {time}",
-  stopping: "Arrêt …",
+  stopping: "Arrêt après l’étape en cours …",
   saving: "Finition …",
   done: "Fait en {time}. Seul ce que vous avez peint a changé.",
   stopped: "Arrêté après {time} ; le meilleur est gardé.",

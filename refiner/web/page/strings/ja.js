@@ -78,7 +78,7 @@ export default {
   first: "最初の結果 {width} × {height}",
   window: "{count} か所中 {n}",
   left: "残り {time}",
-  stopping: "停止中…",
+  stopping: "今の段階が終わり次第停止します…",
   saving: "完了処理中…",
   done: "{time} で完了。塗った部分だけが変わりました。",
   stopped: "{time} で停止。これまでの最良を残しました。",

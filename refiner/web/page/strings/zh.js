@@ -78,7 +78,7 @@ export default {
   first: "初步结果 {width} × {height}",
   window: "第 {n}/{count} 处",
   left: "还需 {time}",
-  stopping: "正在停止……",
+  stopping: "当前步骤结束后停止……",
   saving: "正在完成……",
   done: "用时 {time}。只有涂抹的部分被改变。",
   stopped: "{time} 后停止；保留了目前最好的结果。",
