@@ -31,7 +31,7 @@ SURFACE = {
         "Picture": "fields: color alpha name format metadata turned stored_depth scaled_from pages",
         "Plan": (
             "fields: sizes levels start detail scale_windows copy_windows strip_height conv_dtype tf32 bytes budget "
-            "attempt"
+            "attempt mostly_hole"
         ),
         "Progress": "fields: scale scales size step steps loss window windows scale_done seconds_left image images",
         "RefinerError": "error: Exception",

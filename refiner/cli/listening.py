@@ -28,13 +28,15 @@ def while_someone_reads() -> Iterator[None]:
         yield
         return
     over = threading.Event()
+    # A program started in the background of a script ignores Ctrl-C; it is told to end.
+    ending = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
 
     def watch(thread: int) -> None:
         poll = select.poll()
         poll.register(output, 0)  # what tells of an end comes unasked
         while not over.wait(_OFTEN):
             if any(event & _CLOSED for _, event in poll.poll(0)):
-                signal.pthread_kill(thread, signal.SIGINT)
+                signal.pthread_kill(thread, ending)
                 return
 
     watcher = threading.Thread(target=watch, args=(threading.get_ident(),), daemon=True)

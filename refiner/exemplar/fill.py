@@ -138,7 +138,7 @@ class Exemplar:
         """What is copied at a level, which follows from the level before; None where there is nothing to copy yet."""
         if self._at is None or self._at > index:
             self._at, self._chosen = -1, None
-            self._tight = _tightened(self._levels)
+            self._tight = _tightened(self._levels) if self._follow is None else None
         first = self._at + 1
         for level in range(first, index + 1):
             share = 1 / (index + 1 - first)

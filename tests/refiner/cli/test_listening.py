@@ -12,7 +12,8 @@ import pytest
 from refiner.cli.listening import while_someone_reads
 
 CODE = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.{handler})
 from refiner.cli.listening import while_someone_reads
 with while_someone_reads():
     print("begun", file=sys.stderr, flush=True)
@@ -21,8 +22,9 @@ with while_someone_reads():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell that a pipe is closed")
-def test_the_work_ends_soon_after_its_reader() -> None:
-    with subprocess.Popen([sys.executable, "-c", CODE], stderr=subprocess.PIPE) as work:
+@pytest.mark.parametrize("handler", ["default_int_handler", "SIG_IGN"])
+def test_the_work_ends_soon_after_its_reader(handler) -> None:
+    with subprocess.Popen([sys.executable, "-c", CODE.format(handler=handler)], stderr=subprocess.PIPE) as work:
         assert work.stderr is not None
         assert work.stderr.readline() == b"begun\n"
         time.sleep(1)
