@@ -139,7 +139,7 @@ class _Front:
         """The page; with the printed key as `?open=`, the photo that the server was started with is opened first."""
         config, key = self._service.config, request.query_params.get("open")
         if config.photo is not None and config.open_key and key:
-            if not secrets.compare_digest(key, config.open_key):
+            if not secrets.compare_digest(key.encode(), config.open_key.encode()):
                 return RedirectResponse("./", 303)
             routes = PhotoRoutes(self._service)
             beside = config.save_beside

@@ -10,7 +10,7 @@ import ipaddress
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
@@ -107,7 +107,9 @@ class Guard:
             return None
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if scope["method"] == "GET" and scope["path"] == "/" and access.has_token(query.get("token", [None])[0]):
-            welcome = RedirectResponse("./", 303)  # keeps the token out of the address bar
+            del query["token"]  # so that it does not stay in the address bar
+            rest = urlencode(query, doseq=True)
+            welcome = RedirectResponse(f"./?{rest}" if rest else "./", 303)
             welcome.set_cookie(access.cookie, str(access.token), _YEAR, httponly=True, samesite="strict")
             return welcome
         return refusal(

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from refiner.web.store import Store
 
 _CHOSEN_AT = 80  # short side in pixels of a first look made of copies
-_LOOKED = 0.9  # seconds of computing after which such a look is shown as it is
+_LOOKED = 0.7  # seconds of computing after which such a look is shown as it is
 _WARM = 384  # side in pixels of the picture to warm up with, which has two scales
 _log = logging.getLogger(__name__)
 

@@ -48,6 +48,11 @@ class Address:
         """Whether only this machine can reach the server."""
         return self.host in _LOOPBACK
 
+    @property
+    def needs_token(self) -> bool:
+        """Whether others may reach the server: by its address, or through a proxy on this machine by a further name."""
+        return not self.local or bool(set(self.names) - _LOOPBACK)
+
 
 def serve(config: Config, address: Address, say: Callable[[str], object], *, browser: bool = True) -> None:
     """Serve until interrupted.
@@ -61,7 +66,7 @@ def serve(config: Config, address: Address, say: Callable[[str], object], *, bro
     Raises:
         InputError: the address cannot be listened at, or the token is too short or has other characters.
     """
-    token = None if address.local else _token()
+    token = _token() if address.needs_token or TOKEN_VARIABLE in os.environ else None
     with _listening(address) as listener:
         _serve_at(listener, config, address, token, say, browser=browser)
 
@@ -85,7 +90,7 @@ def _serve_at(
     query = "&".join(f"{name}={value}" for name, value in given.items() if value is not None)
     shown = f"{url}?{query}" if query else url
     say(shown)
-    if not address.local:
+    if token is not None:
         say(f"Everybody who has this address can use the server. A token of your own: {TOKEN_VARIABLE}.")
     if browser:
         threading.Timer(0.5, webbrowser.open, [shown]).start()

@@ -333,6 +333,22 @@ def test_a_server_that_is_killed_loses_nothing_and_one_that_ends_leaves_nothing(
     assert [path.name for path in (tmp_path / "web").iterdir()] == ["pace.json"]  # how long work takes
 
 
+def test_a_token_holds_on_the_loopback_too_where_one_is_set(monkeypatch, tmp_path) -> None:
+    """A proxy on the same machine lets others in."""
+    import httpx2
+
+    monkeypatch.setenv("REFINER_WEB_TOKEN", "a-long-word-of-my-own")
+    (tmp_path / "a.png").write_bytes(file_of(picture()))
+    with program(tmp_path / "cache", tmp_path / "a.png") as (_, address):
+        start, _, query = address.partition("?")
+        assert query.startswith("token=a-long-word-of-my-own&open=")
+        assert httpx2.get(f"{start}api/photos").status_code == 401
+        with httpx2.Client(base_url=start, follow_redirects=True) as client:
+            assert client.get(f"/?{query}").status_code == 200
+            assert [each["name"] for each in client.get("/api/photos").json()] == ["a.png"]  # opened as it was asked
+            assert client.get("/?open=%C3%A9").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -343,13 +359,15 @@ def test_a_server_that_is_killed_loses_nothing_and_one_that_ends_leaves_nothing(
         (["--max-upload", "lots"], "--max-upload: expected a size such as 6GB"),
         (["--preset", "nonsense"], "preset 'nonsense'"),
         (["--host", "192.0.2.1"], "REFINER_WEB_TOKEN: expected 16 or more"),
+        (["--name", "photos.example"], "REFINER_WEB_TOKEN: expected 16 or more"),
     ],
 )
 def test_the_command_line_refuses_what_cannot_be(monkeypatch, capsys, tmp_path, arguments, words) -> None:
     from refiner import cli
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REFINER_WEB_TOKEN", "short")
+    if "TOKEN" in words:
+        monkeypatch.setenv("REFINER_WEB_TOKEN", "short")
     monkeypatch.setenv("REFINER_CACHE", str(tmp_path))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
