@@ -287,7 +287,7 @@ def test_long_pictures_are_predicted_too(size, detail) -> None:
     )  # fmt: skip
     (predicted, took, seconds), (_, _, other_seconds) = map(json.loads, done.stdout.splitlines())
     assert took < 1.25 * predicted
-    assert seconds < 6 * other_seconds
+    assert seconds < 12 * other_seconds, "4.5 where nothing else runs"
 
 
 LONG = """
