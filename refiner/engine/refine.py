@@ -245,8 +245,8 @@ def _checked_hole(model: Inpainter, image: Tensor, mask: Tensor) -> Tensor:
         raise InputError(f"image: expected shape (N,3,H,W), got {tuple(image.shape)}.")
     if not image.is_floating_point():
         raise InputError(f"image: expected floating point in [0,1], got {image.dtype}; divide 8-bit values by 255.")
-    if not ((image >= 0) & (image <= 1)).all():
-        low, high = image.aminmax()
+    low, high = image.aminmax()
+    if not (low >= 0 and high <= 1):  # not so for NaN either
         raise InputError(f"image: expected values in [0,1], got {low.item():g} to {high.item():g}.")
     if mask.shape != (image.shape[0], 1, *image.shape[2:]):
         expected = (image.shape[0], 1, *image.shape[2:])

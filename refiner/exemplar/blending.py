@@ -27,6 +27,7 @@ _SURE = 0.1  # one between pieces that is smaller is of exposure alone
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # what is above
 _SHORT_STEPS = 40
+_MORE_STEPS = 20  # where the level before has been solved
 _BUSIER = 1.25  # by how much copies may be busier than the photo beside them before steps across the rim are lessened
 _HOLD = 2.0  # how firmly a step across the rim is brought to what is wanted there, against a step between pieces
 _AREA = 31  # pixels, over which that is compared
@@ -44,6 +45,11 @@ class Correction:
 
     far: Tensor
     near: Tensor
+
+    def enlarged(self, coarse: Nodes, nodes: Nodes) -> Correction:
+        """The same at a larger picture's nodes, given those it is of."""
+        both = nodes.enlarged(coarse, torch.cat([self.far, self.near], dim=1))
+        return Correction(both[:, :3].contiguous(), both[:, 3:].contiguous())
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,13 @@ class _Steps:
 
 
 def seam_correction(
-    palette: Palette, nodes: Nodes, shifts: Tensor, hole: Tensor, coarser: Tensor | None, steps: int, on_step: OnStep
+    palette: Palette,
+    nodes: Nodes,
+    shifts: Tensor,
+    hole: Tensor,
+    coarser: Correction | None,
+    steps: int,
+    on_step: OnStep,
 ) -> Correction:
     """The correction of copies.
 
@@ -73,7 +85,7 @@ def seam_correction(
         nodes: the hole's pixels.
         shifts: of each, (n,2).
         hole: (H,W), bool.
-        coarser: the far correction of the level before at these nodes, (n,3); None to start from nothing.
+        coarser: the level before's at these nodes; None to start from nothing.
         steps: of the solver.
         on_step: see `OnStep`.
     """
@@ -86,13 +98,15 @@ def seam_correction(
     half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part_of, None]
     for_far, for_near = ((reach * half_width).clamp(min=1) ** -2 for reach in (_REACH, _SHORT_REACH))
     small = _of_exposure(wanted)
-    far = solve(nodes, _divergence(nodes, wanted, small), coarser, steps=steps, screening=for_far, hold=_HOLD,
+    starts = (None, None) if coarser is None else (coarser.far, coarser.near)
+    short_steps = _SHORT_STEPS if coarser is None else _MORE_STEPS
+    far = solve(nodes, _divergence(nodes, wanted, small), starts[0], steps=steps, screening=for_far, hold=_HOLD,
                 on_step=part(on_step, 0.3, 0.6))  # fmt: skip
     rest = wanted.change - small
     near = torch.zeros_like(far)
     if rest.any():
-        b = _divergence(nodes, wanted, rest)
-        near = solve(nodes, b, steps=_SHORT_STEPS, screening=for_near, hold=_HOLD, on_step=part(on_step, 0.6, 1))
+        near = solve(nodes, _divergence(nodes, wanted, rest), starts[1], steps=short_steps,
+                     screening=for_near, hold=_HOLD, on_step=part(on_step, 0.6, 1))  # fmt: skip
     return Correction(far, near)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.errors import InputError
-from refiner.exemplar.blending import seam_correction
+from refiner.exemplar.blending import Correction, seam_correction
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
@@ -58,15 +58,13 @@ class _Chosen:
         nodes: the hole's pixels.
         palette: what may be copied.
         shifts: of each node, (n,2).
-        far: the correction for exposure, (n,3).
-        near: the one for what does not belong together.
+        correction: what is added to copies.
     """
 
     nodes: Nodes
     palette: Palette
     shifts: Tensor
-    far: Tensor
-    near: Tensor
+    correction: Correction
 
 
 class Exemplar:
@@ -120,7 +118,7 @@ class Exemplar:
                 inside = hole[0, 0].cpu()
                 filled[:, inside] = chosen.palette.image[:, inside]
             at, _ = chosen.palette.copied(chosen.nodes.places, chosen.shifts)
-            colors = chosen.palette.colors(at) + chosen.far + chosen.near
+            colors = chosen.palette.colors(at).add_(chosen.correction.far).add_(chosen.correction.near)
             filled.flatten(1)[:, chosen.nodes.at] = colors.clamp(0, 1).T
             self._on_step(1.0)
             return filled[None].to(image)
@@ -172,10 +170,10 @@ class Exemplar:
             shifts = self._structure.larger(shifts, palette, hole, nodes, before.nodes, part(on_step, 0, 0.4))
             if hole.numel() <= MENDED:
                 shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0.4, 0.8))
-            coarser = nodes.enlarged(before.nodes, before.far)
+            coarser = before.correction.enlarged(before.nodes, nodes)
         steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
         correction = seam_correction(palette, nodes, shifts, hole, coarser, steps, part(on_step, 0.8, 1))
-        return _Chosen(nodes, palette, shifts, correction.far, correction.near)
+        return _Chosen(nodes, palette, shifts, correction)
 
     def _structure_of(self) -> Structure:
         last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])

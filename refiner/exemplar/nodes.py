@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -114,11 +115,14 @@ class Nodes:
         Args:
             same: values (n,C); neighbors are connected where theirs are equal. None to connect all.
         """
+        if same is None:
+            where = np.zeros(self.size, bool)
+            where.ravel()[self.at.numpy()] = True
+            labels, count = label(where)
+            return torch.from_numpy(labels.ravel()[self.at.numpy()]).long() - 1, int(count)
         one, other = self.pairs()
-        if same is not None:
-            equal = (same[one] == same[other]).all(dim=1)
-            one, other = one[equal], other[equal]
-        return connected(len(self), one, other)
+        equal = (same[one] == same[other]).all(dim=1)
+        return connected(len(self), one[equal], other[equal])
 
 
 def sum_near(near: Tensor, x: Tensor) -> Tensor:
