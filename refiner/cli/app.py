@@ -9,6 +9,7 @@ import click
 from refiner import __version__
 from refiner.cli.batch import batch
 from refiner.cli.check import check
+from refiner.cli.collector import rest_while_starting
 from refiner.cli.exits import Group
 from refiner.cli.inpaint import inpaint
 from refiner.cli.masks import masks
@@ -32,6 +33,7 @@ app.add_command(weights)
 
 def main() -> None:
     """Run the command line and exit."""
+    rest_while_starting()
     # Pages of 2 MB, which Linux clears and maps several times faster. PyTorch reads this when it first allocates.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     app.main()

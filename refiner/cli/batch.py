@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refiner.cli.batch_options import cluster_options, restart_options, selection_options
+from refiner.cli.collector import look_again
 from refiner.cli.exits import FAILED
 from refiner.cli.mask_options import mask_options
 from refiner.cli.page_option import page_option
@@ -88,6 +89,7 @@ def batch(
         from refiner.memory import manage_allocator  # noqa: PLC0415
 
         manage_allocator()
+        look_again()
 
         with only_errors(quiet=quiet), _workers(cluster)(work, choices.device, phrase=in_words) as fill:
             report.start()

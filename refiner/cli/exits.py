@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from refiner.cli.collector import rest_at_exit
 from refiner.cli.spelling import in_words
 from refiner.errors import RefinerError, RefinerWarning
 
@@ -31,7 +32,9 @@ class OneLineErrors(click.Command):
         run: Callable[..., Any] = super().main
         if not standalone_mode:
             return run(*args, standalone_mode=False, **kwargs)
-        sys.exit(_ended(lambda: run(*args, standalone_mode=False, **kwargs)))
+        code = _ended(lambda: run(*args, standalone_mode=False, **kwargs))
+        rest_at_exit()
+        sys.exit(code)
 
 
 class Command(OneLineErrors):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refiner import __version__
+from refiner.cli.collector import look_again
 from refiner.cli.mask_options import mask_options
 from refiner.cli.page_option import page_option
 from refiner.cli.refine_options import refine_options
@@ -91,6 +92,7 @@ def inpaint(
     from refiner.memory import manage_allocator  # noqa: PLC0415
 
     manage_allocator()
+    look_again()
     if (mask is None) != options.from_alpha:
         raise InputError("mask: expected either MASK or --mask-from-alpha.")
     beside = (("--guide", guide), ("--avoid", avoid), ("--compare", compare), ("--save-scales", save_scales))

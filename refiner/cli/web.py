@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from refiner.cli.collector import look_again
 from refiner.cli.refine_options import refine_options
 from refiner.cli.spelling import spell
 from refiner.errors import InputError, Option
@@ -84,6 +85,7 @@ def web(
     from refiner.web.service import Config  # noqa: PLC0415
 
     manage_allocator()
+    look_again()
     defaults = Defaults(
         choices.model, choices.weights, choices.preset, choices.device, choices.given, refine=choices.refine
     )
