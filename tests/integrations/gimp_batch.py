@@ -46,6 +46,7 @@ def visible(image, target):
 
 
 def case(name, file, *, precision=None, grow=0, soft=0, more=""):
+    others = len(Gimp.get_images())
     image = loaded(file)
     if precision is not None:
         image.convert_precision(precision)
@@ -61,7 +62,7 @@ def case(name, file, *, precision=None, grow=0, soft=0, more=""):
     done["layers"] = [layer.get_name() for layer in layers]
     done["precision"] = image.get_precision().value_nick
     done["size"] = [image.get_width(), image.get_height()]
-    done["open"] = len(Gimp.get_images())
+    done["left"] = len(Gimp.get_images()) - others - 1
     if len(layers) > 1:
         pixels(layers[0], "RGBA float", f"{name}_fill.raw")
         pixels(layers[0].get_mask(), "Y float", f"{name}_mask.raw")
