@@ -182,9 +182,17 @@ def test_variants_are_layers_of_which_the_first_is_seen(gimp) -> None:
     assert told["variants"]["layers"][:-1] == [
         ["Removed, seed 3", True], ["Removed, seed 4", False], ["Removed, seed 5", False]
     ]  # fmt: skip
+    assert told["variants"]["chosen"] == ["Removed, seed 3"]
     fills = [pixels(folder, f"variants_{number}") for number in range(3)]
     assert not np.array_equal(fills[0], fills[1])
     assert not np.array_equal(fills[1], fills[2])
+
+
+def test_what_is_canceled_leaves_nothing_behind(gimp) -> None:
+    told, _ = gimp
+    assert told["canceled"]["status"] != "success"
+    assert told["canceled"]["layers"] == 1
+    assert told["canceled"]["left"] == 0  # GIMP would offer a copy of the picture where layers are chosen
 
 
 def test_the_guide_is_followed_and_not_in_the_picture(gimp) -> None:
