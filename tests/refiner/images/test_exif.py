@@ -138,6 +138,14 @@ def test_a_tiff_keeps_types_and_bytes_and_gives_them_on(tmp_path, order, depth) 
     assert exif.parsed(read.metadata["exif"]) == (order, {t: v for t, v in expected.items() if t not in resolution})
 
 
+def test_opencv_is_silent_on_tags_that_it_does_not_know(tmp_path, capfd) -> None:
+    blob = camera("<", further={18246: exif.Value(3, b"\5\0")})  # a rating, as raw developers write it
+    path = tmp_path / "photo.tif"
+    path.write_bytes(encode(Picture(noise(9, 8, 3, depth=16), metadata={"exif": blob}), path))
+    read_picture(path)
+    assert capfd.readouterr().err == ""
+
+
 def test_avif_keeps_all_but_the_orientation_which_it_has_elsewhere(tmp_path) -> None:
     path = saved(tmp_path, Image.fromarray(noise(20, 30, 3)), "in.jpg", exif=camera("<", orientation=8))
     with Image.open(io.BytesIO(encode(read_picture(path), tmp_path / "out.avif"))) as out:
