@@ -79,14 +79,26 @@ def upright(blob: bytes) -> bytes:
     data = bytearray(_without_prefix(blob))
     order = _order_of(data)
     _drop(data, order, _COPIES)
-    spot = _entry(data, order, ORIENTATION)
-    if spot is not None:
-        struct.pack_into(order + "H", data, spot + 8, 1)
+    _orient(data, order, 1)
     table = _first(data, order)
     end = table + 2 + 12 * _count(data, order, table)
     _blank(data, order)
     struct.pack_into(order + "I", data, end, 0)  # the directory that follows is the thumbnail's
     return PREFIX + bytes(data)
+
+
+def with_orientation(blob: bytes, number: int) -> bytes:
+    """EXIF data that says another orientation, by its number; where it said none, its values move to make room.
+
+    Raises:
+        ValueError: it is no EXIF data.
+        struct.error: it is cut short.
+    """
+    data = bytearray(_without_prefix(blob))
+    if _orient(data, _order_of(data), number):
+        return PREFIX + bytes(data)
+    order, directory = parsed(blob)
+    return enclosed(order, {**directory, ORIENTATION: Value(SHORT, struct.pack(order + "H", number))})
 
 
 def without_orientation(blob: bytes) -> bytes:
@@ -220,6 +232,14 @@ def _entry(data: bytearray, order: str, tag: int) -> int | None:
         if struct.unpack_from(order + "H", data, spot)[0] == tag:
             return spot
     return None
+
+
+def _orient(data: bytearray, order: str, number: int) -> bool:
+    """Patch the orientation; false where there is none."""
+    spot = _entry(data, order, ORIENTATION)
+    if spot is not None:
+        struct.pack_into(order + "H", data, spot + 8, number)
+    return spot is not None
 
 
 def _drop(data: bytearray, order: str, tags: Container[int]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from refiner.images.codecs.pillow import DAMAGE
+from refiner.images.exif import with_orientation
 from refiner.images.planes import Planes, Values
 
 Turn = Image.Transpose
@@ -43,11 +44,13 @@ def orientation(image: Image.Image) -> Turn | None:
 
 def with_turn(exif: bytes | None, turn: Turn) -> bytes:
     """EXIF data that asks for a turn; without any, EXIF data with that alone."""
-    data = Image.Exif()
-    if exif:
-        data.load(exif)
-    data[ORIENTATION] = _NUMBERS[turn]
-    return data.tobytes()
+    number = _NUMBERS[turn]
+    try:
+        return with_orientation(exif or b"", number)
+    except DAMAGE:  # none, or malformed
+        alone = Image.Exif()
+        alone[ORIENTATION] = number
+        return alone.tobytes()
 
 
 def back(turn: Turn) -> Turn:

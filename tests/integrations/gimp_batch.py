@@ -46,6 +46,7 @@ def visible(image, target):
 
 
 def case(name, file, *, precision=None, grow=0, soft=0, more=""):
+    others = len(Gimp.get_images())
     image = loaded(file)
     if precision is not None:
         image.convert_precision(precision)
@@ -61,7 +62,7 @@ def case(name, file, *, precision=None, grow=0, soft=0, more=""):
     done["layers"] = [layer.get_name() for layer in layers]
     done["precision"] = image.get_precision().value_nick
     done["size"] = [image.get_width(), image.get_height()]
-    done["open"] = len(Gimp.get_images())
+    done["left"] = len(Gimp.get_images()) - others - 1
     if len(layers) > 1:
         pixels(layers[0], "RGBA float", f"{name}_fill.raw")
         pixels(layers[0].get_mask(), "Y float", f"{name}_mask.raw")
@@ -79,6 +80,7 @@ def variants():
     done = called(image, more="--detail exemplar --min-side 96", seed=3, variants=3)
     layers = image.get_layers()
     done["layers"] = [[layer.get_name(), layer.get_visible()] for layer in layers]
+    done["chosen"] = [layer.get_name() for layer in image.get_selected_layers()]
     for number, layer in enumerate(layers[:-1]):
         pixels(layer, "RGBA float", f"variants_{number}.raw")
     image.delete()
@@ -137,6 +139,21 @@ def refused(**options):
     return done
 
 
+def canceled():
+    """A run that GIMP ends in the middle, as its Cancel button does."""
+    program = FOLDER / "ending"
+    program.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    program.chmod(0o755)
+    others = len(Gimp.get_images())
+    image = loaded("eight.png")
+    image.select_rectangle(Gimp.ChannelOps.REPLACE, 100, 100, 50, 50)
+    done = called(image, program=str(program))
+    done["layers"] = len(image.get_layers())
+    done["left"] = len(Gimp.get_images()) - others - 1
+    image.delete()
+    return done
+
+
 SMALL = Gimp.Image.new(60, 40, Gimp.ImageBaseType.RGB)
 TOLD = {
     "eight": case("eight", "eight.png"),
@@ -166,6 +183,7 @@ TOLD = {
     "avoid elsewhere": refused(avoid=Gimp.Selection.save(SMALL)),
     "silent": refused(program="/bin/false"),
     "no model": refused(model="", more="--steps 3 --min-side 96"),
+    "canceled": canceled(),
     "misspelt": refused(more="--steps '3"),
 }
 (FOLDER / "small.yaml").write_text("pixel_budget: 60000\nsteps: 2\nmin_side: 96\n")

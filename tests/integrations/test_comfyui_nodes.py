@@ -328,6 +328,12 @@ def test_without_an_inpainter_the_best_one_is_taken(nodes, picture, scene) -> No
     assert torch.equal(result.movedim(-1, 1), expected)
 
 
+def test_what_is_no_lama_of_the_host_is_refused_in_a_line(nodes, toy) -> None:
+    assert nodes.InpainterFromModel(toy).values == (toy,)
+    with pytest.raises(refiner.ModelError, match=r"^model: is Linear, which has no cut for refinement here"):
+        nodes.InpainterFromModel(torch.nn.Linear(3, 3))
+
+
 def test_as_many_masks_as_pictures(nodes, picture, toy) -> None:
     image, mask = picture
     masks = torch.cat([mask, mask.flip(2), torch.zeros_like(mask)])

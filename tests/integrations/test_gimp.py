@@ -113,7 +113,7 @@ def test_only_the_selection_changes_and_only_on_a_layer_of_its_own(gimp, case) -
     assert told[case]["layers"][0] == "Removed"
     assert len(told[case]["layers"]) == 2
     assert told[case]["precision"] == PRECISIONS[case]
-    assert told[case]["open"] == 1  # no copy was left behind
+    assert told[case]["left"] == 0  # copies of the picture, which the plug-in makes
     assert np.array_equal(pixels(folder, f"{case}_original_after"), pixels(folder, f"{case}_original_before"))
     assert np.array_equal(pixels(folder, f"{case}_selection_after"), pixels(folder, f"{case}_selection"))
     before, after = pixels(folder, f"{case}_before"), pixels(folder, f"{case}_after")
@@ -182,9 +182,17 @@ def test_variants_are_layers_of_which_the_first_is_seen(gimp) -> None:
     assert told["variants"]["layers"][:-1] == [
         ["Removed, seed 3", True], ["Removed, seed 4", False], ["Removed, seed 5", False]
     ]  # fmt: skip
+    assert told["variants"]["chosen"] == ["Removed, seed 3"]
     fills = [pixels(folder, f"variants_{number}") for number in range(3)]
     assert not np.array_equal(fills[0], fills[1])
     assert not np.array_equal(fills[1], fills[2])
+
+
+def test_what_is_canceled_leaves_nothing_behind(gimp) -> None:
+    told, _ = gimp
+    assert told["canceled"]["status"] != "success"
+    assert told["canceled"]["layers"] == 1
+    assert told["canceled"]["left"] == 0  # GIMP would offer a copy of the picture where layers are chosen
 
 
 def test_the_guide_is_followed_and_not_in_the_picture(gimp) -> None:
@@ -206,7 +214,7 @@ def test_what_a_channel_marks_is_not_copied(gimp) -> None:
         assert told[case]["status"] == "success", told[case]
         hole = pixels(folder, f"{case}_fill")[110:170, 150:250]
         shares[case] = ((hole[..., 0] > 0.9) & (hole[..., 1:3] < 0.1).all(axis=-1)).mean()
-    assert shares["avoided"] == 0
+    assert shares["avoided"] < 0.05  # the picture itself has some red elsewhere
     assert shares["copied"] > 0.3
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NAME = "plug-in-refiner-remove-selection"
 # Progress at the program's start and end: writing its files and reading its result takes time too.
 _BEFORE, _AFTER = 0.02, 0.98
+_MASK = "Y float"  # how a selection's values are kept: exactly, whatever the picture's precision
 _GUIDE_SIDE = 1024  # pixels of a guide's longer side: what is painted or made elsewhere is seldom finer
 _IN_8_BITS = (Gimp.Precision.U8_LINEAR, Gimp.Precision.U8_NON_LINEAR, Gimp.Precision.U8_PERCEPTUAL)
 
@@ -54,7 +55,7 @@ class RemoveSelection(Gimp.PlugIn):
         procedure.set_image_types("RGB*, GRAY*")
         sensitive = Gimp.ProcedureSensitivityMask
         procedure.set_sensitivity_mask(sensitive.DRAWABLE | sensitive.DRAWABLES | sensitive.NO_DRAWABLES)
-        procedure.set_menu_label("_Remove Selection...")
+        procedure.set_menu_label("Re_move Selection...")
         procedure.add_menu_path("<Image>/Filters/Enhance")
         procedure.set_documentation(
             "Remove what is selected, at full size",
@@ -76,7 +77,7 @@ class RemoveSelection(Gimp.PlugIn):
         procedure.add_int_argument("seed", "S_eed", seed, 0, GLib.MAXINT32 - 64, 0, GObject.ParamFlags.READWRITE)
         variants = "How many fills to choose from, each on a layer of its own; the seed goes up by one"
         procedure.add_int_argument("variants", "_Variants", variants, 1, 16, 1, GObject.ParamFlags.READWRITE)
-        guide = "A layer that shows roughly what the hole is to hold; it is brought to the picture's full size"
+        guide = "A layer that shows what the hole is to hold, at up to 1024 pixels; what is finer comes from the photo"
         procedure.add_layer_argument("guide", "G_uide", guide, True, GObject.ParamFlags.READWRITE)
         avoid = "A channel, such as Select > Save to Channel makes, that shows what must not be copied into the hole"
         procedure.add_channel_argument("avoid", "Avo_id", avoid, True, GObject.ParamFlags.READWRITE)
@@ -159,24 +160,18 @@ def _remove(image: Gimp.Image, choices: refiner_program.Choices, grow: int, hint
             refiner_program.command(choices, photo, mask, result, seed=seed, guide=guide, avoid=avoid)
             for seed, result in zip(choices.seeds, results)  # noqa: B905  Python 3.9 in some of GIMP's packages
         ]
-        grown = image.duplicate()  # so that the user's selection stays
-        try:
-            if grow:
-                Gimp.Selection.grow(grown, grow)
-            _check_rest(grown)
-            _write_channel(grown.get_selection(), mask)
-            if avoid is not None:
-                _write_channel(hints.avoid, avoid)
-            _write_visible(image, photo, without=hints.guide)
-            if guide is not None:
-                _write_visible(image, guide, side=_GUIDE_SIDE, with_=hints.guide)
-            Gimp.progress_update(_BEFORE)
-            for number, (command, result) in enumerate(zip(commands, results)):  # noqa: B905  as above
-                _run_one(command, result, number, len(commands))
-            names = ["Removed"] if len(results) == 1 else [f"Removed, seed {seed}" for seed in choices.seeds]
-            _add_layers(image, dict(zip(names, results)), grown.get_selection())  # noqa: B905  as above
-        finally:
-            grown.delete()
+        selected = _write_selection(image, grow, mask)
+        if avoid is not None:
+            _write_channel(hints.avoid, avoid)
+        _write_visible(image, photo, without=hints.guide)
+        if guide is not None:
+            _write_visible(image, guide, side=_GUIDE_SIDE, with_=hints.guide)
+        Gimp.progress_update(_BEFORE)
+        # No copy of the picture is open from here on: GIMP would keep it where Cancel ends the plug-in.
+        for number, (command, result) in enumerate(zip(commands, results)):  # noqa: B905  as above
+            _run_one(command, result, number, len(commands))
+        names = ["Removed"] if len(results) == 1 else [f"Removed, seed {seed}" for seed in choices.seeds]
+        _add_layers(image, dict(zip(names, results)), selected)  # noqa: B905  as above
 
 
 def _run_one(command: list[str], result: Path, number: int, count: int) -> None:
@@ -188,20 +183,34 @@ def _run_one(command: list[str], result: Path, number: int, count: int) -> None:
     refiner_program.run(command, show, result)
 
 
-def _check_rest(image: Gimp.Image) -> None:
-    """Refuse a selection, grown, that leaves nothing of the picture.
+def _write_selection(image: Gimp.Image, grow: int, path: Path) -> bytes:
+    """Write the selection, grown, as a gray picture.
+
+    Returns:
+        Its values, as `_MASK` has them.
 
     Raises:
         Failure: it covers all.
     """
-    selection = image.get_selection()
-    area = Gegl.Rectangle.new(0, 0, image.get_width(), image.get_height())
-    values = selection.get_buffer().get(area, 1.0, "Y u8", Gegl.AbyssPolicy.NONE)
-    if 0 not in bytes(values):
-        raise refiner_program.Failure(
-            "All of the picture is selected, or becomes so as the selection grows, which leaves nothing to go by; "
-            "select what is to be removed alone."
-        )
+    copy = image.duplicate()  # so that the user's selection stays
+    try:
+        if grow:
+            Gimp.Selection.grow(copy, grow)
+        selection = copy.get_selection()
+        buffer, area = selection.get_buffer(), _all_of(image)
+        if 0 not in bytes(buffer.get(area, 1.0, "Y u8", Gegl.AbyssPolicy.NONE)):
+            raise refiner_program.Failure(
+                "All of the picture is selected, or becomes so as the selection grows, which leaves nothing to go by; "
+                "select what is to be removed alone."
+            )
+        _write_channel(selection, path)
+        return bytes(buffer.get(area, 1.0, _MASK, Gegl.AbyssPolicy.NONE))
+    finally:
+        copy.delete()
+
+
+def _all_of(image: Gimp.Image) -> Gegl.Rectangle:
+    return Gegl.Rectangle.new(0, 0, image.get_width(), image.get_height())
 
 
 def _write_channel(channel: Gimp.Channel, path: Path) -> None:
@@ -279,23 +288,25 @@ def _export(image: Gimp.Image, path: Path, form: str) -> None:
         raise refiner_program.Failure(f"{path}: GIMP could not write it; is there room on the disk?")
 
 
-def _add_layers(image: Gimp.Image, files: dict[str, Path], selection: Gimp.Selection) -> None:
+def _add_layers(image: Gimp.Image, files: dict[str, Path], selected: bytes) -> None:
     """Put files on top of an image, as layers that show where the selection is; one step to undo.
 
-    The first is on top, and the only one that is visible.
+    The first is on top, chosen, and the only one that is visible.
 
     Raises:
         Failure: a file is not of the image's size.
     """
     image.undo_group_start()
     try:
-        for number, (name, path) in enumerate(files.items()):
-            _add_layer(image, name, path, selection, position=number).set_visible(number == 0)
+        layers = [_add_layer(image, *file, selected, position=number) for number, file in enumerate(files.items())]
+        for layer in layers[1:]:
+            layer.set_visible(False)
+        image.set_selected_layers(layers[:1])
     finally:
         image.undo_group_end()
 
 
-def _add_layer(image: Gimp.Image, name: str, path: Path, selection: Gimp.Selection, *, position: int) -> Gimp.Layer:
+def _add_layer(image: Gimp.Image, name: str, path: Path, selected: bytes, *, position: int) -> Gimp.Layer:
     loaded = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(str(path)))
     try:
         width, height = image.get_width(), image.get_height()
@@ -309,9 +320,8 @@ def _add_layer(image: Gimp.Image, name: str, path: Path, selection: Gimp.Selecti
         image.insert_layer(layer, None, position)
         mask = layer.create_mask(Gimp.AddMaskType.BLACK)
         layer.add_mask(mask)
-        all_of_it = Gegl.Rectangle.new(0, 0, width, height)
         target = mask.get_buffer()
-        selection.get_buffer().copy(all_of_it, Gegl.AbyssPolicy.NONE, target, all_of_it)
+        target.set(_all_of(image), _MASK, selected)
         target.flush()
         mask.update(0, 0, width, height)
         layer.set_edit_mask(False)  # so that who retouches the fill does not paint on the mask

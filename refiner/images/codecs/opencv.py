@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL import Image
+
+_LEVEL = threading.Lock()  # OpenCV has one level for all threads
 
 
 def decode(image: Image.Image, path: Path, prepare: Callable[[bytes], bytes] | None = None) -> Planes | None:
@@ -59,7 +62,13 @@ def read_16_bits(
 
     try:
         data = np.frombuffer((prepare or bytes)(path.read_bytes()), dtype=np.uint8)
-        decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        with _LEVEL:
+            # It would write a line to stderr for each tag that it does not know, which is no fault of the file.
+            before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+            try:
+                decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+            finally:
+                cv2.utils.logging.setLogLevel(before)
     except (cv2.error, OSError) as error:
         raise damaged(path, error, "image") from error
     if decoded is None or decoded.dtype != np.uint16 or decoded.shape[:2] != size:

@@ -13,6 +13,7 @@ from picture_files import noise, saved
 from PIL import Image
 
 from refiner.images import exif
+from refiner.images.orientation import Turn, with_turn
 from refiner.images.picture import Picture
 from refiner.images.reading import read_picture
 from refiner.images.writing import encode
@@ -79,6 +80,26 @@ def test_orientation_alone_is_patched(tmp_path, order) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
+def test_a_jpeg_stored_as_it_came_has_its_exif_as_it_came(tmp_path, order) -> None:
+    blob = camera(order, orientation=6)
+    path = saved(tmp_path, Image.fromarray(noise(20, 30, 3)), "in.jpg", exif=blob)
+    with Image.open(io.BytesIO(encode(read_picture(path), tmp_path / "out.jpg"))) as out:
+        assert out.size == (30, 20)  # to be turned when it is shown
+        assert out.info["exif"] == blob
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_orientation_that_was_not_there_is_added_and_types_stay(order) -> None:
+    added = exif.with_orientation(camera(order), 8)
+    assert exif.parsed(added) == exif.parsed(camera(order, orientation=8))
+
+
+@pytest.mark.parametrize("blob", [None, b"", b"Exif\0\0no TIFF", camera("<")[:20]])
+def test_a_turn_is_told_whatever_the_rest_was(blob) -> None:
+    assert exif.parsed(with_turn(blob, Turn.ROTATE_90))[1][0x0112].data.strip(b"\0") == b"\x08"
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_the_thumbnail_goes_and_nothing_else_moves(order) -> None:
     assert exif.upright(camera(order, thumbnail=a_jpeg())) == camera(order)
 
@@ -115,6 +136,14 @@ def test_a_tiff_keeps_types_and_bytes_and_gives_them_on(tmp_path, order, depth) 
     _, expected = exif.parsed(blob)
     resolution = {0x011A, 0x0128}  # a TIFF's own
     assert exif.parsed(read.metadata["exif"]) == (order, {t: v for t, v in expected.items() if t not in resolution})
+
+
+def test_opencv_is_silent_on_tags_that_it_does_not_know(tmp_path, capfd) -> None:
+    blob = camera("<", further={18246: exif.Value(3, b"\5\0")})  # a rating, as raw developers write it
+    path = tmp_path / "photo.tif"
+    path.write_bytes(encode(Picture(noise(9, 8, 3, depth=16), metadata={"exif": blob}), path))
+    read_picture(path)
+    assert capfd.readouterr().err == ""
 
 
 def test_avif_keeps_all_but_the_orientation_which_it_has_elsewhere(tmp_path) -> None:
