@@ -78,6 +78,32 @@ def test_clicks_anywhere_give_something() -> None:
         clicked(flat, [Click(5, 5, plus=False)])
 
 
+def test_a_click_on_what_is_selected_narrows_it() -> None:
+    """Five posts that stand close, as those of a gate: the first click takes them all."""
+    pixels = np.full((300, 400, 3), (40, 90, 60), np.uint8)
+    for left in range(60, 340, 56):
+        pixels[40:260, left : left + 54] = (200, 50, 30)
+        pixels[40:260, left + 54 : left + 56] = (170, 40, 25)
+    pixels = np.clip(pixels + np.random.default_rng(0).normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
+    first = clicked(pixels, [Click(87, 150)])
+    assert first[50:250, 70:330].mean() > 0.95
+    second = clicked(pixels, [Click(87, 150), Click(199, 150, plus=False)])
+    assert second[150, 87]
+    assert not second[150, 199]
+    assert not second[50:250, 200:].any()  # all beyond it is gone too
+    third = clicked(pixels, [Click(87, 150), Click(199, 150, plus=False), Click(311, 150)])
+    assert third[150, 87]
+    assert third[150, 311]
+    assert not third[150, 199]
+
+
+def test_nothing_flat_is_one_patch() -> None:
+    pixels = np.zeros((120, 200, 3), np.uint8)
+    pixels[60:] = np.random.default_rng(3).integers(0, 256, (60, 200, 3))
+    cut = superpixels(pixels, 7)
+    assert cut.areas.max() <= (4 * 7) ** 2
+
+
 def test_superpixels_are_a_cut_of_the_picture() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (57, 91, 3), dtype=np.uint8)
     cut = superpixels(pixels, 7)
