@@ -127,6 +127,16 @@ def test_a_mask_grows_to_the_shadow_and_no_further() -> None:
         with_shadow(pixels, np.zeros_like(ball))
 
 
+def test_dark_water_behind_an_object_is_no_shadow() -> None:
+    photo, mask = example_files(EXAMPLES[0])
+    with Image.open(photo) as image, Image.open(mask) as hole:
+        pixels = np.asarray(image.convert("RGB").resize((1920, 1080)))
+        otter = np.asarray(hole.convert("L").resize((1920, 1080))) > 127
+    grown = with_shadow(pixels, otter)
+    assert grown[otter].all()
+    assert grown.sum() < 1.3 * otter.sum()
+
+
 def test_both_by_the_api_within_half_a_second_at_4k(client) -> None:
     pixels, ball, _ = shaded()
     large = Image.fromarray(pixels).resize((3840, 2560))
