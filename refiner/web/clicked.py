@@ -147,7 +147,7 @@ def _usual(contrasts: NDArray[np.float64]) -> float:
 def _narrowed(
     cut: Superpixels, object_: NDArray[np.bool_], plus: NDArray[np.int64], minus: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """What of an object is nearer to the clicks with plus, where some with minus lie in it: a walk that stays inside."""
+    """What of an object is nearer to clicks with plus, where some with minus lie in it: a walk that stays inside."""
     if not object_[minus].any():
         return object_
     known = np.where(object_, np.nan, 0)
@@ -189,7 +189,7 @@ def _clearest(cut: Superpixels, chances: NDArray[np.float64], plus: NDArray[np.i
 def _drawn(
     found: Mask, plus: NDArray[np.int64], minus: NDArray[np.int64], cut: Superpixels, size: tuple[int, int]
 ) -> Mask:
-    """The parts that were clicked on, with a smooth outline, at a picture's height and width; holes for a minus alone."""
+    """The parts that were clicked on, with a smooth outline, at a picture's height and width; holes for minus alone."""
     parts, _ = ndimage.label(found)
     touched = np.unique(parts[np.isin(cut.labels, plus) & found])
     clicked_on = np.isin(parts, touched[touched > 0])

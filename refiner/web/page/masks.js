@@ -46,8 +46,8 @@ export async function addMask({ id }, text, { replace = false, ...noted } = {}) 
 /** While nothing is marked: what to do, and what the photo's format cannot hold; one of both where there is no room. */
 function whatToKnow() {
   const words = [t("hint"), ...(state.formats[0]?.loses.slice(0, 1) ?? [])];
-  if (state.photo.rounds.length > 1) words.reverse();
-  return matchMedia("(max-width: 900px), (max-height: 500px)").matches ? words[0] : words.join(" ");
+  if (!matchMedia("(max-width: 900px), (max-height: 500px)").matches) return words.join(" ");
+  return words.at(state.photo.rounds.length > 1 ? -1 : 0);
 }
 
 let planTimer, planAbort;
