@@ -20,7 +20,7 @@ ORDER = [
     {"models", "images"},
     {"devices", "files", "config_files"},
     {"frozen"},
-    {"memory", "byte_sizes", "detail", "errors", "regions", "torch_state"},
+    {"memory", "byte_sizes", "detail", "errors", "interruption", "regions", "torch_state"},
 ]
 ONLY_IN = {  # third-party packages and where they may be imported
     "PIL": ("refiner/images/", "refiner/evaluation/evaluation_set.py"),

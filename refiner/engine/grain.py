@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.engine.padding import bands
+from refiner.interruption import breathe
 from refiner.regions import regions_of
 
 _PIECE = 16  # pixels, the side of a piece
@@ -104,7 +105,10 @@ def _laid(pieces: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tens
     white = torch.randn(1, 3, height + _PIECE - 1, width + _PIECE - 1, generator=noise, dtype=torch.float32)
     white = white.to(pieces)
     kernel = _kernel(pieces.cpu()).to(white)  # not every device has this algebra
-    laid = [functional.conv2d(white[..., rows.start : rows.stop + _PIECE - 1, :], kernel) for rows in bands(height)]
+    laid = []
+    for rows in bands(height):
+        breathe()
+        laid.append(functional.conv2d(white[..., rows.start : rows.stop + _PIECE - 1, :], kernel))
     return torch.cat(laid, dim=2)
 
 

@@ -21,6 +21,7 @@ from refiner.engine.reporter import duration
 from refiner.engine.result import WindowResult
 from refiner.errors import ModelError, RefinerWarning
 from refiner.frozen import FrozenGradients, strip_height
+from refiner.interruption import Interruption, stoppable
 from refiner.memory import freed_memory_kept, is_out_of_memory, make_room
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.regions import whole
@@ -131,7 +132,13 @@ class Network:
             at = replace(here, window=index + 1, windows=len(windows))
             on_step = self._on_step(at, before / area, window.area / area)
             alike = sum(other.size == window.size for other in windows[index:])
-            refined, result = self._refine_window(plan, image, hole, coarse, window, on_step, here.scale, alike)
+            try:
+                refined, result = self._refine_window(plan, image, hole, coarse, window, on_step, here.scale, alike)
+            except Interruption as interruption:
+                if not isinstance(interruption.why, StopRefinement):
+                    raise
+                self._reporter.stopped = True
+                break
             before += window.area
             window.of(prediction).copy_(refined)
             results.append(result)
@@ -154,13 +161,13 @@ class Network:
         model, settings = self._model, self._settings
         own = window.of(image)
         padded, padded_hole = self._padded(own, window.of(hole), "reflect")
-        with FrozenGradients(plan.conv_dtype):
+        with stoppable(), FrozenGradients(plan.conv_dtype):
             start = [run_front(model, padded, padded_hole)]
         target = Target(padded, padded_hole, window.halved().of(coarse), size_of(own))
         objective = self._objective(target)
         steps = settings.steps_at(scale - 2)
         tries = trying_pays(steps * alike, tf32=plan.tf32)
-        with algorithms_tried(padded.device) if tries else nullcontext():
+        with stoppable(), algorithms_tried(padded.device) if tries else nullcontext():
             outcome = optimize_features(
                 rear=lambda features: run_rear(model, features, padded),
                 start=start.pop,  # handed over: Adam soon has other features, and these are freed
@@ -174,6 +181,7 @@ class Network:
                 recordings=self._recordings,
                 repeats=alike,
             )
+        self._reporter.stopped |= outcome.stopped
         prediction, corrected = outcome.prediction, None
         if settings.back_projection:
             make_room(_PICTURES * prediction.nbytes)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from refiner.engine.capture import Recordings, Update
 from refiner.engine.tuning import Tuning, kind_of
+from refiner.interruption import Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Outcome:
         loss: its loss, of each image; (N,).
         losses: loss of every prediction made, the mean over the batch; (steps made,).
         kept: index into `losses` of the prediction kept; for a batch, the last one any of its images kept; a scalar.
-        stopped: whether the callback asked to stop.
+        stopped: whether the callback asked to stop, or an interruption did.
     """
 
     prediction: Tensor
@@ -90,9 +91,15 @@ def optimize_features(
     losses: list[Tensor] = []
     stopped = False
     for step in range(steps):
-        if step > 0:
-            update.step()
-        prediction, loss = update.predict()
+        try:
+            if step > 0:
+                update.step()
+            prediction, loss = update.predict()
+        except Interruption as interruption:
+            if step == 0 or not isinstance(interruption.why, StopRefinement):
+                raise
+            stopped = True
+            break
         losses.append(loss.mean())
         kept.see(step, prediction, loss)
         del prediction, loss  # frees them before the next ones are made

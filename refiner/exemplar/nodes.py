@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from refiner.interruption import breathe
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Nodes:
             low = at.floor()
             corners.append([(low, 1 - (at - low)), (low + 1, at - low)])
         for (row, by_row), (column, by_column) in product(*corners):
+            breathe()
             y, x = (side.long().clamp(0, most - 1) for side, most in zip((row, column), other.size, strict=True))
             near = number[y * other.size[1] + x]
             weight = (by_row * by_column * (near < len(other)))[:, None]
@@ -127,6 +129,7 @@ class Nodes:
 
 def sum_near(near: Tensor, x: Tensor) -> Tensor:
     """Sum of a value (n,C) over neighbors, given their indices (n,4), n where there is none."""
+    breathe()
     padded = torch.cat([x, x.new_zeros(1, x.shape[1])])
     if x.device.type == "cpu":
         total: Tensor = torch.nn.functional.embedding_bag(near, padded, mode="sum")

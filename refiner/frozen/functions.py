@@ -19,6 +19,7 @@ from refiner.frozen.borders import pad, unpad
 from refiner.frozen.fused import convolve, gate_, picture, spectrum, ungate
 from refiner.frozen.layout import is_channels_last
 from refiner.frozen.spectra import inverse_rfft2
+from refiner.interruption import breathe
 from refiner.memory import make_room
 
 
@@ -41,7 +42,7 @@ class FrozenConv(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.shape, ctx.size, ctx.dtype = shape, x.shape[2:], x.dtype
-        make_room(x.nbytes)
+        _pause(x)
         return convolve(
             x, weight, bias, shape.stride, shape.padding, shape.dilation, shape.groups, shape.transposed,
             shape.output_padding, None,
@@ -51,7 +52,7 @@ class FrozenConv(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         shape: ConvShape = ctx.shape
-        make_room(grad.nbytes)
+        _pause(grad)
         unreached = (0, 0)
         if not shape.transposed:
             # Rows that a strided convolution did not reach get no gradient: they are the output padding.
@@ -175,6 +176,13 @@ class FrozenPicture(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return spectrum(grad, adjoint=True).to(ctx.dtype), None
+
+
+def _pause(x: Tensor) -> None:
+    """Before a convolution, the longest of all layers; on a GPU, which only notes them here, nobody waits for one."""
+    make_room(x.nbytes)
+    if x.device.type == "cpu":
+        breathe()
 
 
 def relu_of_sum_(x: Tensor, other: Tensor) -> Tensor:

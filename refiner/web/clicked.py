@@ -6,7 +6,7 @@ a click with plus before one with minus, or the picture's rim, falls off at the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ _LEAST = 1e-4  # chance of a step across the clearest border, so that all patche
 _MARGIN = 0.35  # of the object's longer side that the second, finer walk sees around it
 _CUTS = np.linspace(0.04, 0.96, 47)
 _SIZE = 0.22  # how much a larger object is preferred to a smaller one of as clear a border
+_LIKELY = 0.5  # as likely as not
 _UNSEEN = 1.5  # CIELAB: less contrast is not seen
 _MOST = 0.6  # share of the picture that a first proposal may cover
 
@@ -91,19 +92,20 @@ def _walked(pixels: Pixels, clicks: list[Click], about: Mask | None = None) -> M
         ]
         for plus in (True, False)
     }
-    plus, minus = (np.unique(np.asarray(at[each], int)) for each in (True, False))
+    plus = np.unique(np.asarray(at[True], int))
+    minus = np.setdiff1d(np.asarray(at[False], int), plus)
     known = np.full(len(cut.areas), np.nan)
     if about is None:
         known[np.unique(np.concatenate([cut.labels[0], cut.labels[-1], cut.labels[:, 0], cut.labels[:, -1]]))] = 0
     else:
         known = _sure(cut, about, size)
-    known[minus] = 0
+        known[minus] = 0
     known[plus] = 1
     if not (known == 0).any():
         known[np.argmin(np.where(np.isnan(known), cut.areas, cut.areas.max() + 1))] = 0
     chances = _reached(cut, known)
-    object_ = _clearest(cut, chances, plus, minus) if about is None else chances > 0.5  # noqa: PLR2004  as likely as not
-    return _drawn(object_[cut.labels], plus, cut, (height, width))
+    object_ = _narrowed(cut, _clearest(cut, chances, plus), plus, minus) if about is None else chances > _LIKELY
+    return _drawn(object_[cut.labels], plus, minus, cut, (height, width))
 
 
 def _sure(cut: Superpixels, about: Mask, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -142,9 +144,20 @@ def _usual(contrasts: NDArray[np.float64]) -> float:
     return max(float(np.median(contrasts)) if contrasts.size else 0.0, _UNSEEN)
 
 
-def _clearest(
-    cut: Superpixels, chances: NDArray[np.float64], plus: NDArray[np.int64], minus: NDArray[np.int64]
+def _narrowed(
+    cut: Superpixels, object_: NDArray[np.bool_], plus: NDArray[np.int64], minus: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
+    """What of an object is nearer to clicks with plus, where some with minus lie in it: a walk that stays inside."""
+    if not object_[minus].any():
+        return object_
+    known = np.where(object_, np.nan, 0)
+    known[minus] = 0
+    known[plus] = 1
+    inside = replace(cut, lengths=np.where(object_[cut.pairs].all(axis=1), cut.lengths, 0))
+    return _reached(inside, known) > _LIKELY
+
+
+def _clearest(cut: Superpixels, chances: NDArray[np.float64], plus: NDArray[np.int64]) -> NDArray[np.bool_]:
     """The object with the clearest border among those that a cut through the chances gives."""
     first, second = cut.pairs.T
     contrasts = cut.contrasts
@@ -155,7 +168,6 @@ def _clearest(
     object_: NDArray[np.bool_] = chances >= chances[plus].min()
     for at in _CUTS:
         inside = ranked >= min(at, ranked[plus].min())
-        inside[minus] = False
         _, parts = csgraph.connected_components(
             sparse.coo_matrix(
                 (np.ones(int((inside[first] & inside[second]).sum())), cut.pairs[inside[first] & inside[second]].T),
@@ -174,10 +186,16 @@ def _clearest(
     return object_
 
 
-def _drawn(found: Mask, plus: NDArray[np.int64], cut: Superpixels, size: tuple[int, int]) -> Mask:
-    """The parts that were clicked on, without holes, with a smooth outline, at a picture's height and width."""
+def _drawn(
+    found: Mask, plus: NDArray[np.int64], minus: NDArray[np.int64], cut: Superpixels, size: tuple[int, int]
+) -> Mask:
+    """The parts that were clicked on, with a smooth outline, at a picture's height and width; holes for minus alone."""
     parts, _ = ndimage.label(found)
     touched = np.unique(parts[np.isin(cut.labels, plus) & found])
-    whole = ndimage.binary_fill_holes(np.isin(parts, touched[touched > 0]))
+    clicked_on = np.isin(parts, touched[touched > 0])
+    whole = ndimage.binary_fill_holes(clicked_on)
+    holes, _ = ndimage.label(whole & ~clicked_on)
+    asked = np.unique(holes[np.isin(cut.labels, minus)])
+    whole &= ~np.isin(holes, asked[asked > 0])
     smooth = ndimage.gaussian_filter(whole.astype(np.float32), 1.0)
     return np.asarray(to_size(smooth, size, "cubic") > 0.5)  # noqa: PLR2004  half covered

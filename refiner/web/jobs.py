@@ -68,8 +68,11 @@ class Job:
         """Whether the job has ended; work that was canceled may still be on its way to where it notices."""
         return self.state in ("done", "failed", "canceled")
 
-    def check(self) -> None:
-        """Called between predictions: ends the work where that was asked for.
+    def check(self, can_stop: bool = True) -> None:
+        """Called between predictions and within them: ends the work where that was asked for.
+
+        Args:
+            can_stop: whether the work has a result to give here.
 
         Raises:
             StopRefinement: the job is to end with its best result so far.
@@ -77,7 +80,7 @@ class Job:
         """
         if self._wish == "cancel":
             raise Canceled
-        if self._wish == "stop":
+        if self._wish == "stop" and can_stop:
             raise StopRefinement
 
     def commit(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refiner.engine.optimize import StopRefinement
 from refiner.errors import RefinerError
+from refiner.interruption import interrupted_by
 from refiner.web.jobs import Canceled
 from refiner.web.problems import NOT_FOUND, TOO_MANY, Problem, problem_of
 
@@ -176,7 +177,8 @@ def _do(job: Job) -> None:
     if work is None:  # canceled meanwhile
         return
     try:
-        work(job)
+        with interrupted_by(job.check):
+            work(job)
     except (Canceled, StopRefinement):
         job.end("canceled")
     except (Problem, RefinerError, OSError) as error:

@@ -22,6 +22,7 @@ _REACH = 1.2  # how far a shadow may reach, as a share of the mask's longer side
 _ALIKE = 14.0  # CIELAB: patches whose hues differ by less can be of one ground, lit and not
 _DARKER = 0.12  # by which share a shadow is darker than the lit ground, at least
 _LIT = 0.7  # the lit ground is as light as this share of the patches of its hue is at most
+_LARGEST = 1.0  # a shadow is no larger than this many times its object
 _COMPARED = 400  # patches that each is compared with
 
 
@@ -68,9 +69,12 @@ def _dark_beside(pixels: Pixels, mask: Mask) -> Mask:
     lit = light[ground][(alike >= _LIT * alike[:, -1:]).argmax(axis=1)]
     dark = ~own & (light < (1 - _DARKER) * lit)
     first, second = cut.pairs.T
-    inside = (dark | own)[first] & (dark | own)[second]
+    inside = dark[first] & dark[second]
     links = sparse.coo_matrix((np.ones(int(inside.sum())), cut.pairs[inside].T), (count, count))
     _, parts = csgraph.connected_components(links, directed=False)
-    shadow: Mask = (dark & np.isin(parts, parts[own]))[cut.labels] & ~mask
+    beside = np.union1d(parts[first[own[second]]], parts[second[own[first]]])
+    # Dark water or woods behind an object are no shadow of it.
+    fitting = np.bincount(parts, cut.areas * dark) <= _LARGEST * cut.areas[own].sum()
+    shadow: Mask = (dark & np.isin(parts, beside) & fitting[parts])[cut.labels] & ~mask
     opened = ndimage.binary_opening(shadow | mask, iterations=2)
     return np.asarray(opened & ~mask)

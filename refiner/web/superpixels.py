@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from refiner.images.planes import Pixels
 
 _MOST = 255  # of the gradient, as the watershed takes it
+_WIDEST = 4  # cells to a side that a patch may cover
 _STEEP = 40.0  # CIELAB a pixel: steeper edges are all the same
 _TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32)
 _WHITE = np.array([0.9505, 1.0, 1.089], np.float32)  # D65
@@ -51,7 +52,8 @@ def superpixels(pixels: Pixels, step: int) -> Superpixels:
     height, width = lab.shape[:2]
     slopes = [ndimage.gaussian_gradient_magnitude(lab[..., channel], 0.8) for channel in range(3)]
     steepness = np.minimum(np.sqrt(sum(slope**2 for slope in slopes)) / _STEEP, 1)
-    grid = _flooded(np.rint(steepness * _MOST).astype(np.uint8), max(min(step, height, width), 1))
+    step = max(min(step, height, width), 1)
+    grid = _divided(_flooded(np.rint(steepness * _MOST).astype(np.uint8), step), step)
     count = int(grid.max()) + 1
     pairs, lengths = _borders(grid, count)
     colors = _means(lab.reshape(-1, 3), grid.ravel(), count)
@@ -70,6 +72,17 @@ def _flooded(steepness: NDArray[np.uint8], step: int) -> NDArray[np.int32]:
     markers[y, x] = np.arange(1, rows * columns + 1).reshape(rows, columns)
     flooded: NDArray[np.int32] = ndimage.watershed_ift(steepness, markers) - 1
     return flooded
+
+
+def _divided(labels: NDArray[np.int32], step: int) -> NDArray[np.int32]:
+    """Patches, those cut in squares that are far larger than a cell: in a flat sky, one can flood all of it."""
+    side = _WIDEST * step
+    large = np.bincount(labels.ravel()) > side**2
+    y, x = np.ogrid[: labels.shape[0], : labels.shape[1]]
+    squares = 1 + y // side * (labels.shape[1] // side + 1) + x // side
+    keys = labels.astype(np.int64) * (int(squares.max()) + 1) + np.where(large[labels], squares, 0)
+    numbers: NDArray[np.int32] = np.unique(keys, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
+    return numbers
 
 
 def lab_of(pixels: Pixels) -> NDArray[np.float32]:

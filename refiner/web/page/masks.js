@@ -43,6 +43,13 @@ export async function addMask({ id }, text, { replace = false, ...noted } = {}) 
   speak(text);
 }
 
+/** While nothing is marked: what to do, and what the photo's format cannot hold; one of both where there is no room. */
+function whatToKnow() {
+  const words = [t("hint"), ...(state.formats[0]?.loses.slice(0, 1) ?? [])];
+  if (!matchMedia("(max-width: 900px), (max-height: 500px)").matches) return words.join(" ");
+  return words.at(state.photo.rounds.length > 1 ? -1 : 0);
+}
+
 let planTimer, planAbort;
 /** The marks, or what is done with them, changed. */
 export function marked() {
@@ -61,7 +68,7 @@ export function marked() {
   stage.remask();
   clearTimeout(planTimer);
   planAbort?.abort();
-  if (marks.empty) return say([t("hint"), ...(state.formats[0]?.loses.slice(0, 1) ?? [])].join(" "));
+  if (marks.empty) return say(whatToKnow());
   if (busy) return;
   planTimer = setTimeout(makePlan, 500);
 }

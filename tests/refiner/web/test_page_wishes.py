@@ -155,6 +155,26 @@ def test_progress_moves_from_the_first_second_and_cancel_is_at_once(visit, photo
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (844, 390)])
+@pytest.mark.parametrize("locale", ["en-US", "de-DE"])
+def test_on_a_phone_nothing_is_cut_off(visit, tmp_path, width, height, locale) -> None:
+    page = visit(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True, locale=locale)
+    inside = "(node => node.getBoundingClientRect().bottom <= innerHeight)(document.querySelector('#choose'))"
+    assert page.evaluate(inside)  # what to press first is in sight
+    cut = "(node => node.scrollHeight > node.clientHeight + 1)(document.querySelector('#plan'))"
+    (tmp_path / "photo.jpg").write_bytes(file_of(picture((800, 600)), "JPEG"))
+    open_photo(page, tmp_path / "photo.jpg")
+    assert page.inner_text("#plan")
+    assert not page.evaluate(cut)
+    draw(page, (100, 100), (150, 110))
+    set_steps(page, 2)
+    remove(page)
+    assert "a .png keeps them exactly" in page.inner_text("#plan")
+    assert not page.evaluate(cut)
+    label = "(node => node.getBoundingClientRect().right <= node.parentNode.getBoundingClientRect().right)"
+    assert page.evaluate(f"{label}(document.querySelector('#history .shot span'))")
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (844, 390)])
 def test_on_a_phone_everything_is_large_enough_and_has_a_name(visit, photo, width, height) -> None:
     page = visit(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
     open_photo(page, photo)

@@ -78,6 +78,32 @@ def test_clicks_anywhere_give_something() -> None:
         clicked(flat, [Click(5, 5, plus=False)])
 
 
+def test_a_click_on_what_is_selected_narrows_it() -> None:
+    """Five posts that stand close, as those of a gate: the first click takes them all."""
+    pixels = np.full((300, 400, 3), (40, 90, 60), np.uint8)
+    for left in range(60, 340, 56):
+        pixels[40:260, left : left + 54] = (200, 50, 30)
+        pixels[40:260, left + 54 : left + 56] = (170, 40, 25)
+    pixels = np.clip(pixels + np.random.default_rng(0).normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
+    first = clicked(pixels, [Click(87, 150)])
+    assert first[50:250, 70:330].mean() > 0.95
+    second = clicked(pixels, [Click(87, 150), Click(199, 150, plus=False)])
+    assert second[150, 87]
+    assert not second[150, 199]
+    assert not second[50:250, 200:].any()  # all beyond it is gone too
+    third = clicked(pixels, [Click(87, 150), Click(199, 150, plus=False), Click(311, 150)])
+    assert third[150, 87]
+    assert third[150, 311]
+    assert not third[150, 199]
+
+
+def test_nothing_flat_is_one_patch() -> None:
+    pixels = np.zeros((120, 200, 3), np.uint8)
+    pixels[60:] = np.random.default_rng(3).integers(0, 256, (60, 200, 3))
+    cut = superpixels(pixels, 7)
+    assert cut.areas.max() <= (4 * 7) ** 2
+
+
 def test_superpixels_are_a_cut_of_the_picture() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (57, 91, 3), dtype=np.uint8)
     cut = superpixels(pixels, 7)
@@ -99,6 +125,16 @@ def test_a_mask_grows_to_the_shadow_and_no_further() -> None:
         with_shadow(plain, ball)
     with pytest.raises(InputError, match="Nothing is marked"):
         with_shadow(pixels, np.zeros_like(ball))
+
+
+def test_dark_water_behind_an_object_is_no_shadow() -> None:
+    photo, mask = example_files(EXAMPLES[0])
+    with Image.open(photo) as image, Image.open(mask) as hole:
+        pixels = np.asarray(image.convert("RGB").resize((1920, 1080)))
+        otter = np.asarray(hole.convert("L").resize((1920, 1080))) > 127
+    grown = with_shadow(pixels, otter)
+    assert grown[otter].all()
+    assert grown.sum() < 1.3 * otter.sum()
 
 
 def test_both_by_the_api_within_half_a_second_at_4k(client) -> None:

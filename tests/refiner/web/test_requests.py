@@ -175,6 +175,22 @@ def test_half_sent_requests_are_ended(tmp_path) -> None:
         answers(address)
 
 
+def test_an_answer_does_not_wait_for_acknowledgments(tmp_path) -> None:
+    """Where a connection holds small parts back, each answer is 40 ms late."""
+    import http.client
+
+    with program(tmp_path) as (_, address):
+        connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=10)
+        taken = []
+        for _ in range(20):
+            started = time.perf_counter()
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            taken.append(time.perf_counter() - started)
+        connection.close()
+    assert min(taken[1:]) < 0.03
+
+
 def test_a_body_that_trickles_is_ended_and_a_slow_one_is_not(monkeypatch) -> None:
     import asyncio
 

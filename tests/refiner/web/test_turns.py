@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
+from refiner.interruption import breathe, stoppable
 from refiner.web.jobs import Canceled, Job
 from refiner.web.limits import Limits
 from refiner.web.problems import Problem
@@ -122,6 +124,29 @@ def test_a_canceled_job_is_over_at_once_and_leaves_nothing(line) -> None:
     assert noticed == [1]
     assert job.state == "canceled"
     assert line.served == ["x", "b1"]
+
+
+@pytest.mark.parametrize(("wish", "can_stop"), [("cancel", False), ("cancel", True), ("stop", True)])
+def test_work_is_ended_within_a_step(line, wish, can_stop) -> None:
+    ended = []
+
+    def work(_: Job) -> None:
+        line.served.append("x")
+        try:
+            with stoppable() if can_stop else nullcontext():
+                while True:
+                    breathe()
+                    time.sleep(0.001)
+        finally:
+            ended.append(1)
+
+    job = line.queue.add(Job("a", "cpu", work))
+    line.until(1)
+    getattr(line.queue, wish)(job)
+    end = time.monotonic() + 10
+    while not (ended and job.over) and time.monotonic() < end:
+        time.sleep(0.005)
+    assert (ended, job.state) == ([1], "canceled")  # such work has nothing to keep
 
 
 def test_what_is_being_kept_is_not_canceled(line) -> None:
