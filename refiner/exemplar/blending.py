@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.palette import Palette
 
-_MOST = 0.2  # a larger difference is an edge of the scene, not of exposure: what is above does not reach far
+_MOST = 0.2  # a larger difference is an edge of the scene, not of exposure
 _SURE = 0.1  # one between pieces that is smaller is of exposure alone
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
-_SHORT_REACH = 0.1  # what is above
+_SHORT_REACH = 0.1  # the same, of what is not of exposure
 _SHORT_STEPS = 40
 _MORE_STEPS = 20  # where the level before has been solved
 _BUSIER = 1.25  # by how much copies may be busier than the photo beside them before steps across the rim are lessened
@@ -113,11 +113,13 @@ def seam_correction(
 def _of_exposure(steps: _Steps) -> Tensor:
     """The part of steps' changes that is one of exposure; (m,3).
 
-    Between pieces a large difference is one of the scene, of which nothing is spread: it would be a cloud in a sky.
+    A large difference is one of the scene, of which nothing is spread: it would be a cloud in a sky, or haze before a
+    wood on a bright shore. At the rim, where there is nothing else to go by, it has to be twice as large.
     """
     size = steps.change.abs().amax(dim=1, keepdim=True)
     between = steps.change * ((_MOST - size) / (_MOST - _SURE)).clamp(0, 1)
-    return torch.where(steps.at_rim[:, None], steps.change.clamp(-_MOST, _MOST), between)
+    at_rim = steps.change.clamp(-_MOST, _MOST) * ((2 * _MOST - size) / _MOST).clamp(0, 1)
+    return torch.where(steps.at_rim[:, None], at_rim, between)
 
 
 def _divergence(nodes: Nodes, steps: _Steps, change: Tensor) -> Tensor:
