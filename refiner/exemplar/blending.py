@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from refiner.exemplar.palette import Palette
 
 _MOST = 0.2  # a larger difference is an edge of the scene, not of exposure
-_SURE = 0.1  # one between pieces that is smaller is of exposure alone
+_MOST_AT_RIM = 0.3
+_SURE = 0.1  # a smaller one is of exposure alone
 _REACH = 2.0  # over how many of the hole's half-widths a correction falls off
 _SHORT_REACH = 0.1  # the same, of what is not of exposure
 _SHORT_STEPS = 40
@@ -114,12 +115,11 @@ def _of_exposure(steps: _Steps) -> Tensor:
     """The part of steps' changes that is one of exposure; (m,3).
 
     A large difference is one of the scene, of which nothing is spread: it would be a cloud in a sky, or haze before a
-    wood on a bright shore. At the rim, where there is nothing else to go by, it has to be twice as large.
+    wood on a bright shore. At the rim, where there is nothing else to go by, it has to be larger.
     """
     size = steps.change.abs().amax(dim=1, keepdim=True)
-    between = steps.change * ((_MOST - size) / (_MOST - _SURE)).clamp(0, 1)
-    at_rim = steps.change.clamp(-_MOST, _MOST) * ((2 * _MOST - size) / _MOST).clamp(0, 1)
-    return torch.where(steps.at_rim[:, None], at_rim, between)
+    most = torch.where(steps.at_rim[:, None], _MOST_AT_RIM, _MOST)
+    return steps.change * ((most - size) / (most - _SURE)).clamp(0, 1)
 
 
 def _divergence(nodes: Nodes, steps: _Steps, change: Tensor) -> Tensor:
