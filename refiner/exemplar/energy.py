@@ -93,6 +93,13 @@ class Energy:
             rim.index_add_(0, each, error * torch.from_numpy(self._rim.data)[pair])
         return self._summed(at, may, rim, which)
 
+    def of_parts(self, shifts: Tensor) -> Tensor:
+        """What shifts (n,2) cost each connected part of the nodes, with seams; (parts,)."""
+        part_of, count = self.nodes.parts()
+        one, other = self.edges
+        total = torch.zeros(count).index_add_(0, part_of, self.of(torch.arange(len(self)), shifts))
+        return total.index_add_(0, part_of[one], self.seams(self.edges, shifts[one], shifts[other][None])[0])
+
     def of_pieces(self, piece_of: Tensor, shifts: Tensor) -> Tensor:
         """What shifts (K,m,2) cost m pieces, all of whose nodes take the same, seams left out; (K,m).
 

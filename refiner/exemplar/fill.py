@@ -17,6 +17,7 @@ from refiner.exemplar.palette import Palette
 from refiner.exemplar.progress import OnStep, part, unheard
 from refiner.exemplar.shift_map import double_shifts, mend_shifts
 from refiner.exemplar.structure import SEARCHED, THIN, Structure, depth
+from refiner.exemplar.views import Views
 from refiner.memory import freed_memory_kept
 
 if TYPE_CHECKING:
@@ -97,7 +98,6 @@ class Exemplar:
         self._on_step = on_step
         self._structure: Structure | None = None
         self._tight: Sequence[Level] | None = None  # the levels, where the hole is thin
-        self._half: int | None = None
         self._at: int | None = None  # the level that was chosen last
         self._chosen: _Chosen | None = None
         if levels[-1].hole.any() and not _source(levels[-1].hole.cpu()[0, 0], avoid).any():
@@ -153,18 +153,12 @@ class Exemplar:
             return None
         nodes = Nodes(hole)
         if before is None:
-            half = self._half_at(index)
-            palette = Palette(image, hole, source, half)
+            palette = Palette(image, hole, source, Views(self._span_at(index), mirrored=True))
             self._structure = self._structure_of()
-            shifts = self._structure.first(palette, hole, nodes, self._given(palette), part(on_step, 0, 0.8))
-            # What has no use for the mirror image is spared it.
-            mirrored = palette.mirrored(nodes.places[:, 1] + shifts[:, 1]).any()
-            self._half = half if mirrored else None
-            palette = Palette(image, hole, source, self._half)
+            palette, shifts = self._structure.first(palette, hole, nodes, self._given(palette), part(on_step, 0, 0.8))
             coarser = None
         else:
-            self._half = None if self._half is None else 2 * self._half  # as shifts are doubled
-            palette = Palette(image, hole, source, self._half)
+            palette = Palette(image, hole, source, before.palette.views.doubled())
             shifts = double_shifts(before.shifts, before.nodes, nodes, palette)
             assert self._structure is not None  # noqa: S101  made at the level before
             shifts = self._structure.larger(shifts, palette, hole, nodes, before.nodes, part(on_step, 0, 0.4))
@@ -189,11 +183,11 @@ class Exemplar:
             self._follow.cpu().float(), size=size, mode="bilinear", align_corners=False, antialias=True
         )[0]
 
-    def _half_at(self, index: int) -> int:
-        """The column at which the mirror image begins, so that doubled it lies beyond the photo at larger levels."""
+    def _span_at(self, index: int) -> int:
+        """Columns for the photo, so that what lies after it, doubled, lies beyond the photo at larger levels too."""
         widths = [level.hole.shape[3] for level in self._levels[index:]]
-        half = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
-        return half + half // _GAP
+        span = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
+        return span + span // _GAP
 
 
 def _tightened(levels: Sequence[Level]) -> list[Level] | None:

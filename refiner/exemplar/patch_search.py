@@ -161,5 +161,4 @@ def _halved(scene: Scene) -> Scene:
         for each in (palette.image, scene.texture)
     )
     source = functional.avg_pool2d(palette.source.float()[None, None, :height, :width], 2)[0, 0] == 1
-    half = None if palette.half is None else max(palette.half // 2, hole.shape[1])
-    return Scene(Palette(image, hole, source & ~hole, half), texture)
+    return Scene(Palette(image, hole, source & ~hole, palette.views.halved(hole.shape[1])), texture)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from refiner.exemplar.palette import Palette
     from refiner.exemplar.progress import OnStep
+    from refiner.exemplar.views import Views
 
 _RADIUS = 3  # of a patch, in pixels
 _SIDE = 2 * _RADIUS + 1
@@ -76,6 +77,12 @@ class Found:
     hole: Tensor
     looks: Tensor
     shifts: Tensor
+
+    def moved(self, views: Views, kept: Views) -> Found:
+        """The same where other views of the photo are left, moved together."""
+        columns = self.hole.nonzero()[:, 1]
+        moved = views.moved(columns + self.shifts[:, 1], kept) - columns
+        return Found(self.hole, self.looks, torch.stack([self.shifts[:, 0], moved], dim=1))
 
     def within(self, hole: Tensor) -> Found:
         """What was found of a smaller hole."""
@@ -265,7 +272,7 @@ class Patches:
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
         place = rows * width + columns
         may = within & self._may[place]
-        if self._palette.half is not None:
+        if self._palette.views.mirrored:
             may &= self._palette.apart(self.at[0][which], self.at[1][which], rows, columns)
         return place, may
 

@@ -49,6 +49,7 @@ def choose_shifts(
     first: Tensor | None,
     seed: int,
     on_step: OnStep,
+    handicap: Tensor | None = None,
 ) -> Tensor:
     """The shift map of the smallest level, by expansion moves.
 
@@ -61,6 +62,7 @@ def choose_shifts(
         first: a shift for each node that is tried before; (n,2). None for none.
         seed: of what is drawn at random.
         on_step: see `OnStep`.
+        handicap: what each offset costs besides, at every node; (K,). None for nothing.
 
     Returns:
         (n,2).
@@ -71,6 +73,8 @@ def choose_shifts(
         return labeling.shifts
     random = torch.Generator().manual_seed(seed)
     costs = torch.stack([energy.of_all(offset) for offset in offsets])
+    if handicap is not None:
+        costs += handicap[:, None]
     if seed:  # another seed is for another fill: it likes some offsets less, where 0 has no likes
         costs += _DISLIKE * torch.rand(len(offsets), 1, generator=random)
     least, best = costs.min(dim=0)

@@ -8,10 +8,12 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from refiner.exemplar.appearance import like_found, like_given, like_rim
+from refiner.exemplar.energy import Energy
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, search_larger, texture_of
 from refiner.exemplar.patches import Scene
+from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
 from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent
 from refiner.regions import dilated
@@ -28,6 +30,8 @@ ACROSS = 600_000  # the same, where the hole is thin
 _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
 _CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
 THIN = 6.0  # to which patches reach across, at the smallest level: both sides tell what is hidden
+_ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
+_HARDLY_MORE = 1.15  # of the energy of offsets that are free
 _FEWER_FAULTS = 0.93  # of copies by searched patches, in terms of others', for them to be taken
 
 
@@ -48,15 +52,17 @@ class Structure:
         self._thin = False  # whether the hole is still to be searched, where it is wide enough
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
 
-    def first(self, palette: Palette, hole: Tensor, nodes: Nodes, given: Tensor | None, on_step: OnStep) -> Tensor:
-        """The shift map of the smallest level, (n,2).
+    def first(
+        self, palette: Palette, hole: Tensor, nodes: Nodes, given: Tensor | None, on_step: OnStep
+    ) -> tuple[Palette, Tensor]:
+        """The shift map of the smallest level, (n,2), and the palette that it is of, with the views that it uses.
 
         By offsets that are frequent in the photo; and in parts of the hole where the result is then more like the
         photo, by those of patches that were searched for it. Where patches reach across the hole, by these alone; where
         there is a fill to follow, by both together.
 
         Args:
-            palette: what may be copied, at least one pixel.
+            palette: what may be copied, at least one pixel: the photo and its mirror image.
             hole: (H,W), bool.
             nodes: its pixels.
             given: a fill to follow, (3,H,W); None for none.
@@ -70,28 +76,31 @@ class Structure:
                 self._across = True
                 wanted, offsets = like_rim(palette, nodes, near=True), frequent(found.shifts)
                 told = part(on_step, 0.5, 1)
-                return choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
+                shifts = choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
+                return self._used(palette, nodes, shifts)
         offsets = dominant_offsets(palette, hole, self._seed, part(on_step, 0, 0.3))
         if given is not None:
-            return self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
+            shifts = self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
+            return self._used(palette, nodes, shifts)
         wanted = like_rim(palette, nodes)
-        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.6))
+        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.5))
+        palette, shifts, straight = self._in_perspective(shifts, palette, hole, nodes, offsets, part(on_step, 0.5, 0.6))
         self._thin = deep < _CROSSED
-        if on_step(0.6) or self._thin:
-            return shifts
+        if on_step(0.6) or self._thin or straight.all():
+            return self._used(palette, nodes, shifts)
         search = PatchSearch(self._scene(_unclean(palette)), self._random)
         if not search.possible:
-            return shifts
+            return self._used(palette, nodes, shifts)
         found = search.run(part(on_step, 0.6, 0.8)).within(hole)
         if on_step(0.8):
-            return shifts
+            return self._used(palette, nodes, shifts)
         other = self._by(found, palette, hole, nodes, part(on_step, 0.8, 1))
         copied = (palette.copied(nodes.places, each)[0] for each in (shifts, other))
         faults = [search.faults(nodes, search.looks(each)) for each in copied]
         part_of, _ = nodes.parts()
-        self._goes_by = (faults[1] < _FEWER_FAULTS * faults[0])[part_of]
+        self._goes_by = (faults[1] < _FEWER_FAULTS * faults[0])[part_of] & ~straight
         self._found = found if self._goes_by.any() else None
-        return torch.where(self._goes_by[:, None], other, shifts)
+        return self._used(palette, nodes, torch.where(self._goes_by[:, None], other, shifts))
 
     def larger(
         self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, coarse: Nodes, on_step: OnStep
@@ -125,6 +134,50 @@ class Structure:
         wanted = like_rim(palette, nodes, near=True) if across else like_found(palette, scene, self._found)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
 
+    def _in_perspective(
+        self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep
+    ) -> tuple[Palette, Tensor, Tensor]:
+        """A shift map (n,2) that goes on toward a vanishing point where that costs hardly more than one that is free.
+
+        That a handful of offsets should do as well as all of them is no accident.
+
+        Returns:
+            The palette that it is of, the map, and which nodes go by it, (n,).
+        """
+        wide, straight = offsets_in_perspective(palette)
+        none = torch.zeros(len(nodes), dtype=torch.bool)
+        if not len(straight) or on_step(0):
+            return palette, shifts, none
+        wanted = like_rim(wide, nodes)
+        handicap = torch.cat([torch.full((len(offsets),), _ASTRAY), torch.zeros(len(straight))])
+        offsets = torch.cat([offsets, straight])
+        other = choose_shifts(wide, hole, nodes, wanted, offsets, None, self._seed, on_step, handicap)
+        energy = Energy(wide, hole, nodes, wanted)
+        part_of, _ = nodes.parts()
+        better = (energy.of_parts(other) < _HARDLY_MORE * energy.of_parts(shifts))[part_of]
+        if not better.any():
+            return palette, shifts, none
+        wide, shifts = self._used(wide, nodes, torch.where(better[:, None], other, shifts), mirrored=True)
+        return wide, shifts, better
+
+    def _used(
+        self, palette: Palette, nodes: Nodes, shifts: Tensor, *, mirrored: bool = False
+    ) -> tuple[Palette, Tensor]:
+        """A palette without the views that shifts make no use of, and these shifts in it.
+
+        Args:
+            palette: what they are shifts in.
+            nodes: whose shifts they are.
+            shifts: (n,2).
+            mirrored: whether the mirror image stays anyway.
+        """
+        views, columns = palette.views, nodes.places[:, 1] + shifts[:, 1]
+        kept = views.used(columns, mirrored=mirrored)
+        if self._found is not None:
+            self._found = self._found.moved(views, kept)
+        moved = views.moved(columns, kept) - nodes.places[:, 1]
+        return palette.beside(kept), torch.stack([shifts[:, 0], moved], dim=1)
+
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
         """A shift map by what a search found."""
         wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
@@ -157,4 +210,4 @@ def depth(hole: Tensor) -> float:
 def _unclean(palette: Palette) -> Palette:
     """A palette with a wider hole: masks leave a rest of what they hide, which would be continued."""
     hole = dilated(~palette.known, _UNCLEAN)
-    return Palette(palette.image, hole, palette.source & ~hole, palette.half)
+    return Palette(palette.image, hole, palette.source & ~hole, palette.views)

@@ -18,6 +18,7 @@ from refiner.exemplar.expansion import Labeling, expand, min_cut
 from refiner.exemplar.laplace import harmonic_fill, solve
 from refiner.exemplar.nodes import Nodes, sum_near
 from refiner.exemplar.palette import Palette
+from refiner.exemplar.views import Views
 from refiner.regions import dilated
 
 
@@ -63,7 +64,7 @@ def test_a_palette_tells_where_its_columns_come_from() -> None:
     image = torch.rand(3, 4, 5)
     hole = torch.zeros(4, 5, dtype=torch.bool)
     hole[1, 1] = True
-    palette = Palette(image, hole, ~hole, half=6)
+    palette = Palette(image, hole, ~hole, Views(span=6, mirrored=True))
     columns = torch.arange(12)
     assert palette.mirrored(columns).tolist() == [False] * 6 + [True] * 6
     shown = palette.photo_columns(columns)
