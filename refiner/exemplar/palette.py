@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from refiner.exemplar.views import Views
 
+_ALONE = Views()
 _APART = 0.25  # of the photo's width: nearer, a piece and its mirror image are seen together, as a blot's two halves
 _WHOLLY = 1e-4  # of what a smaller copy's pixel is read from, that may be unknown
 
@@ -35,7 +36,7 @@ class Palette:
         width: columns of the palette: P.
     """
 
-    def __init__(self, image: Tensor, hole: Tensor, source: Tensor, views: Views = Views()) -> None:
+    def __init__(self, image: Tensor, hole: Tensor, source: Tensor, views: Views = _ALONE) -> None:
         self.image, self.source, self.known, self.views = image, source, ~hole, views
         self.width = views.width(image.shape[2])
 

@@ -50,13 +50,24 @@ class PatchSearch:
         self._levels = [patches for patches in made if patches.possible]
         self.possible = bool(self._levels) and self._levels[-1].size == tuple(scene.palette.known.shape)
 
-    def run(self, on_step: OnStep) -> Found:
-        """Search from the rim: fill layer by layer first, then search and vote from size to size."""
+    def run(self, nodes: Nodes, looks: Tensor, on_step: OnStep) -> Found:
+        """Search and vote from size to size, beginning with a fill at the second smallest one.
+
+        At the smallest a few patches fill the hole, and go on with what they happen to show.
+
+        Args:
+            nodes: pixels of the scene's hole.
+            looks: of the fill at each; (n,5).
+            on_step: see `OnStep`.
+        """
+        picture = self._levels[-1].picture(nodes.at, looks)[None]
+        levels = self._levels[1:] or self._levels
         found: Found | None = None
-        for number, patches in enumerate(self._levels):
-            told = part(on_step, number / len(self._levels), (number + 1) / len(self._levels))
+        for number, patches in enumerate(levels):
+            told = part(on_step, number / len(levels), (number + 1) / len(levels))
             if found is None:
-                found = patches.settled(patches.in_layers(), None, self._random, told)
+                fill = functional.adaptive_avg_pool2d(picture, patches.size)[0][:, patches.hole].T
+                found = patches.settled(fill, None, self._random, told)
             else:
                 found = patches.settled(*patches.enlarged(found, self._random), self._random, told)
         assert found is not None  # noqa: S101  there are levels where a search is possible

@@ -2,7 +2,7 @@
 
 Sources: Wexler, Shechtman and Irani, "Space-Time Completion of Video", PAMI 2007 (search and vote); Barnes et al.,
 "PatchMatch", SIGGRAPH 2009 (how to search); Newson et al., "Video Inpainting of Complex Scenes", SIAM Journal on
-Imaging Sciences 2014 (texture beside color, without which fills become smooth; the first fill, layer by layer).
+Imaging Sciences 2014 (texture beside color, without which fills become smooth).
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ _DIMENSIONS = 24  # of a patch's principal components that are compared
 _CONVOLVED = 6  # of these at once
 _SAMPLE = 3000  # patches that the components are found from
 _TEXTURE_WEIGHT = 8.0  # of a step between pixels, against a color
-_LAYER_PAIRS = 1 << 21  # of patches whose pixels are compared one by one, at once
 _COMPARED = 1 << 24  # of patches that are all compared with one another: more, and some are tried
 _MATCHED = 6  # rounds of search for a fill that is not changed
 _JUDGED = 1 << 23  # the same, where a fill is judged: more, and some of the targets are left out
@@ -369,24 +368,6 @@ class Patches:
     def _mean(self, place: Tensor, weight: Tensor) -> Tensor:
         total: Tensor = functional.embedding_bag(place, self._table, mode="sum", per_sample_weights=weight)
         return total / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
-
-    def in_layers(self) -> Tensor:
-        """A first fill (n,5), layer by layer inward: the middles of patches most like what is there of each pixel's."""
-        height, width = self.size
-        look, known = self._look.flatten(1).T.contiguous(), ~self.hole.flatten()
-        sources = self._table[self._sources[:, None] + self._steps].flatten(1)
-        while not known.all():
-            layer = dilated(known.view(height, width), 1).flatten() & ~known
-            for pixels in torch.split(layer.nonzero()[:, 0], max(_LAYER_PAIRS // self._count, 1)):
-                rows = (pixels // width)[:, None] + self._rows
-                columns = (pixels % width)[:, None] + self._columns
-                within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-                place = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
-                there = (within & known[place])[:, :, None].expand(-1, -1, look.shape[1]).flatten(1).float()
-                distance = there @ sources.square().T - 2 * (there * look[place].flatten(1)) @ sources.T
-                look[pixels] = self._table[self._sources[distance.argmin(dim=1)]]
-            known |= layer
-        return look[self._pixels]
 
     def _principal(self, random: torch.Generator) -> Tensor:
         """Principal components of the patches, as a convolution; (24,C,7,7)."""

@@ -18,11 +18,11 @@ import torch
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 from torch.nn import functional
 
-from refiner.exemplar.palette import Palette
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from refiner.exemplar.palette import Palette
 
 SCALES = (0.84, 0.7, 0.59, 0.5, 0.42, 0.35, 0.3)  # of smaller copies
 
@@ -48,7 +48,7 @@ _CONVINCING = 1.2  # of the picture's height in lines that run to a point, beyon
 
 
 def offsets_in_perspective(palette: Palette) -> tuple[Palette, Tensor]:
-    """A palette with smaller copies of the photo, and the offsets (K,2) into these that leave a vanishing point as it is.
+    """A palette with smaller copies of the photo, and the offsets (K,2) into them that keep a vanishing point in place.
 
     Args:
         palette: the photo and its mirror image.
@@ -107,7 +107,8 @@ def _unlikeness(picture: Tensor, known: Tensor, scale: float) -> Tensor:
     def correlated(small: Tensor, large: Tensor) -> Tensor:
         spectra = (torch.fft.rfft2(each, s=(height, width)) for each in (small, large))
         product = next(spectra).conj() * next(spectra)
-        return torch.fft.irfft2(product, s=(height, width))[:, : height - low + 1, : width - narrow + 1]
+        placed: Tensor = torch.fft.irfft2(product, s=(height, width))
+        return placed[:, : height - low + 1, : width - narrow + 1]
 
     shared = correlated(weight, known)
     squares = correlated((smaller.square().sum(dim=0, keepdim=True) * weight), known)
@@ -164,7 +165,8 @@ def _support(points: NDArray[np.float64], lines: NDArray[np.float64], height: in
         for weights in (meets * length, np.broadcast_to(length, sector.shape))
     )
     by_chance = 16 / 3 * _TOLERANCE / 180 * all_there  # twice what meets at random
-    return np.clip((meeting - by_chance) / height, 0, _SECTOR_CAP).sum(axis=1)
+    support: NDArray[np.float64] = np.clip((meeting - by_chance) / height, 0, _SECTOR_CAP).sum(axis=1)
+    return support
 
 
 def _lines(image: NDArray[np.float32], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -185,7 +187,8 @@ def _lines(image: NDArray[np.float32], hole: NDArray[np.bool_]) -> NDArray[np.fl
     beside, on = np.abs(_cross(apart, found[None, :, 2:4])), np.abs((apart * found[None, :, 2:4]).sum(axis=2))
     parallel = np.abs(_cross(found[:, None, 2:4], found[None, :, 2:4])) < 0.1  # noqa: PLR2004  sine of 6 degrees
     double = (beside < 1.5) & (on < found[None, :, 4] / 2) & parallel & np.tri(len(found), k=-1, dtype=bool)  # noqa: PLR2004
-    return found[~double.any(axis=1)]
+    lines: NDArray[np.float64] = found[~double.any(axis=1)]
+    return lines
 
 
 def _regions(
@@ -208,8 +211,9 @@ def _regions(
     spread = np.hypot(xx - yy, 2 * xy)
     length, thickness = (np.sqrt(6 * np.maximum(each, 0)) for each in (xx + yy + spread, xx + yy - spread))
     angle = np.arctan2(2 * xy, xx - yy) / 2
-    found = np.stack([middle_x, middle_y, np.cos(angle), np.sin(angle), length], axis=1)
-    return found[(length > _SHORTEST) & (thickness < _SLIMNESS * length) & (thickness < _THICKEST)]
+    found: NDArray[np.float64] = np.stack([middle_x, middle_y, np.cos(angle), np.sin(angle), length], axis=1)
+    long: NDArray[np.float64] = found[(length > _SHORTEST) & (thickness < _SLIMNESS * length) & (thickness < _THICKEST)]
+    return long
 
 
 def _cross(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from scipy.ndimage import distance_transform_edt
+from torch.nn import functional
 
 from refiner.exemplar.appearance import like_found, like_given, like_rim
 from refiner.exemplar.energy import Energy
+from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, search_larger, texture_of
@@ -31,8 +33,10 @@ _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched f
 _CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
 THIN = 6.0  # to which patches reach across, at the smallest level: both sides tell what is hidden
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
-_HARDLY_MORE = 1.15  # of the energy of offsets that are free
-_FEWER_FAULTS = 0.93  # of copies by searched patches, in terms of others', for them to be taken
+_LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
+_HARDLY_MORE = 1.1  # of the energy of offsets that are free
+_LEAST_STRANGE = 0.01
+_SHADE_AREA = 9  # pixels at the smallest level, over which colors are compared with those that the rim suggests
 
 
 class Structure:
@@ -91,14 +95,17 @@ class Structure:
         search = PatchSearch(self._scene(_unclean(palette)), self._random)
         if not search.possible:
             return self._used(palette, nodes, shifts)
-        found = search.run(part(on_step, 0.6, 0.8)).within(hole)
+        copied, _ = palette.copied(nodes.places, shifts)
+        found = search.run(nodes, search.looks(copied), part(on_step, 0.6, 0.8)).within(hole)
         if on_step(0.8):
             return self._used(palette, nodes, shifts)
         other = self._by(found, palette, hole, nodes, part(on_step, 0.8, 1))
-        copied = (palette.copied(nodes.places, each)[0] for each in (shifts, other))
-        faults = [search.faults(nodes, search.looks(each)) for each in copied]
+        faults = []
+        for each in (copied, palette.copied(nodes.places, other)[0]):
+            strange = (_strangeness(palette, nodes, palette.colors(each)) + _LEAST_STRANGE).sqrt()
+            faults.append(search.faults(nodes, search.looks(each)) * strange)
         part_of, _ = nodes.parts()
-        self._goes_by = (faults[1] < _FEWER_FAULTS * faults[0])[part_of] & ~straight
+        self._goes_by = (faults[1] < faults[0])[part_of] & ~straight
         self._found = found if self._goes_by.any() else None
         return self._used(palette, nodes, torch.where(self._goes_by[:, None], other, shifts))
 
@@ -153,8 +160,11 @@ class Structure:
         offsets = torch.cat([offsets, straight])
         other = choose_shifts(wide, hole, nodes, wanted, offsets, None, self._seed, on_step, handicap)
         energy = Energy(wide, hole, nodes, wanted)
-        part_of, _ = nodes.parts()
-        better = (energy.of_parts(other) < _HARDLY_MORE * energy.of_parts(shifts))[part_of]
+        part_of, count = nodes.parts()
+        smaller = (nodes.places[:, 1] + other[:, 1] >= wide.views.scaled[0].start).float()
+        share = torch.zeros(count).index_add_(0, part_of, smaller) / torch.bincount(part_of, minlength=count)
+        hardly_more = energy.of_parts(other) < _HARDLY_MORE * energy.of_parts(shifts)
+        better = (hardly_more & (share > _LEAST_STRAIGHT))[part_of]
         if not better.any():
             return palette, shifts, none
         wide, shifts = self._used(wide, nodes, torch.where(better[:, None], other, shifts), mirrored=True)
@@ -205,6 +215,17 @@ class Structure:
 def depth(hole: Tensor) -> float:
     """Pixels from a hole's rim to its middle."""
     return float(distance_transform_edt(hole.numpy()).max())
+
+
+def _strangeness(palette: Palette, nodes: Nodes, colors: Tensor) -> Tensor:
+    """How far from the colors that the rim suggests a fill (n,3) is in each connected part of the hole; (parts,)."""
+    suggested = harmonic_fill(palette.image, ~palette.known)
+    strange = torch.zeros_like(suggested)
+    strange.flatten(1)[:, nodes.at] = colors.T - suggested.flatten(1)[:, nodes.at]
+    strange = functional.avg_pool2d(strange[None], _SHADE_AREA, 1, _SHADE_AREA // 2, count_include_pad=False)[0]
+    part_of, count = nodes.parts()
+    total = torch.zeros(count).index_add_(0, part_of, strange.flatten(1)[:, nodes.at].abs().mean(dim=0))
+    return total / torch.bincount(part_of, minlength=count)
 
 
 def _unclean(palette: Palette) -> Palette:

@@ -1,4 +1,4 @@
-"""Where a photo and other views of it lie beside one another, in columns: its mirror image, and smaller copies of it."""
+"""Where a photo and other views of it, its mirror image and smaller copies, lie beside one another, in columns."""
 
 from __future__ import annotations
 
@@ -77,11 +77,8 @@ class Views:
     def used(self, columns: Tensor, *, mirrored: bool) -> Views:
         """Those of these views that columns are of, moved together; the mirror image stays where that says so."""
         view, count = torch.unique(self._view_of(columns), return_counts=True)
-        some = {
-            each
-            for each, n in zip(view.tolist(), count.tolist(), strict=True)
-            if each < _SCALED or n > _LEAST * len(columns)
-        }
+        enough = (view < _SCALED) | (count > _LEAST * len(columns))
+        some = set(view[enough].tolist())
         kept = replace(self, mirrored=self.mirrored and (mirrored or _MIRROR in some), scaled=())
         scales = [scale for number, (_, scale) in enumerate(self.scaled) if number + _SCALED in some]
         if not kept.mirrored and not scales:
