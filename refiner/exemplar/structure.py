@@ -35,6 +35,7 @@ THIN = 6.0  # to which patches reach across, at the smallest level: both sides t
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
+_CLEARLY = 0.8  # of the faults of what goes on toward a vanishing point, for patches searched to be taken instead
 _LEAST_STRANGE = 0.01
 _SHADE_AREA = 9  # pixels at the smallest level, over which colors are compared with those that the rim suggests
 
@@ -90,7 +91,7 @@ class Structure:
         shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.5))
         palette, shifts, straight = self._in_perspective(shifts, palette, hole, nodes, offsets, part(on_step, 0.5, 0.6))
         self._thin = deep < _CROSSED
-        if on_step(0.6) or self._thin or straight.all():
+        if on_step(0.6) or self._thin:
             return self._used(palette, nodes, shifts)
         search = PatchSearch(self._scene(_unclean(palette)), self._random)
         if not search.possible:
@@ -105,7 +106,7 @@ class Structure:
             strange = (_strangeness(palette, nodes, palette.colors(each)) + _LEAST_STRANGE).sqrt()
             faults.append(search.faults(nodes, search.looks(each)) * strange)
         part_of, _ = nodes.parts()
-        self._goes_by = (faults[1] < faults[0])[part_of] & ~straight
+        self._goes_by = faults[1][part_of] < torch.where(straight, _CLEARLY, 1.0) * faults[0][part_of]
         self._found = found if self._goes_by.any() else None
         return self._used(palette, nodes, torch.where(self._goes_by[:, None], other, shifts))
 
