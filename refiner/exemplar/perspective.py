@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SCALES = (0.84, 0.7, 0.59, 0.5, 0.42, 0.35, 0.3)  # of smaller copies
 
+_LEAST_SIDE = 48  # pixels of a picture in which a point is looked for
 _SIDE = 72  # short side in pixels at which a scene is compared with itself
 _COMPARED = (0.5, 0.6, 0.7)  # sizes that it is compared at
 _GRID = 48  # places along each side, at which it may shrink toward
@@ -57,9 +58,11 @@ def offsets_in_perspective(palette: Palette) -> tuple[Palette, Tensor]:
         The palette as it is, and no offset, where the picture runs to no point.
     """
     image, hole = palette.image, ~palette.known
-    points = [point for point in (_of_lines(image, hole), _of_scene(image, hole)) if point is not None]
     none = torch.zeros(0, 2, dtype=torch.long)
-    if not points or palette.views.span is None:
+    if min(hole.shape) < _LEAST_SIDE or palette.views.span is None:
+        return palette, none
+    points = [point for point in (_of_lines(image, hole), _of_scene(image, hole)) if point is not None]
+    if not points:
         return palette, none
     wider = palette.beside(palette.views.with_scaled(SCALES))
     offsets = []

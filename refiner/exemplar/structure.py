@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from scipy.ndimage import distance_transform_edt
-from torch.nn import functional
 
 from refiner.exemplar.appearance import like_found, like_given, like_rim
 from refiner.exemplar.energy import Energy
-from refiner.exemplar.laplace import harmonic_fill
+from refiner.exemplar.judging import Judge
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, search_larger, texture_of
@@ -36,8 +35,6 @@ _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
 _CLEARLY = 0.8  # of the faults of what goes on toward a vanishing point, for patches searched to be taken instead
-_LEAST_STRANGE = 0.01
-_SHADE_AREA = 9  # pixels at the smallest level, over which colors are compared with those that the rim suggests
 
 
 class Structure:
@@ -91,24 +88,9 @@ class Structure:
         shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.5))
         palette, shifts, straight = self._in_perspective(shifts, palette, hole, nodes, offsets, part(on_step, 0.5, 0.6))
         self._thin = deep < _CROSSED
-        if on_step(0.6) or self._thin:
-            return self._used(palette, nodes, shifts)
-        search = PatchSearch(self._scene(_unclean(palette)), self._random)
-        if not search.possible:
-            return self._used(palette, nodes, shifts)
-        copied, _ = palette.copied(nodes.places, shifts)
-        found = search.run(nodes, search.looks(copied), part(on_step, 0.6, 0.8)).within(hole)
-        if on_step(0.8):
-            return self._used(palette, nodes, shifts)
-        other = self._by(found, palette, hole, nodes, part(on_step, 0.8, 1))
-        faults = []
-        for each in (copied, palette.copied(nodes.places, other)[0]):
-            strange = (_strangeness(palette, nodes, palette.colors(each)) + _LEAST_STRANGE).sqrt()
-            faults.append(search.faults(nodes, search.looks(each)) * strange)
-        part_of, _ = nodes.parts()
-        self._goes_by = faults[1][part_of] < torch.where(straight, _CLEARLY, 1.0) * faults[0][part_of]
-        self._found = found if self._goes_by.any() else None
-        return self._used(palette, nodes, torch.where(self._goes_by[:, None], other, shifts))
+        if not on_step(0.6) and not self._thin:
+            shifts = self._searched(shifts, straight, palette, hole, nodes, part(on_step, 0.6, 1))
+        return self._used(palette, nodes, shifts)
 
     def larger(
         self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, coarse: Nodes, on_step: OnStep
@@ -171,6 +153,33 @@ class Structure:
         wide, shifts = self._used(wide, nodes, torch.where(better[:, None], other, shifts), mirrored=True)
         return wide, shifts, better
 
+    def _searched(
+        self, shifts: Tensor, straight: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep
+    ) -> Tensor:
+        """A shift map (n,2) by patches searched for the hole, in the parts of it where that is better.
+
+        Args:
+            shifts: those by offsets, which the search begins with.
+            straight: which nodes go on toward a vanishing point, (n,); better means clearly better there.
+            palette: what may be copied.
+            hole: (H,W), bool.
+            nodes: its pixels.
+            on_step: see `OnStep`.
+        """
+        search = PatchSearch(self._scene(_unclean(palette)), self._random)
+        if not search.possible:
+            return shifts
+        copied, _ = palette.copied(nodes.places, shifts)
+        found = search.run(nodes, search.looks(copied), part(on_step, 0, 0.5)).within(hole)
+        if on_step(0.5):
+            return shifts
+        other = self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
+        judge, (part_of, _) = Judge(search, palette, hole, nodes), nodes.parts()
+        before, after = (judge.faults(each)[part_of] for each in (shifts, other))
+        self._goes_by = after < torch.where(straight, _CLEARLY, 1.0) * before
+        self._found = found if self._goes_by.any() else None
+        return torch.where(self._goes_by[:, None], other, shifts)
+
     def _used(
         self, palette: Palette, nodes: Nodes, shifts: Tensor, *, mirrored: bool = False
     ) -> tuple[Palette, Tensor]:
@@ -216,17 +225,6 @@ class Structure:
 def depth(hole: Tensor) -> float:
     """Pixels from a hole's rim to its middle."""
     return float(distance_transform_edt(hole.numpy()).max())
-
-
-def _strangeness(palette: Palette, nodes: Nodes, colors: Tensor) -> Tensor:
-    """How far from the colors that the rim suggests a fill (n,3) is in each connected part of the hole; (parts,)."""
-    suggested = harmonic_fill(palette.image, ~palette.known)
-    strange = torch.zeros_like(suggested)
-    strange.flatten(1)[:, nodes.at] = colors.T - suggested.flatten(1)[:, nodes.at]
-    strange = functional.avg_pool2d(strange[None], _SHADE_AREA, 1, _SHADE_AREA // 2, count_include_pad=False)[0]
-    part_of, count = nodes.parts()
-    total = torch.zeros(count).index_add_(0, part_of, strange.flatten(1)[:, nodes.at].abs().mean(dim=0))
-    return total / torch.bincount(part_of, minlength=count)
 
 
 def _unclean(palette: Palette) -> Palette:

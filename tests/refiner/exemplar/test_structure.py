@@ -79,7 +79,9 @@ def test_patches_are_found_where_the_scene_repeats() -> None:
     tile = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(3))
     image = tile.repeat(1, 9, 10)
     hole = box(70, 90, 110, 140)
-    found = search_of(image, hole).run(lambda _share: False)
+    search, nodes = search_of(image, hole), Nodes(hole)
+    gray = torch.full((len(nodes), 5), 0.5)
+    found = search.run(nodes, gray, lambda _share: False)
     exact = (found.shifts[:, 0] % 20 == 0) & (found.shifts[:, 1] % 24 == 0)
     assert exact.float().mean() > 0.95
     assert (found.colors.T - image[:, hole]).abs().mean() < 0.02
