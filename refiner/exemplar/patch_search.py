@@ -28,6 +28,7 @@ _HOLD = 1.0  # of the colors that the rim suggests, at the smallest level, again
 _TEXTURE_AREA = 9  # pixels over which texture is measured, where it is measured
 _NARROW = 4.0  # pixels from a hole's middle to its rim, at the smallest level at most
 _LEAST_SIDE = 48  # of what may be halved
+_BEGUN_AT = 80  # short side of the smallest size that is searched, in pixels; smaller ones are for faults alone
 
 
 class PatchSearch:
@@ -51,9 +52,9 @@ class PatchSearch:
         self.possible = bool(self._levels) and self._levels[-1].size == tuple(scene.palette.known.shape)
 
     def run(self, nodes: Nodes, looks: Tensor, on_step: OnStep) -> Found:
-        """Search and vote from size to size, beginning with a fill at the second smallest one.
+        """Search and vote from size to size, beginning with a fill at one where there is still something of it.
 
-        At the smallest a few patches fill the hole, and go on with what they happen to show.
+        A few patches fill the hole at the smallest, and go on with what they happen to show.
 
         Args:
             nodes: pixels of the scene's hole.
@@ -61,7 +62,7 @@ class PatchSearch:
             on_step: see `OnStep`.
         """
         picture = self._levels[-1].picture(nodes.at, looks)[None]
-        levels = self._levels[1:] or self._levels
+        levels = [patches for patches in self._levels if min(patches.size) >= _BEGUN_AT] or self._levels[-1:]
         found: Found | None = None
         for number, patches in enumerate(levels):
             told = part(on_step, number / len(levels), (number + 1) / len(levels))

@@ -163,20 +163,25 @@ def double_shifts(shifts: Tensor, coarse: Nodes, nodes: Nodes, palette: Palette)
     """
     covered = nodes.coarser(coarse)
     doubled = torch.cat([2 * shifts, shifts.new_zeros(1, 2)])[covered]
-    astray = (~palette.copied(nodes.places, doubled)[1] | (covered == len(coarse))).nonzero()[:, 0]
+    return joined(doubled, ~palette.copied(nodes.places, doubled)[1] | (covered == len(coarse)), nodes, palette)
+
+
+def joined(shifts: Tensor, astray: Tensor, nodes: Nodes, palette: Palette) -> Tensor:
+    """A shift map whose nodes that are astray, bool (n,), take the shifts of those beside them; changed in place."""
+    which = astray.nonzero()[:, 0]
     for spread in range(_SPREADS):
-        if not len(astray):
-            return doubled
+        if not len(which):
+            return shifts
         step = torch.tensor(_AROUND[spread % len(_AROUND)])
-        place = torch.minimum((nodes.places[astray] + step).clamp(min=0), torch.tensor(nodes.size) - 1)
+        place = torch.minimum((nodes.places[which] + step).clamp(min=0), torch.tensor(nodes.size) - 1)
         neighbor = nodes.numbers(place)
         there = (nodes.places[neighbor] == place).all(dim=1)
-        doubled[astray[there]] = doubled[neighbor[there]]
-        _, allowed = palette.copied(nodes.places[astray], doubled[astray])
-        astray = astray[~(allowed & there)]
-    if len(astray):
-        doubled[astray] = nearest_source(palette, nodes.places[astray])
-    return doubled
+        shifts[which[there]] = shifts[neighbor[there]]
+        _, allowed = palette.copied(nodes.places[which], shifts[which])
+        which = which[~(allowed & there)]
+    if len(which):
+        shifts[which] = nearest_source(palette, nodes.places[which])
+    return shifts
 
 
 def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on_step: OnStep) -> Tensor:

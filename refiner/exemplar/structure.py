@@ -16,7 +16,7 @@ from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, s
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
-from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent
+from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent, joined
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ THIN = 6.0  # to which patches reach across, at the smallest level: both sides t
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
+_ABOUT_AS_MANY = 1.1  # faults of patches searched, for them to be taken: what they show hangs together
 _CLEARLY = 0.8  # of the faults of what goes on toward a vanishing point, for patches searched to be taken instead
 
 
@@ -176,7 +177,7 @@ class Structure:
         other = self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
         judge, (part_of, _) = Judge(search, palette, hole, nodes), nodes.parts()
         before, after = (judge.faults(each)[part_of] for each in (shifts, other))
-        self._goes_by = after < torch.where(straight, _CLEARLY, 1.0) * before
+        self._goes_by = after < torch.where(straight, _CLEARLY, _ABOUT_AS_MANY) * before
         self._found = found if self._goes_by.any() else None
         return torch.where(self._goes_by[:, None], other, shifts)
 
@@ -196,7 +197,8 @@ class Structure:
         if self._found is not None:
             self._found = self._found.moved(views, kept)
         moved = views.moved(columns, kept) - nodes.places[:, 1]
-        return palette.beside(kept), torch.stack([shifts[:, 0], moved], dim=1)
+        palette, shifts = palette.beside(kept), torch.stack([shifts[:, 0], moved], dim=1)
+        return palette, joined(shifts, ~palette.copied(nodes.places, shifts)[1], nodes, palette)
 
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
         """A shift map by what a search found."""
