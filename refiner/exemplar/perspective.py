@@ -160,7 +160,7 @@ def _support(points: NDArray[np.float64], lines: NDArray[np.float64], height: in
     distance = np.hypot(to[..., 0], to[..., 1]) + 1e-6
     sine = np.abs(_cross(to, lines[None, :, 2:4])) / distance
     length = lines[None, :, 4]
-    meets = np.clip(1 - (sine / (2 * np.sin(np.radians(_TOLERANCE)))) ** 2, 0, 1) * (distance > 0.6 * length)
+    meets = np.clip(1 - (sine / (2 * np.sin(np.radians(_TOLERANCE)))) ** 2, 0, 1) * (distance > 0.45 * length)
     sector = ((np.arctan2(to[..., 1], to[..., 0]) / (2 * np.pi) + 0.5) * _SECTORS).astype(int).clip(0, _SECTORS - 1)
     at = (np.arange(len(points))[:, None] * _SECTORS + sector).ravel()
     meeting, all_there = (
