@@ -130,7 +130,7 @@ def _of_lines(image: Tensor, hole: Tensor) -> tuple[float, float] | None:
         hole: (H,W), bool.
     """
     height, width = hole.shape
-    lines = _lines(image.movedim(0, 2).numpy(), hole.numpy())
+    lines = _lines((image * ~hole).movedim(0, 2).numpy(), hole.numpy())
     random = np.random.default_rng(0)
     if len(lines) < _SECTORS // 6:
         return None

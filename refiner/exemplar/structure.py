@@ -60,9 +60,10 @@ class Structure:
     ) -> tuple[Palette, Tensor]:
         """The shift map of the smallest level, (n,2), and the palette that it is of, with the views that it uses.
 
-        By offsets that are frequent in the photo; and in parts of the hole where the result is then more like the
-        photo, by those of patches that were searched for it. Where patches reach across the hole, by these alone; where
-        there is a fill to follow, by both together.
+        By offsets that are frequent in the photo, or by those toward a vanishing point where they cost hardly more; and
+        in parts of the hole where the result is then about as much like the photo, by those of patches that were
+        searched for it. Where patches reach across the hole, by these alone; where there is a fill to follow, by both
+        together.
 
         Args:
             palette: what may be copied, at least one pixel: the photo and its mirror image.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from refiner.exemplar.patch_search import PatchSearch, texture_of
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.shift_map import joined
 from refiner.exemplar.views import Views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEIGHT, WIDTH = 180, 240
 POINT = 70.0, 130.0  # row and column that the made scenes run to
@@ -126,6 +130,16 @@ def test_what_runs_to_a_point_goes_on_toward_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(structure, "offsets_in_perspective", lambda palette: (palette, torch.zeros(0, 2).long()))
     assert straight < 0.5 * error()
     assert straight < 0.03
+
+
+@pytest.mark.parametrize("scene", [rays, noise])
+def test_what_lies_under_the_hole_tells_nothing_of_where_it_runs(scene: Callable[[], Tensor]) -> None:
+    image, hole = scene(), box(95, 90, 150, 170)
+    found = []
+    for under in (0.0, rays(9)):
+        levels = [Level(torch.where(hole, under, image)[None], hole[None, None])]
+        found.append(Exemplar(levels).render(0))
+    assert torch.equal(*found)
 
 
 def test_nodes_astray_take_what_is_beside_them() -> None:
