@@ -120,9 +120,19 @@ class PatchSearch:
         return ((have + _LEAST_TEXTURE) / (expected + _LEAST_TEXTURE)).log().abs().mul(_TEXTURE_SHARE).exp()
 
 
-def search_larger(scene: Scene, before: Found, random: torch.Generator, on_step: OnStep) -> Found | None:
-    """Search the next larger level, about twice as large, from what was found; None where there are no patches."""
-    patches = Patches(scene, random)
+def search_larger(
+    scene: Scene, before: Found, random: torch.Generator, on_step: OnStep, *, across: bool = False
+) -> Found | None:
+    """Search the next larger level, about twice as large, from what was found; None where there are no patches.
+
+    Args:
+        scene: the level.
+        before: what was found at the level before.
+        random: draws.
+        on_step: see `OnStep`.
+        across: whether patches reach across the hole.
+    """
+    patches = Patches(scene, random, near=across)
     if not patches.possible:
         return None
     return patches.settled(*patches.enlarged(before, random), random, on_step)
@@ -130,7 +140,7 @@ def search_larger(scene: Scene, before: Found, random: torch.Generator, on_step:
 
 def search_across(scene: Scene, random: torch.Generator, on_step: OnStep) -> Found | None:
     """Search a level whose hole is so thin that patches reach across it; None where there are no patches."""
-    patches = Patches(scene, random)
+    patches = Patches(scene, random, near=True)
     if not patches.possible:
         return None
     return patches.settled(*patches.begun(random), random, on_step)

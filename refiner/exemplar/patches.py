@@ -40,6 +40,7 @@ _NEAR = 40.0  # pixels within which patches are looked for that go on across wha
 _DRAWN_NEAR = 8  # of these, at random, to begin with
 _BEGUN_ROUNDS = 2
 _BEGUN_AT_ONCE = 1 << 13  # whole patches that are compared at once: bounds memory
+_NEAR_ROUNDS = 2
 _ROUNDS = (8, 3)  # of search and vote, where all patches are compared and where some are tried
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
 _JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
@@ -108,6 +109,7 @@ class Patches:
         scene: the level.
         random: draws the patches that components are found from.
         hold: how much a patch's mean color counts, against the one that the rim suggests.
+        near: whether patches are looked for near what was found alone: of a thin hole, beside which it goes on.
 
     Attributes:
         size: H, W.
@@ -116,7 +118,7 @@ class Patches:
         possible: whether there are enough patches to copy from.
     """
 
-    def __init__(self, scene: Scene, random: torch.Generator, hold: float = 0.0) -> None:
+    def __init__(self, scene: Scene, random: torch.Generator, hold: float = 0.0, *, near: bool = False) -> None:
         self._palette = palette = scene.palette
         self.hole = ~palette.known
         self.size = height, width = self.hole.shape[0], self.hole.shape[1]
@@ -139,6 +141,8 @@ class Patches:
         self._number[self._targets] = torch.arange(len(self._targets))
         depth = torch.from_numpy(distance_transform_edt(self.hole.numpy())).flatten()[self._targets]
         self._confidence = _CONFIDENCE ** -depth.clamp(max=_DEEPEST).float()
+        self._reach = _NEAR if near else max(height, palette.width)
+        self._tried_rounds = _NEAR_ROUNDS if near else _ROUNDS[1]
         self._all_compared = self._count * len(self._targets) <= _COMPARED
         self.possible = self._count > _DIMENSIONS and len(self._targets) > 0
         if self.possible:
@@ -157,7 +161,7 @@ class Patches:
 
     def settled(self, fill: Tensor, nearest: Tensor | None, random: torch.Generator, on_step: OnStep) -> Found:
         """Search and vote, from a fill (n,5) and perhaps patches (m,) that it is made of, until it hardly changes."""
-        rounds = _ROUNDS[0 if self._all_compared else 1]
+        rounds = _ROUNDS[0] if self._all_compared else self._tried_rounds
         nearest = self._drawn(len(self._targets), random) if nearest is None else nearest
         for done in range(rounds):
             nearest, cost = self._search(self._wanted(fill), nearest, random)
@@ -313,7 +317,7 @@ class Patches:
         nearest = nearest.clone()
         cost = distance(torch.arange(len(nearest)), nearest)
         self._ask_neighbors(distance, nearest, cost)
-        self._draw_closer(distance, nearest, cost, max(self.size[0], self._palette.width), random)
+        self._draw_closer(distance, nearest, cost, self._reach, random)
         return nearest, cost
 
     def _ask_neighbors(self, distance: _Distance, nearest: Tensor, cost: Tensor) -> None:

@@ -17,6 +17,7 @@ from refiner.exemplar.patches import Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
 from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent, joined
+from refiner.exemplar.views import Views
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -74,8 +75,10 @@ class Structure:
         """
         deep = depth(hole)
         if given is None and _CROSSED <= deep <= THIN:
-            found = search_across(self._scene(palette), self._random, part(on_step, 0, 0.5))
+            alone = palette.beside(Views())  # what goes on beside the hole is not looked for in mirror images
+            found = search_across(self._scene(alone), self._random, part(on_step, 0, 0.5))
             if found is not None:
+                palette = alone
                 self._found, self._goes_by = found, torch.ones(len(nodes), dtype=torch.bool)
                 self._across = True
                 wanted, offsets = like_rim(palette, nodes, near=True), frequent(found.shifts)
@@ -110,19 +113,19 @@ class Structure:
         wide_enough = self._thin and hole.numel() <= ACROSS and depth(hole) >= _CROSSED
         if not wide_enough and (self._found is None or hole.numel() > (ACROSS if self._across else SEARCHED)):
             return shifts
-        scene = self._scene(palette)
+        across = self._across = self._across or wide_enough
+        scene = self._scene(palette.beside(Views()) if across else palette)
         told = part(on_step, 0, 0.5)
         if wide_enough:
-            self._thin, self._across = False, True
+            self._thin = False
             self._found = search_across(scene, self._random, told)
             self._goes_by = torch.ones(len(nodes), dtype=torch.bool)
         elif self._found is not None:
-            self._found = search_larger(scene, self._found, self._random, told)
+            self._found = search_larger(scene, self._found, self._random, told, across=across)
             self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
         if self._found is None:
             return shifts
         which = self._goes_by.nonzero()[:, 0]
-        across = self._across
         wanted = like_rim(palette, nodes, near=True) if across else like_found(palette, scene, self._found)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
 
