@@ -17,7 +17,7 @@ from refiner.exemplar.palette import Palette
 from refiner.exemplar.progress import OnStep, part, unheard
 from refiner.exemplar.shift_map import double_shifts, mend_shifts
 from refiner.exemplar.structure import SEARCHED, THIN, Structure, depth
-from refiner.exemplar.views import Views
+from refiner.exemplar.views import GAP, Views
 from refiner.memory import freed_memory_kept
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, ed
 _STEPS = 100  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
 _FEWEST_STEPS = 8
 _LEAST_SHARE = 1e-4  # of a pixel that is known
-_GAP = 8  # part of the width left empty beside photo and mirror image: a piece across is reflected at the edge
 
 
 class Level(NamedTuple):
@@ -187,7 +186,7 @@ class Exemplar:
         """Columns for the photo, so that what lies after it, doubled, lies beyond the photo at larger levels too."""
         widths = [level.hole.shape[3] for level in self._levels[index:]]
         span = max(-(-width >> doublings) for doublings, width in enumerate(widths))  # rounded up
-        return span + span // _GAP
+        return span + span // GAP
 
 
 def _tightened(levels: Sequence[Level]) -> list[Level] | None:

@@ -48,7 +48,11 @@ class Judge:
         at, _ = self._palette.copied(self._nodes.places, shifts)
         faults = self._search.faults(self._nodes, self._search.looks(at))
         shade = (self._shade(self._palette.colors(at)) + _LEAST_SHADE) ** _BY_SHADE
-        return faults * shade * self._energy.of_parts(shifts) ** _BY_ENERGY
+        return faults * shade * self.energy(shifts) ** _BY_ENERGY
+
+    def energy(self, shifts: Tensor) -> Tensor:
+        """What shows at the rim and at seams; in each part, (parts,)."""
+        return self._energy.of_parts(shifts)
 
     def _shade(self, colors: Tensor) -> Tensor:
         """How far a fill (n,3), blurred, is from the colors that the rim suggests; (parts,)."""

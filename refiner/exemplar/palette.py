@@ -6,6 +6,7 @@ them: one shift to the mirror image reflects about one axis, one to a smaller co
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import torch
@@ -13,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.exemplar.views import Views
+from refiner.regions import dilated
 
 _ALONE = Views()
 _APART = 0.25  # of the photo's width: nearer, a piece and its mirror image are seen together, as a blot's two halves
-_WHOLLY = 1e-4  # of what a smaller copy's pixel is read from, that may be unknown
 
 
 class Palette:
@@ -51,8 +52,8 @@ class Palette:
             return x
         spread = x.new_zeros(*x.shape[:-1], self.width)
         spread[..., : x.shape[-1]] = x
-        if views.half is not None:
-            spread[..., 2 * views.half - x.shape[-1] : 2 * views.half] = x.flip(-1)
+        if views.mirror is not None:
+            spread[..., 2 * views.mirror - x.shape[-1] : 2 * views.mirror] = x.flip(-1)
         for start, scale in views.scaled:
             small = _scaled(x, scale)
             spread[..., : small.shape[-2], start : start + small.shape[-1]] = small
@@ -71,14 +72,14 @@ class Palette:
         y, x = y.clamp(0, height - 1), x.clamp(0, self.width - 1)
         at = y * self.width + x
         may = within & self._sources.take(at)
-        return at, may if self.views.half is None else may & self.apart(places[:, 0], places[:, 1], y, x)
+        return at, may if self.views.mirror is None else may & self.apart(places[:, 0], places[:, 1], y, x)
 
     def apart(self, y: Tensor, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Whether pixels of the palette may be seen beside these of the photo: not if they mirror what is near."""
-        half = self.views.half
-        if half is None:
+        mirror = self.views.mirror
+        if mirror is None:
             return torch.ones_like(columns, dtype=torch.bool)
-        least = _APART * half
+        least = _APART * mirror
         far = ((rows - y).abs() >= least) | ((self.photo_columns(columns) - x).abs() >= least)
         return ~self.mirrored(columns) | far
 
@@ -86,32 +87,29 @@ class Palette:
         """The colors of pixels of the palette, given their indices (n,): (n,3)."""
         if self.views.span is None:
             return self.image.flatten(1)[:, at].T
-        height, width = self.source.shape
+        width = self.image.shape[2]
         rows, columns = at // self.width, at % self.width
         shown = self.photo_columns(columns).clamp(max=width - 1)
         colors = self.image.flatten(1)[:, rows * width + shown].T
         for (start, _), small in zip(self.views.scaled, self._smaller, strict=True):
-            height, width = small.shape[1:]
-            of = ((columns >= start) & (columns < start + width) & (rows < height)).nonzero()[:, 0]
+            low, narrow = small.shape[1:]
+            of = ((columns >= start) & (columns < start + narrow) & (rows < low)).nonzero()[:, 0]
             colors[of] = small[:, rows[of], columns[of] - start].T
         return colors
 
     def mirrored(self, columns: Tensor) -> Tensor:
         """Which of the palette's columns are of the mirror image; bool."""
-        half = self.views.half
-        if half is None:
+        mirror = self.views.mirror
+        if mirror is None:
             return torch.zeros_like(columns, dtype=torch.bool)
-        return (columns >= half) & (columns < 2 * half) if self.views.scaled else columns >= half
+        return (columns >= mirror) & (columns < 2 * mirror)
 
     def photo_columns(self, columns: Tensor) -> Tensor:
-        """Which of the photo's columns the palette's show; beyond the photo's width for those between its halves.
-
-        Those of smaller copies stay as they are.
-        """
-        half = self.views.half
-        if half is None:
+        """Which of the photo's columns those of photo and mirror image show; of others, columns beyond its width."""
+        mirror = self.views.mirror
+        if mirror is None:
             return columns
-        return torch.where(self.mirrored(columns), 2 * half - 1 - columns, columns)
+        return torch.where(self.mirrored(columns), 2 * mirror - 1 - columns, columns)
 
     @cached_property
     def _sources(self) -> Tensor:
@@ -124,9 +122,17 @@ class Palette:
 
 def _scaled(x: Tensor, scale: float) -> Tensor:
     """A picture (...,H,W), smaller; for bool, what is read from pixels that all are true."""
-    picture = x.float().view(1, -1, *x.shape[-2:])
+    if x.dtype == torch.bool:
+        # The bilinear filter reaches half as far as the bicubic one, and unlike it weighs nothing below 0.
+        false = dilated(~x, math.ceil(1 / scale)).float()
+        return functional.interpolate(
+            false[None, None], scale_factor=scale, mode="bilinear", antialias=True, recompute_scale_factor=False
+        )[0, 0].eq(0)
     small = functional.interpolate(
-        picture, scale_factor=scale, mode="bicubic", antialias=True, recompute_scale_factor=False
+        x.float().view(1, -1, *x.shape[-2:]),
+        scale_factor=scale,
+        mode="bicubic",
+        antialias=True,
+        recompute_scale_factor=False,
     )
-    small = small.view(*x.shape[:-2], *small.shape[-2:])
-    return (small - 1).abs() < _WHOLLY if x.dtype == torch.bool else small.to(x)
+    return small.view(*x.shape[:-2], *small.shape[-2:]).to(x)

@@ -40,8 +40,8 @@ _NEAR = 40.0  # pixels within which patches are looked for that go on across wha
 _DRAWN_NEAR = 8  # of these, at random, to begin with
 _BEGUN_ROUNDS = 2
 _BEGUN_AT_ONCE = 1 << 13  # whole patches that are compared at once: bounds memory
-_NEAR_ROUNDS = 2
 _ROUNDS = (8, 3)  # of search and vote, where all patches are compared and where some are tried
+_NEAR_ROUNDS = 2  # where those near by are tried
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
 _JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
 _CONFIDENCE = 1.3  # by how much a patch counts less for each pixel that it is farther from the rim
@@ -109,7 +109,8 @@ class Patches:
         scene: the level.
         random: draws the patches that components are found from.
         hold: how much a patch's mean color counts, against the one that the rim suggests.
-        near: whether patches are looked for near what was found alone: of a thin hole, beside which it goes on.
+        near: of a thin hole, whose scene goes on beside it: where not all patches are compared, those far away are not
+            tried either.
 
     Attributes:
         size: H, W.

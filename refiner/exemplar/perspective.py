@@ -11,12 +11,16 @@ meet in a vanishing point).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 from torch.nn import functional
+
+from refiner.exemplar.views import MIRROR, SCALED
+from refiner.interruption import breathe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,19 +30,25 @@ if TYPE_CHECKING:
 
 SCALES = (0.84, 0.7, 0.59, 0.5, 0.42, 0.35, 0.3)  # of smaller copies
 
-_LEAST_SIDE = 48  # pixels of a picture in which a point is looked for
+_LEAST_SIDE, _MOST_PIXELS = 48, 300_000  # of a picture in which a point is looked for: bounds memory
+_ANOTHER = 4.0  # pixels between two points that are not one
 _SIDE = 72  # short side in pixels at which a scene is compared with itself
 _COMPARED = (0.5, 0.6, 0.7)  # sizes that it is compared at
 _GRID = 48  # places along each side, at which it may shrink toward
 _ALIKE = 0.5  # of what other places have, for a scene to count as running to one
 _LEAST_KNOWN = 0.9
+_LEAST_SHARED = 0.3  # of a shrunk picture, that has to lie on something known for the two to be compared
+_LEAST_UNLIKE = 1e-4  # squared, of one place with another: less is a flat picture
 
 _BINS = 16  # of directions of the gradient
 _BLUR = 0.8  # pixels
 _LEAST_STEP = 0.02  # from pixel to pixel, of a line's edge
 _SHORTEST, _THICKEST = 10.0, 5.0  # pixels of a line
 _SLIMNESS = 0.25
-_MOST_LINES = 800
+_FEWEST_LINES, _MOST_LINES = 12, 800
+_BESIDE = 0.45  # of a line's length, from its middle: what is nearer lies on it
+_REFINED = (6.0, 3.0, 1.5)  # pixels around the best crossing, in which better points are drawn
+_DRAWN = 60
 _PAIRS = 1500  # of lines, whose crossings are tried
 _BEYOND = 0.3  # of the picture's sides: how far outside a point may lie
 _LEAST_ANGLE = 6.0  # degrees between lines that tell where they cross
@@ -48,34 +58,52 @@ _SECTOR_CAP = 0.15  # of the picture's height, that the lines of one sector coun
 _CONVINCING = 1.2  # of the picture's height in lines that run to a point, beyond chance
 
 
-def offsets_in_perspective(palette: Palette) -> tuple[Palette, Tensor]:
-    """A palette with smaller copies of the photo, and the offsets (K,2) into them that keep a vanishing point in place.
+class Straight(NamedTuple):
+    """Offsets that keep a vanishing point in place.
+
+    Attributes:
+        palette: has the smaller copies that they are for.
+        offsets: (K,2); 0 of them where the picture runs to no point.
+        views: the number of the view that each is for, (K,): in others it would shrink about another point.
+    """
+
+    palette: Palette
+    offsets: Tensor
+    views: Tensor
+
+
+def offsets_in_perspective(palette: Palette) -> Straight:
+    """Offsets into smaller copies of the photo, and to its other side, that keep a vanishing point in place.
 
     Args:
         palette: the photo and its mirror image.
-
-    Returns:
-        The palette as it is, and no offset, where the picture runs to no point.
     """
     image, hole = palette.image, ~palette.known
-    none = torch.zeros(0, 2, dtype=torch.long)
-    if min(hole.shape) < _LEAST_SIDE or palette.views.span is None:
-        return palette, none
-    points = [point for point in (_of_lines(image, hole), _of_scene(image, hole)) if point is not None]
+    points: list[tuple[float, float]] = []
+    if min(hole.shape) >= _LEAST_SIDE and hole.numel() <= _MOST_PIXELS:
+        for find in (_of_lines, _of_scene):
+            breathe()
+            point = find(image, hole)
+            if point is not None and all(math.dist(point, other) > _ANOTHER for other in points):
+                points.append(point)
     if not points:
-        return palette, none
+        return Straight(palette, torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, dtype=torch.long))
     wider = palette.beside(palette.views.with_scaled(SCALES))
-    offsets = []
+    offsets, views = [], []
     for y, x in points:
-        for start, scale in wider.views.scaled:
+        for number, (start, scale) in enumerate(wider.views.scaled):
             offsets.append([round((scale - 1) * y), start + round((scale - 1) * x)])
-        if wider.views.half is not None:  # a corridor's other side
-            offsets.append([0, 2 * wider.views.half - round(2 * x)])
-    return wider, torch.tensor(offsets)
+            views.append(SCALED + number)
+        if wider.views.mirror is not None:  # a corridor's other side
+            offsets.append([0, 2 * wider.views.mirror - round(2 * x)])
+            views.append(MIRROR)
+    return Straight(wider, torch.tensor(offsets), torch.tensor(views))
 
 
 def _of_scene(image: Tensor, hole: Tensor) -> tuple[float, float] | None:
-    """The point, row and column, about which the scene shrunk is most like itself; None where it is not.
+    """The point about which the scene shrunk is most like itself; None where it is not.
+
+    Rows and columns from the picture's edge: its first pixel lies between 0 and 1.
 
     Args:
         image: (3,H,W).
@@ -118,12 +146,15 @@ def _unlikeness(picture: Tensor, known: Tensor, scale: float) -> Tensor:
     squares += correlated(weight, picture.square().sum(dim=0, keepdim=True))
     squares -= 2 * correlated(smaller * weight, picture).sum(dim=0, keepdim=True)
     unlike = squares.clamp(min=0) / shared.clamp(min=1)
-    unlike = functional.interpolate(unlike[None], size=(_GRID, _GRID), mode="bilinear", align_corners=True)[0, 0]
-    return unlike / unlike.median().clamp(min=1e-9)
+    compared = unlike[shared > _LEAST_SHARED * low * narrow]
+    if not len(compared) or compared.median() < _LEAST_UNLIKE:
+        return torch.ones(_GRID, _GRID)
+    unlike = torch.where(shared > _LEAST_SHARED * low * narrow, unlike, compared.max()) / compared.median()
+    return functional.interpolate(unlike[None], size=(_GRID, _GRID), mode="bilinear", align_corners=True)[0, 0]
 
 
 def _of_lines(image: Tensor, hole: Tensor) -> tuple[float, float] | None:
-    """The point, row and column, that most lines run to; None where hardly more do than by chance.
+    """The point that most lines run to, row and column as above; None where hardly more do than by chance.
 
     Args:
         image: (3,H,W).
@@ -132,7 +163,7 @@ def _of_lines(image: Tensor, hole: Tensor) -> tuple[float, float] | None:
     height, width = hole.shape
     lines = _lines((image * ~hole).movedim(0, 2).numpy(), hole.numpy())
     random = np.random.default_rng(0)
-    if len(lines) < _SECTORS // 6:
+    if len(lines) < _FEWEST_LINES:
         return None
     middle, along, length = lines[:, :2], lines[:, 2:4], lines[:, 4]
     one, other = random.choice(len(lines), (2, 4 * _PAIRS), p=length / length.sum())
@@ -146,12 +177,12 @@ def _of_lines(image: Tensor, hole: Tensor) -> tuple[float, float] | None:
     if not len(points):
         return None
     best = points[np.argmax(np.concatenate([_support(some, lines, height) for some in np.array_split(points, 16)]))]
-    for spread in (6.0, 3.0, 1.5):  # pixels: a crossing of two lines is not the one of all
-        points = np.concatenate([best[None], best + random.normal(scale=spread, size=(60, 2))])
+    for spread in _REFINED:  # a crossing of two lines is not the one of all
+        points = np.concatenate([best[None], best + random.normal(scale=spread, size=(_DRAWN, 2))])
         best = points[np.argmax(_support(points, lines, height))]
     if _support(best[None], lines, height)[0] < _CONVINCING:
         return None
-    return float(best[1]), float(best[0])
+    return float(best[1]) + 0.5, float(best[0]) + 0.5
 
 
 def _support(points: NDArray[np.float64], lines: NDArray[np.float64], height: int) -> NDArray[np.float64]:
@@ -160,7 +191,7 @@ def _support(points: NDArray[np.float64], lines: NDArray[np.float64], height: in
     distance = np.hypot(to[..., 0], to[..., 1]) + 1e-6
     sine = np.abs(_cross(to, lines[None, :, 2:4])) / distance
     length = lines[None, :, 4]
-    meets = np.clip(1 - (sine / (2 * np.sin(np.radians(_TOLERANCE)))) ** 2, 0, 1) * (distance > 0.45 * length)
+    meets = np.clip(1 - (sine / (2 * np.sin(np.radians(_TOLERANCE)))) ** 2, 0, 1) * (distance > _BESIDE * length)
     sector = ((np.arctan2(to[..., 1], to[..., 0]) / (2 * np.pi) + 0.5) * _SECTORS).astype(int).clip(0, _SECTORS - 1)
     at = (np.arange(len(points))[:, None] * _SECTORS + sector).ravel()
     meeting, all_there = (

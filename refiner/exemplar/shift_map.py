@@ -62,7 +62,7 @@ def choose_shifts(
         first: a shift for each node that is tried before; (n,2). None for none.
         seed: of what is drawn at random.
         on_step: see `OnStep`.
-        handicap: what each offset costs besides, at every node; (K,). None for nothing.
+        handicap: what each offset costs besides, at each node; (K,n). None for nothing.
 
     Returns:
         (n,2).
@@ -74,7 +74,7 @@ def choose_shifts(
     random = torch.Generator().manual_seed(seed)
     costs = torch.stack([energy.of_all(offset) for offset in offsets])
     if handicap is not None:
-        costs += handicap[:, None]
+        costs += handicap
     if seed:  # another seed is for another fill: it likes some offsets less, where 0 has no likes
         costs += _DISLIKE * torch.rand(len(offsets), 1, generator=random)
     least, best = costs.min(dim=0)

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from refiner.exemplar.appearance import like_found, like_given, like_rim
-from refiner.exemplar.energy import Energy
+from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.judging import Judge
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
@@ -17,7 +17,7 @@ from refiner.exemplar.patches import Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
 from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent, joined
-from refiner.exemplar.views import Views
+from refiner.exemplar.views import SCALED, Views
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
 _ABOUT_AS_MANY = 1.1  # faults of patches searched, for them to be taken: what they show hangs together
-_CLEARLY = 0.8  # of the faults of what goes on toward a vanishing point, for patches searched to be taken instead
+_CLEARLY = 0.8  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
 
 
 class Structure:
@@ -139,23 +139,29 @@ class Structure:
         Returns:
             The palette that it is of, the map, and which nodes go by it, (n,).
         """
-        wide, straight = offsets_in_perspective(palette)
         none = torch.zeros(len(nodes), dtype=torch.bool)
-        if not len(straight) or on_step(0):
+        if on_step(0):
             return palette, shifts, none
-        wanted = like_rim(wide, nodes)
-        handicap = torch.cat([torch.full((len(offsets),), _ASTRAY), torch.zeros(len(straight))])
+        wide, straight, views = offsets_in_perspective(palette)
+        if not len(straight):
+            return palette, shifts, none
+        wanted, (part_of, count) = like_rim(wide, nodes), nodes.parts()
+        # None of the others may reach a smaller copy, and of these none another one: it would be by accident.
+        view = wide.views.of(nodes.places[:, 1] + torch.cat([offsets, straight])[:, 1:])
+        astray = torch.cat([view[: len(offsets)] >= SCALED, view[len(offsets) :] != views[:, None]])
+        handicap = FORBIDDEN * astray.float()
+        handicap[: len(offsets)] += _ASTRAY
         offsets = torch.cat([offsets, straight])
         other = choose_shifts(wide, hole, nodes, wanted, offsets, None, self._seed, on_step, handicap)
         energy = Energy(wide, hole, nodes, wanted)
-        part_of, count = nodes.parts()
-        smaller = (nodes.places[:, 1] + other[:, 1] >= wide.views.scaled[0].start).float()
+        smaller = (wide.views.of(nodes.places[:, 1] + other[:, 1]) >= SCALED).float()
         share = torch.zeros(count).index_add_(0, part_of, smaller) / torch.bincount(part_of, minlength=count)
         hardly_more = energy.of_parts(other) < _HARDLY_MORE * energy.of_parts(shifts)
         better = (hardly_more & (share > _LEAST_STRAIGHT))[part_of]
         if not better.any():
             return palette, shifts, none
-        wide, shifts = self._used(wide, nodes, torch.where(better[:, None], other, shifts), mirrored=True)
+        other = torch.where(better[:, None], other, shifts)
+        wide, shifts = self._used(wide, nodes, other, mirrored=True, instead=shifts)
         return wide, shifts, better
 
     def _searched(
@@ -181,27 +187,32 @@ class Structure:
         other = self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
         judge, (part_of, _) = Judge(search, palette, hole, nodes), nodes.parts()
         before, after = (judge.faults(each)[part_of] for each in (shifts, other))
-        self._goes_by = after < torch.where(straight, _CLEARLY, _ABOUT_AS_MANY) * before
+        clearly = (after < _CLEARLY * before) & (judge.energy(other) < judge.energy(shifts))[part_of]
+        self._goes_by = torch.where(straight, clearly, after < _ABOUT_AS_MANY * before)
         self._found = found if self._goes_by.any() else None
         return torch.where(self._goes_by[:, None], other, shifts)
 
     def _used(
-        self, palette: Palette, nodes: Nodes, shifts: Tensor, *, mirrored: bool = False
+        self, palette: Palette, nodes: Nodes, shifts: Tensor, *, mirrored: bool = False, instead: Tensor | None = None
     ) -> tuple[Palette, Tensor]:
-        """A palette without the views that shifts make no use of, and these shifts in it.
+        """A palette without the views that shifts make little use of, and these shifts in it.
 
         Args:
             palette: what they are shifts in.
             nodes: whose shifts they are.
             shifts: (n,2).
             mirrored: whether the mirror image stays anyway.
+            instead: of nodes whose view is gone, (n,2); None for those of nodes beside them.
         """
         views, columns = palette.views, nodes.places[:, 1] + shifts[:, 1]
-        kept = views.used(columns, mirrored=mirrored)
+        kept = views.used(columns, nodes.parts()[0], mirrored=mirrored)
         if self._found is not None:
             self._found = self._found.moved(views, kept)
-        moved = views.moved(columns, kept) - nodes.places[:, 1]
-        palette, shifts = palette.beside(kept), torch.stack([shifts[:, 0], moved], dim=1)
+        columns = views.moved(columns, kept)
+        shifts = torch.stack([shifts[:, 0], columns - nodes.places[:, 1]], dim=1)
+        if instead is not None:
+            shifts = torch.where((columns < 0)[:, None], instead, shifts)
+        palette = palette.beside(kept)
         return palette, joined(shifts, ~palette.copied(nodes.places, shifts)[1], nodes, palette)
 
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+MIRROR, SCALED = 1, 2  # numbers of views: 0 is the photo, those of smaller copies begin at the last
+GAP = 8  # part of its width left empty beside a view: a piece across is reflected at the photo's edge
+_LEAST = 0.02  # of a part of the hole, that has to copy from a smaller copy for it to be kept
+
 
 class Scaled(NamedTuple):
     """A smaller copy of the photo: the column at which it begins, and its size in terms of the photo's, below 1."""
@@ -37,8 +41,8 @@ class Views:
     scaled: tuple[Scaled, ...] = ()
 
     @property
-    def half(self) -> int | None:
-        """The column at which the mirror image's half begins; None for no mirror image."""
+    def mirror(self) -> int | None:
+        """The column at which the mirror image's part begins, `span` columns wide; None for no mirror image."""
         return self.span if self.mirrored else None
 
     def width(self, photo: int) -> int:
@@ -48,11 +52,6 @@ class Views:
         if self.scaled:
             start, scale = self.scaled[-1]
             return start + math.ceil(self.span * scale)
-        return self._span_of_whole
-
-    @property
-    def _span_of_whole(self) -> int:
-        assert self.span is not None  # noqa: S101  asked where there are other views
         return 2 * self.span if self.mirrored else self.span
 
     def doubled(self) -> Views:
@@ -66,48 +65,47 @@ class Views:
         return replace(self, span=span, scaled=tuple(Scaled(start // 2, scale) for start, scale in self.scaled))
 
     def with_scaled(self, scales: Sequence[float]) -> Views:
-        """These, and smaller copies of the photo."""
+        """The photo, its mirror image where there is one, and smaller copies."""
         assert self.span is not None  # noqa: S101  asked where there is room for other views
-        start, scaled = self._span_of_whole, []
+        start = (2 if self.mirrored else 1) * self.span + self.span // GAP  # the mirror image ends where its part does
+        scaled = []
         for scale in scales:
             scaled.append(Scaled(start, scale))
             start += math.ceil(self.span * scale)
         return replace(self, scaled=tuple(scaled))
 
-    def used(self, columns: Tensor, *, mirrored: bool) -> Views:
-        """Those of these views that columns are of, moved together; the mirror image stays where that says so."""
-        view, count = torch.unique(self._view_of(columns), return_counts=True)
-        enough = (view < _SCALED) | (count > _LEAST * len(columns))
-        some = set(view[enough].tolist())
-        kept = replace(self, mirrored=self.mirrored and (mirrored or _MIRROR in some), scaled=())
-        scales = [scale for number, (_, scale) in enumerate(self.scaled) if number + _SCALED in some]
-        if not kept.mirrored and not scales:
-            return Views()
-        return kept.with_scaled(scales)
-
-    def moved(self, columns: Tensor, kept: Views) -> Tensor:
-        """Columns of these views in others that have some of them; those of a view that is gone lie to the left."""
-        begins = [self._start(view) for view in range(len(self.scaled) + _SCALED)]
-        there = {scale: start for start, scale in kept.scaled}
-        begin = [0, kept.half if self.mirrored else 0, *(there.get(scale) for _, scale in self.scaled)]
-        by = [-self.width(0) - own if new is None else new - own for own, new in zip(begins, begin, strict=True)]
-        return columns + torch.tensor(by)[self._view_of(columns)]
-
-    def _start(self, view: int) -> int:
-        if view < _SCALED:
-            return (self.half or 0) if view == _MIRROR else 0
-        return self.scaled[view - _SCALED].start
-
-    def _view_of(self, columns: Tensor) -> Tensor:
-        """0 for the photo, 1 for its mirror image, and from 2 on for smaller copies."""
+    def of(self, columns: Tensor) -> Tensor:
+        """The numbers of the views that columns lie in."""
         view = torch.zeros_like(columns)
-        if self.mirrored:
-            view[columns >= self._start(_MIRROR)] = _MIRROR
+        if self.mirror is not None:
+            view[columns >= self.mirror] = MIRROR
         for number, (start, _) in enumerate(self.scaled):
-            view[columns >= start] = number + _SCALED
+            view[columns >= start] = number + SCALED
         return view
 
+    def used(self, columns: Tensor, part_of: Tensor, *, mirrored: bool) -> Views:
+        """The views that columns lie in, without room for others; smaller copies only where some part has much of one.
 
-_LEAST = 0.02  # of the columns, that a smaller copy has to have
-_MIRROR = 1
-_SCALED = 2
+        Args:
+            columns: that are copied; (n,).
+            part_of: the part of the hole that each is copied to; (n,).
+            mirrored: whether the mirror image stays anyway.
+        """
+        view, count = self.of(columns), int(part_of.max()) + 1
+        pixels = torch.bincount(part_of, minlength=count)
+        shares = [
+            float((torch.bincount(part_of[view == number + SCALED], minlength=count) / pixels).max())
+            for number in range(len(self.scaled))
+        ]
+        scales = [scale for share, (_, scale) in zip(shares, self.scaled, strict=True) if share > _LEAST]
+        kept = replace(self, mirrored=self.mirrored and (mirrored or bool((view == MIRROR).any())), scaled=())
+        return kept.with_scaled(scales) if kept.mirrored or scales else Views()
+
+    def moved(self, columns: Tensor, kept: Views) -> Tensor:
+        """Columns of these views in others that have some of them; below 0 where the view is gone."""
+        there = {scale: start for start, scale in kept.scaled}
+        begins = [0, self.mirror or 0, *(start for start, _ in self.scaled)]
+        others = [0, kept.mirror if self.mirrored else 0, *(there.get(scale) for _, scale in self.scaled)]
+        gone = -self.width(0) - 1
+        by = [gone if new is None else new - own for own, new in zip(begins, others, strict=True)]
+        return columns + torch.tensor(by)[self.of(columns)]
