@@ -91,9 +91,11 @@ class Structure:
             return self._used(palette, nodes, shifts)
         wanted = like_rim(palette, nodes)
         shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.5))
-        palette, shifts, straight = self._in_perspective(shifts, palette, hole, nodes, offsets, part(on_step, 0.5, 0.6))
         self._thin = deep < _CROSSED
-        if not on_step(0.6) and not self._thin:
+        if self._thin:  # chosen where it is wide enough
+            return self._used(palette, nodes, shifts)
+        palette, shifts, straight = self._in_perspective(shifts, palette, hole, nodes, offsets, part(on_step, 0.5, 0.6))
+        if not on_step(0.6):
             shifts = self._searched(shifts, straight, palette, hole, nodes, part(on_step, 0.6, 1))
         return self._used(palette, nodes, shifts)
 
