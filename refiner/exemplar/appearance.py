@@ -24,7 +24,8 @@ _NEAR_UNKNOWN = 0.2
 _GIVEN_WEIGHT = 2.0  # of the colors of a fill that is to be followed
 _FOUND_WEIGHT = 0.5  # of the colors that a search found, which are not smoothed
 _BUSY_WEIGHT = 0.1  # of how busy the photo is
-_FOUND_BUSY_WEIGHT = 0.3
+_FOUND_BUSY_WEIGHT = 0.5
+_TEXTURE_SHARE = 0.75  # of the texture that the rim suggests
 _BUSY_AREA = 3.0  # sigma in pixels of what is local
 _BUSY_LEAST = 0.01  # contrast of noise
 _LEAST_STEP = 0.0025  # from pixel to pixel, of noise
@@ -71,8 +72,12 @@ def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
 
 
 def like_found(palette: Palette, scene: Scene, found: Found) -> Appearance:
-    """As a search found, in colors and texture."""
-    fill = torch.cat([found.colors, _busy_of(found.texture)], dim=1)
+    """As a search found, in colors and in texture, of which it is not to have much less than the rim suggests.
+
+    What is smooth is found too often: more of it looks alike.
+    """
+    suggested = harmonic_fill(scene.texture, ~palette.known)[:, found.hole].T
+    fill = torch.cat([found.colors, _busy_of(torch.maximum(found.texture, _TEXTURE_SHARE * suggested))], dim=1)
     photo = torch.cat([palette.image, _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)])
     weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT], dtype=torch.float32)
     return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())

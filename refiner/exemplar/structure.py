@@ -35,7 +35,6 @@ THIN = 6.0  # to which patches reach across, at the smallest level: both sides t
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
-_ABOUT_AS_MANY = 1.1  # faults of patches searched, for them to be taken: what they show hangs together
 _CLEARLY = 0.8  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
 
 
@@ -62,7 +61,7 @@ class Structure:
         """The shift map of the smallest level, (n,2), and the palette that it is of, with the views that it uses.
 
         By offsets that are frequent in the photo, or by those toward a vanishing point where they cost hardly more; and
-        in parts of the hole where the result is then about as much like the photo, by those of patches that were
+        in parts of the hole where the result is then more like the photo, by those of patches that were
         searched for it. Where patches reach across the hole, by these alone; where there is a fill to follow, by both
         together.
 
@@ -190,7 +189,7 @@ class Structure:
         judge, (part_of, _) = Judge(search, palette, hole, nodes), nodes.parts()
         before, after = (judge.faults(each)[part_of] for each in (shifts, other))
         clearly = (after < _CLEARLY * before) & (judge.energy(other) < judge.energy(shifts))[part_of]
-        self._goes_by = torch.where(straight, clearly, after < _ABOUT_AS_MANY * before)
+        self._goes_by = torch.where(straight, clearly, after < before)
         self._found = found if self._goes_by.any() else None
         return torch.where(self._goes_by[:, None], other, shifts)
 
