@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from refiner.exemplar.laplace import harmonic_fill
+from refiner.regions import dilated
 
 if TYPE_CHECKING:
     from refiner.exemplar.nodes import Nodes
@@ -24,8 +26,13 @@ _NEAR_UNKNOWN = 0.2
 _GIVEN_WEIGHT = 2.0  # of the colors of a fill that is to be followed
 _FOUND_WEIGHT = 0.5  # of the colors that a search found, which are not smoothed
 _BUSY_WEIGHT = 0.1  # of how busy the photo is
-_FOUND_BUSY_WEIGHT = 0.5
-_TEXTURE_SHARE = 0.35  # of the texture that the rim suggests
+_FOUND_BUSY_WEIGHT = 0.7
+_BESIDE = 8  # pixels beside a hole, whose texture is asked for
+_MOST_BESIDE = 1000  # of these, evenly
+_SAME_COLOR = 0.08  # sigma of a difference in color
+_NEAR_BY = 8.0  # pixels from these, within which all are near
+_ANY_COLOR = 0.03  # weight of texture whatever the color, against that of one pixel of the same color
+_AT_ONCE = 1 << 12  # of the hole's pixels: bounds memory
 _BUSY_AREA = 3.0  # sigma in pixels of what is local
 _BUSY_LEAST = 0.01  # contrast of noise
 _LEAST_STEP = 0.0025  # from pixel to pixel, of noise
@@ -71,16 +78,47 @@ def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
     return _like(palette, nodes, _blurred(filled[None], everywhere, _SMOOTHED)[0], _GIVEN_WEIGHT)
 
 
-def like_found(palette: Palette, scene: Scene, found: Found) -> Appearance:
-    """As a search found, in colors and in texture, of which it is not to have much less than the rim suggests.
+def like_found(palette: Palette, scene: Scene, found: Found, share: float) -> Appearance:
+    """As a search found, in colors, and in texture, of which it is to have what the photo has beside the hole.
 
     What is smooth is found too often: more of it looks alike.
+
+    Args:
+        palette: what may be copied.
+        scene: the level that was searched.
+        found: what was found in it.
+        share: of the texture that pixels of the same colors have beside the hole, at least.
     """
-    suggested = harmonic_fill(scene.texture, ~palette.known)[:, found.hole].T
-    fill = torch.cat([found.colors, _busy_of(torch.maximum(found.texture, _TEXTURE_SHARE * suggested))], dim=1)
+    busy = torch.maximum(_busy_of(found.texture), _suggested(scene, found) + math.log(share))
+    fill = torch.cat([found.colors, busy], dim=1)
     photo = torch.cat([palette.image, _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)])
     weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT], dtype=torch.float32)
     return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
+
+
+def _suggested(scene: Scene, found: Found) -> Tensor:
+    """How busy the photo is beside the hole where it has the colors that were found, near by above all; (n,1).
+
+    The texture of all that is beside the hole, spread evenly, would ask a sky for leaves, and a wood for the edge of
+    the water beside it.
+    """
+    busy = _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)
+    anything = harmonic_fill(busy, found.hole)[:, found.hole].T
+    beside = (dilated(found.hole, _BESIDE) & ~dilated(found.hole, 1)).nonzero()
+    if not len(beside):
+        return anything
+    beside = beside[:: -(-len(beside) // _MOST_BESIDE)]
+    rows, columns = beside.T
+    colors, theirs = scene.palette.image[:, rows, columns].T, busy[0, rows, columns]
+    suggested = torch.empty_like(anything)
+    for some in torch.split(torch.arange(len(anything)), _AT_ONCE):
+        unlike = torch.cdist(found.colors[some], colors).square_()
+        distance = torch.cdist(found.hole.nonzero()[some].float(), beside.float()).square_().add_(_NEAR_BY**2)
+        weights = torch.exp(unlike / (-2 * _SAME_COLOR**2)) / distance
+        whatever = _ANY_COLOR / distance.amin(dim=1, keepdim=True)  # where nothing beside the hole has such a color
+        total = weights @ theirs[:, None] + whatever * anything[some]
+        suggested[some] = total / (weights.sum(dim=1, keepdim=True) + whatever)
+    return suggested
 
 
 def _like(palette: Palette, nodes: Nodes, colors: Tensor, weight: float) -> Appearance:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -24,6 +24,19 @@ _LEAST_SHADE = 0.01
 _SHADE_AREA = 9  # pixels at the smallest level, over which colors are compared
 
 
+class Verdict(NamedTuple):
+    """What speaks against a fill, in each connected part of the hole.
+
+    Attributes:
+        faults: how far it is from all that the photo has; (parts,). Patches that the photo has nowhere, colors far from
+            those that the rim suggests, and what shows at the rim and at seams count: the product of powers of them.
+        energy: what shows at the rim and at seams; (parts,).
+    """
+
+    faults: Tensor
+    energy: Tensor
+
+
 class Judge:
     """Compares shift maps of one hole at the smallest level.
 
@@ -39,26 +52,17 @@ class Judge:
         self._energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
         self._suggested = harmonic_fill(palette.image, hole)
 
-    def faults(self, shifts: Tensor) -> Tensor:
-        """How far what shifts (n,2) copy is from all that the photo has; in each connected part of the hole, (parts,).
-
-        Patches that the photo has nowhere, colors far from those that the rim suggests, and what shows at the rim and
-        at seams count: the product of powers of them.
-        """
+    def of(self, shifts: Tensor) -> Verdict:
+        """What speaks against the fill that shifts (n,2) copy."""
         at, _ = self._palette.copied(self._nodes.places, shifts)
         faults = self._search.faults(self._nodes, self._search.looks(at))
         shade = (self._shade(self._palette.colors(at)) + _LEAST_SHADE) ** _BY_SHADE
-        return faults * shade * self.energy(shifts) ** _BY_ENERGY
-
-    def energy(self, shifts: Tensor) -> Tensor:
-        """What shows at the rim and at seams; in each part, (parts,)."""
-        return self._energy.of_parts(shifts)
+        energy = self._energy.of_parts(shifts)
+        return Verdict(faults * shade * energy**_BY_ENERGY, energy)
 
     def _shade(self, colors: Tensor) -> Tensor:
         """How far a fill (n,3), blurred, is from the colors that the rim suggests; (parts,)."""
         apart, at = torch.zeros_like(self._suggested), self._nodes.at
         apart.flatten(1)[:, at] = colors.T - self._suggested.flatten(1)[:, at]
         apart = functional.avg_pool2d(apart[None], _SHADE_AREA, 1, _SHADE_AREA // 2, count_include_pad=False)[0]
-        part_of, count = self._nodes.parts()
-        total = torch.zeros(count).index_add_(0, part_of, apart.flatten(1)[:, at].abs().mean(dim=0))
-        return total / torch.bincount(part_of, minlength=count)
+        return self._nodes.part_means(apart.flatten(1)[:, at].abs().mean(dim=0))

@@ -126,6 +126,12 @@ class Nodes:
         equal = (same[one] == same[other]).all(dim=1)
         return connected(len(self), one[equal], other[equal])
 
+    def part_means(self, values: Tensor) -> Tensor:
+        """The mean of values (n,) over the nodes of each connected part; (parts,)."""
+        part_of, count = self.parts()
+        total = values.new_zeros(count).index_add_(0, part_of, values)
+        return total / torch.bincount(part_of, minlength=count)
+
 
 def sum_near(near: Tensor, x: Tensor) -> Tensor:
     """Sum of a value (n,C) over neighbors, given their indices (n,4), n where there is none."""

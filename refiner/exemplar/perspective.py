@@ -94,9 +94,9 @@ def offsets_in_perspective(palette: Palette) -> Straight:
         for number, (start, scale) in enumerate(wider.views.scaled):
             offsets.append([round((scale - 1) * y), start + round((scale - 1) * x)])
             views.append(SCALED + number)
-        if wider.views.mirror is not None:  # a corridor's other side
-            offsets.append([0, 2 * wider.views.mirror - round(2 * x)])
-            views.append(MIRROR)
+        assert wider.views.mirror is not None  # noqa: S101  given with the palette
+        offsets.append([0, 2 * wider.views.mirror - round(2 * x)])  # a corridor's other side
+        views.append(MIRROR)
     return Straight(wider, torch.tensor(offsets), torch.tensor(views))
 
 

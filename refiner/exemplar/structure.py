@@ -16,7 +16,7 @@ from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, s
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
-from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent, joined
+from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent, joined, nearest_source
 from refiner.exemplar.views import SCALED, Views
 from refiner.regions import dilated
 
@@ -35,7 +35,8 @@ THIN = 6.0  # to which patches reach across, at the smallest level: both sides t
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
-_CLEARLY = 0.8  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
+_SHARE, _SHARE_AT_LARGER = 1.0, 1.5  # of texture beside the hole, at the smallest level and at larger ones
+_CLEARLY = 0.5  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
 
 
 class Structure:
@@ -127,7 +128,9 @@ class Structure:
         if self._found is None:
             return shifts
         which = self._goes_by.nonzero()[:, 0]
-        wanted = like_rim(palette, nodes, near=True) if across else like_found(palette, scene, self._found)
+        wanted = (
+            like_rim(palette, nodes, near=True) if across else like_found(palette, scene, self._found, _SHARE_AT_LARGER)
+        )
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
 
     def _in_perspective(
@@ -146,7 +149,7 @@ class Structure:
         wide, straight, views = offsets_in_perspective(palette)
         if not len(straight):
             return palette, shifts, none
-        wanted, (part_of, count) = like_rim(wide, nodes), nodes.parts()
+        wanted = like_rim(wide, nodes)
         # None of the others may reach a smaller copy, and of these none another one: it would be by accident.
         view = wide.views.of(nodes.places[:, 1] + torch.cat([offsets, straight])[:, 1:])
         astray = torch.cat([view[: len(offsets)] >= SCALED, view[len(offsets) :] != views[:, None]])
@@ -156,9 +159,8 @@ class Structure:
         other = choose_shifts(wide, hole, nodes, wanted, offsets, None, self._seed, on_step, handicap)
         energy = Energy(wide, hole, nodes, wanted)
         smaller = (wide.views.of(nodes.places[:, 1] + other[:, 1]) >= SCALED).float()
-        share = torch.zeros(count).index_add_(0, part_of, smaller) / torch.bincount(part_of, minlength=count)
         hardly_more = energy.of_parts(other) < _HARDLY_MORE * energy.of_parts(shifts)
-        better = (hardly_more & (share > _LEAST_STRAIGHT))[part_of]
+        better = (hardly_more & (nodes.part_means(smaller) > _LEAST_STRAIGHT))[nodes.parts()[0]]
         if not better.any():
             return palette, shifts, none
         other = torch.where(better[:, None], other, shifts)
@@ -187,9 +189,10 @@ class Structure:
             return shifts
         other = self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
         judge, (part_of, _) = Judge(search, palette, hole, nodes), nodes.parts()
-        before, after = (judge.faults(each)[part_of] for each in (shifts, other))
-        clearly = (after < _CLEARLY * before) & (judge.energy(other) < judge.energy(shifts))[part_of]
-        self._goes_by = torch.where(straight, clearly, after < before)
+        before, after = judge.of(shifts), judge.of(other)
+        better = (after.faults < before.faults)[part_of]
+        clearly = ((after.faults < _CLEARLY * before.faults) & (after.energy < before.energy))[part_of]
+        self._goes_by = torch.where(straight, clearly, better)
         self._found = found if self._goes_by.any() else None
         return torch.where(self._goes_by[:, None], other, shifts)
 
@@ -217,9 +220,10 @@ class Structure:
         return palette, joined(shifts, ~palette.copied(nodes.places, shifts)[1], nodes, palette)
 
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
-        """A shift map by what a search found."""
-        wanted, offsets = like_found(palette, self._scene(palette), found), frequent(found.shifts)
-        return choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, on_step)
+        """A shift map by what a search found, each shift near those that found it."""
+        wanted = like_found(palette, self._scene(palette), found, _SHARE)
+        start, everyone = nearest_source(palette, nodes.places), torch.arange(len(nodes))
+        return follow_found(start, nodes, hole, palette, wanted, found.shifts, everyone, on_step)
 
     def _following(
         self, given: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep

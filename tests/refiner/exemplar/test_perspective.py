@@ -229,7 +229,7 @@ def test_the_judge_prefers_what_the_rim_suggests() -> None:
     search = PatchSearch(Scene(palette, texture_of(image, hole)), torch.Generator().manual_seed(0))
     judge = Judge(search, palette, hole, nodes)
     in_step, out_of_step, darker = (
-        float(judge.faults(torch.tensor(shift).repeat(len(nodes), 1))) for shift in ([36, 0], [42, 0], [36, -130])
+        float(judge.of(torch.tensor(shift).repeat(len(nodes), 1)).faults) for shift in ([36, 0], [42, 0], [36, -130])
     )
     assert in_step < 0.7 * out_of_step
     assert in_step < 0.7 * darker

@@ -10,7 +10,7 @@ from refiner.exemplar import Exemplar, Level, structure
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, texture_of
-from refiner.exemplar.patches import Scene
+from refiner.exemplar.patches import Scene, looks_of
 
 HEIGHT, WIDTH = 180, 240
 
@@ -69,7 +69,7 @@ def test_a_scene_out_of_step_has_more_faults(scene: object) -> None:
     search = search_of(image, hole)
     faults = []
     for shown in (image, moved):
-        looks = torch.cat([shown, 8 * texture_of(shown, torch.zeros_like(hole))])[:, hole].T
+        looks = looks_of(shown, texture_of(shown, torch.zeros_like(hole)))[:, hole].T
         faults.append(float(search.faults(Nodes(hole), looks)))
     assert faults[0] < 0.8 * faults[1]
 
