@@ -103,6 +103,23 @@ def freed_memory_kept(most: int) -> Iterator[None]:
         _allocator.leave(most)
 
 
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Have Python not look for garbage in this context, which makes many objects that stay.
+
+    It would go through all that PyTorch's import made, which takes several times as long. Threads that are in such
+    contexts together have it back as soon as the first one leaves.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def make_room(upcoming: int) -> None:
     """Give back idle memory where `upcoming` bytes would not fit; does nothing outside `freed_memory_kept`."""
     if _allocator.ceiling is not None:

@@ -21,6 +21,7 @@ from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
 from refiner.errors import ModelError
 from refiner.frozen import FrozenGradients, strip_height
+from refiner.memory import collector_at_rest
 from refiner.models.copies import copy_with
 from refiner.models.inpainter import Inpainter, run_front, run_rear
 from refiner.models.placement import placed_on
@@ -83,7 +84,8 @@ class MemoryNeed:
         rows = None if rows is not None and rows >= size[0] else rows
         key = work, self._spec.padded_size(*size), rows
         if key not in self._exact:
-            self._exact[key] = rehearse(self._meta, work, size, rows)
+            with collector_at_rest():
+                self._exact[key] = rehearse(self._meta, work, size, rows)
         return self._exact[key]
 
     def about(self, work: Work, size: tuple[int, int], rows: int | None) -> int | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from refiner.memory import collector_at_rest
 from refiner.models.inpainter import Inpainter
 
 if TYPE_CHECKING:
@@ -23,14 +24,15 @@ ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, torch.dtyp
 def copy_with(model: Inpainter, replace: Callable[[Tensor], Tensor]) -> Inpainter | None:
     """A copy of a network in which each tensor is what `replace` makes of it; None where it cannot be copied."""
     try:
-        memo: dict[int, Any] = {
-            id(part): nn.Parameter(replace(part), requires_grad=False)
-            if isinstance(part, nn.Parameter)
-            else replace(part)
-            for part in parts_of(model)
-            if isinstance(part, Tensor)
-        }
-        copied: Any = _copied(model, memo)
+        with collector_at_rest():
+            memo: dict[int, Any] = {
+                id(part): nn.Parameter(replace(part), requires_grad=False)
+                if isinstance(part, nn.Parameter)
+                else replace(part)
+                for part in parts_of(model)
+                if isinstance(part, Tensor)
+            }
+            copied: Any = _copied(model, memo)
     except Exception:  # noqa: BLE001  anybody's code, which may hold what has no copy, such as a lock or a generator
         return None
     return copied if isinstance(copied, Inpainter) else None

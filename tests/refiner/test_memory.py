@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from refiner.memory import Peak, free_bytes, is_out_of_memory
+from refiner.memory import Peak, collector_at_rest, free_bytes, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,23 @@ def test_freed_memory_is_kept_up_to_a_limit_and_given_back_at_the_end() -> None:
     assert found["made room"] < 20e6
     assert found["after"] < 20e6
     assert found["again"] > 5 * found["kept"], "as it was before"
+
+
+def test_the_collector_rests_and_looks_again() -> None:
+    with pytest.raises(KeyError), collector_at_rest():
+        assert not gc.isenabled()
+        with collector_at_rest():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+
+
+def test_a_collector_that_is_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with collector_at_rest():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
