@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from refiner.exemplar import Exemplar, Level, structure
+from refiner.exemplar.appearance import like_found
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, texture_of
-from refiner.exemplar.patches import Scene, looks_of
+from refiner.exemplar.patches import Found, Scene, looks_of
 
 HEIGHT, WIDTH = 180, 240
 
@@ -95,3 +98,30 @@ def test_what_patches_reach_across_is_searched_at_its_own_size(monkeypatch: pyte
     filled(slope(), box(90, 40, 97, 200))
     with pytest.raises(AssertionError):
         filled(slope(), box(60, 85, 120, 155))
+
+
+def test_texture_is_asked_for_where_its_colors_are_beside_the_hole() -> None:
+    """A smooth sky beside a rough wood: what is found of one color is to be as rough as that color is there."""
+    sky = torch.arange(HEIGHT)[:, None] < HEIGHT // 2
+    tint = torch.tensor([0.4, 0.6, 0.9])[:, None, None], torch.tensor([0.2, 0.3, 0.1])[:, None, None]
+    image = torch.where(sky, tint[0], tint[1] + noise(5))
+    hole = box(60, 85, 120, 155)
+    scene = Scene(Palette(image, hole, ~hole), texture_of(image, hole))
+    count = int(hole.sum())
+    asked = []
+    for color in (*tint, torch.tensor([1.0, 0.0, 0.0])[:, None, None]):
+        looks = torch.cat([color[:, :, 0].T.expand(count, 3), torch.zeros(count, 2)], dim=1)
+        found = Found(hole, looks, torch.zeros(count, 2, dtype=torch.long))
+        asked.append(like_found(scene.palette, scene, found, 1.0).fill[:, 3].mean().exp())
+    smooth, rough, unknown = asked
+    assert smooth < 0.2 * rough
+    assert smooth < unknown < rough, "neither color is like it"
+
+
+def test_a_share_of_texture_is_a_factor() -> None:
+    image, hole = slope(), box(60, 85, 120, 155)
+    scene = Scene(Palette(image, hole, ~hole), texture_of(image, hole))
+    count = int(hole.sum())
+    found = Found(hole, torch.cat([image[:, hole].T, torch.zeros(count, 2)], dim=1), torch.zeros(count, 2).long())
+    asked = [like_found(scene.palette, scene, found, share).fill[:, 3] for share in (1.0, 1.5)]
+    assert torch.allclose(asked[1], asked[0] + math.log(1.5))
