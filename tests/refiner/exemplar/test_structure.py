@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refiner.exemplar import Exemplar, Level, structure
 from refiner.exemplar.appearance import like_found
+from refiner.exemplar.judging import Judge, Verdict
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, texture_of
@@ -125,3 +126,26 @@ def test_a_share_of_texture_is_a_factor() -> None:
     found = Found(hole, torch.cat([image[:, hole].T, torch.zeros(count, 2)], dim=1), torch.zeros(count, 2).long())
     asked = [like_found(scene.palette, scene, found, share).fill[:, 3] for share in (1.0, 1.5)]
     assert torch.allclose(asked[1], asked[0] + math.log(1.5))
+
+
+@pytest.mark.parametrize(
+    ("seed", "of_offsets", "expected"), [(0, 1.1, True), (0, 0.9, False), (1, 1.1, False), (2, 0.9, True)]
+)
+def test_the_fill_not_taken_is_there_with_another_seed(
+    monkeypatch: pytest.MonkeyPatch, seed: int, of_offsets: float, *, expected: bool
+) -> None:
+    """Odd seeds like copies at the photo's offsets, even ones those that follow a search of patches."""
+    verdicts = iter([of_offsets, 1.0])
+    asked = []
+
+    def of(_judge: Judge, shifts: Tensor) -> Verdict:
+        asked.append(shifts.clone())
+        return Verdict(torch.tensor([next(verdicts)]), torch.ones(1))
+
+    monkeypatch.setattr(Judge, "of", of)
+    image, hole = bricks().clamp(0, 1), box(60, 85, 120, 155)
+    exemplar = Exemplar([Level(image[None], hole[None, None])], seed=seed)
+    shifts = exemplar.shifts(0)
+    assert shifts is not None
+    assert not torch.equal(*asked)
+    assert torch.equal(shifts[:, hole].T, asked[1 if expected else 0])
