@@ -108,12 +108,12 @@ def _suggested(scene: Scene, found: Found) -> Tensor:
     if not len(beside):
         return anything
     beside = beside[:: -(-len(beside) // _MOST_BESIDE)]
-    rows, columns = beside.T
+    (rows, columns), places = beside.T, found.hole.nonzero().float()
     colors, theirs = scene.palette.image[:, rows, columns].T, busy[0, rows, columns]
     suggested = torch.empty_like(anything)
     for some in torch.split(torch.arange(len(anything)), _AT_ONCE):
         unlike = torch.cdist(found.colors[some], colors).square_()
-        distance = torch.cdist(found.hole.nonzero()[some].float(), beside.float()).square_().add_(_NEAR_BY**2)
+        distance = torch.cdist(places[some], beside.float()).square_().add_(_NEAR_BY**2)
         weights = torch.exp(unlike / (-2 * _SAME_COLOR**2)) / distance
         whatever = _ANY_COLOR / distance.amin(dim=1, keepdim=True)  # where nothing beside the hole has such a color
         total = weights @ theirs[:, None] + whatever * anything[some]

@@ -36,9 +36,7 @@ _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
 _SHARE, _SHARE_AT_LARGER = 1.0, 1.5  # of texture beside the hole, at the smallest level and at larger ones
-_LIKING = (
-    1.5  # by how much faults of patches count more with odd seeds, and less with even ones: two kinds to choose from
-)
+_LIKING = 1.5  # how much more faults of patches count with odd seeds, and less with even ones; with 0 as they are
 _CLEARLY = 0.5  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
 
 
