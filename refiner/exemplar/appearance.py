@@ -78,38 +78,42 @@ def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
     return _like(palette, nodes, _blurred(filled[None], everywhere, _SMOOTHED)[0], _GIVEN_WEIGHT)
 
 
-def like_found(palette: Palette, scene: Scene, found: Found, share: float) -> Appearance:
+def like_found(scene: Scene, found: Found, share: float) -> Appearance:
     """As a search found, in colors, and in texture, of which it is to have what the photo has beside the hole.
 
     What is smooth is found too often: more of it looks alike.
 
     Args:
-        palette: what may be copied.
         scene: the level that was searched.
         found: what was found in it.
         share: of the texture that pixels of the same colors have beside the hole, at least.
     """
-    busy = torch.maximum(_busy_of(found.texture), _suggested(scene, found) + math.log(share))
-    fill = torch.cat([found.colors, busy], dim=1)
-    photo = torch.cat([palette.image, _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)])
+    palette, busy = scene.palette, _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)
+    wanted = torch.maximum(_busy_of(found.texture), _suggested(palette.image, busy, found) + math.log(share))
+    fill = torch.cat([found.colors, wanted], dim=1)
+    photo = torch.cat([palette.image, busy])
     weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT], dtype=torch.float32)
     return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
 
 
-def _suggested(scene: Scene, found: Found) -> Tensor:
+def _suggested(image: Tensor, busy: Tensor, found: Found) -> Tensor:
     """How busy the photo is beside the hole where it has the colors that were found, near by above all; (n,1).
 
     The texture of all that is beside the hole, spread evenly, would ask a sky for leaves, and a wood for the edge of
     the water beside it.
+
+    Args:
+        image: the level that was searched; (3,H,W).
+        busy: how busy it is; (1,H,W).
+        found: what was found in it.
     """
-    busy = _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)
     anything = harmonic_fill(busy, found.hole)[:, found.hole].T
     beside = (dilated(found.hole, _BESIDE) & ~dilated(found.hole, 1)).nonzero()
     if not len(beside):
         return anything
     beside = beside[:: -(-len(beside) // _MOST_BESIDE)]
     (rows, columns), places = beside.T, found.hole.nonzero().float()
-    colors, theirs = scene.palette.image[:, rows, columns].T, busy[0, rows, columns]
+    colors, theirs = image[:, rows, columns].T, busy[0, rows, columns]
     suggested = torch.empty_like(anything)
     for some in torch.split(torch.arange(len(anything)), _AT_ONCE):
         unlike = torch.cdist(found.colors[some], colors).square_()

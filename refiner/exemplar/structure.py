@@ -129,9 +129,7 @@ class Structure:
         if self._found is None:
             return shifts
         which = self._goes_by.nonzero()[:, 0]
-        wanted = (
-            like_rim(palette, nodes, near=True) if across else like_found(palette, scene, self._found, _SHARE_AT_LARGER)
-        )
+        wanted = like_rim(palette, nodes, near=True) if across else like_found(scene, self._found, _SHARE_AT_LARGER)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
 
     def _in_perspective(
@@ -223,7 +221,7 @@ class Structure:
 
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
         """A shift map by what a search found, each shift near those that found it."""
-        wanted = like_found(palette, self._scene(palette), found, _SHARE)
+        wanted = like_found(self._scene(palette), found, _SHARE)
         start, everyone = nearest_source(palette, nodes.places), torch.arange(len(nodes))
         return follow_found(start, nodes, hole, palette, wanted, found.shifts, everyone, on_step)
 

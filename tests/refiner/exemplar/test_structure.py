@@ -113,7 +113,7 @@ def test_texture_is_asked_for_where_its_colors_are_beside_the_hole() -> None:
     for color in (*tint, torch.tensor([1.0, 0.0, 0.0])[:, None, None]):
         looks = torch.cat([color[:, :, 0].T.expand(count, 3), torch.zeros(count, 2)], dim=1)
         found = Found(hole, looks, torch.zeros(count, 2, dtype=torch.long))
-        asked.append(like_found(scene.palette, scene, found, 1.0).fill[:, 3].mean().exp())
+        asked.append(like_found(scene, found, 1.0).fill[:, 3].mean().exp())
     smooth, rough, unknown = asked
     assert smooth < 0.2 * rough
     assert smooth < unknown < rough, "neither color is like it"
@@ -124,7 +124,7 @@ def test_a_share_of_texture_is_a_factor() -> None:
     scene = Scene(Palette(image, hole, ~hole), texture_of(image, hole))
     count = int(hole.sum())
     found = Found(hole, torch.cat([image[:, hole].T, torch.zeros(count, 2)], dim=1), torch.zeros(count, 2).long())
-    asked = [like_found(scene.palette, scene, found, share).fill[:, 3] for share in (1.0, 1.5)]
+    asked = [like_found(scene, found, share).fill[:, 3] for share in (1.0, 1.5)]
     assert torch.allclose(asked[1], asked[0] + math.log(1.5))
 
 
