@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,7 @@ def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
     return _like(palette, nodes, _blurred(filled[None], everywhere, _SMOOTHED)[0], _GIVEN_WEIGHT)
 
 
-def like_found(scene: Scene, found: Found, share: float) -> Appearance:
+def like_found(scene: Scene, found: Found) -> Appearance:
     """As a search found, in colors, and in texture, of which it is to have what the photo has beside the hole.
 
     What is smooth is found too often: more of it looks alike.
@@ -86,10 +85,9 @@ def like_found(scene: Scene, found: Found, share: float) -> Appearance:
     Args:
         scene: the level that was searched.
         found: what was found in it.
-        share: of the texture that pixels of the same colors have beside the hole, at least.
     """
     palette, busy = scene.palette, _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)
-    wanted = torch.maximum(_busy_of(found.texture), _suggested(palette.image, busy, found) + math.log(share))
+    wanted = torch.maximum(_busy_of(found.texture), _suggested(palette.image, busy, found))
     fill = torch.cat([found.colors, wanted], dim=1)
     photo = torch.cat([palette.image, busy])
     weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT], dtype=torch.float32)

@@ -26,6 +26,7 @@ _TEXTURE_SHARE = 0.3  # of a change in texture, in the faults of a fill
 _AROUND = 15  # pixels, within which a target belongs to a part of the hole
 _HOLD = 1.0  # of the colors that the rim suggests, at the smallest level, against those of the patch
 _TEXTURE_AREA = 9  # pixels over which texture is measured, where it is measured
+_EDGE_AREA = 7  # pixels over which the least is taken
 _NARROW = 4.0  # pixels from a hole's middle to its rim, at the smallest level at most
 _LEAST_SIDE = 48  # of what may be halved
 _BEGUN_AT = 80  # short side of the smallest size that is searched, in pixels; smaller ones are for faults alone
@@ -157,6 +158,14 @@ def texture_of(image: Tensor, hole: Tensor) -> Tensor:
         functional.avg_pool2d(each[None], _TEXTURE_AREA, 1, _TEXTURE_AREA // 2)[0] for each in (steps, known[None])
     )
     return total / share.clamp(min=1e-3) * known
+
+
+def texture_without_edges(image: Tensor, hole: Tensor) -> Tensor:
+    """The same, the least of what is near by: the edge between two smooth things is no texture of either; (2,H,W)."""
+    texture = texture_of(image, hole)
+    most = float(texture.max()) + 1
+    negated = -torch.where(hole, most, texture)
+    return functional.max_pool2d(negated[None], _EDGE_AREA, 1, _EDGE_AREA // 2)[0].neg() * ~hole
 
 
 def reduced(texture: Tensor, hole: Tensor, size: tuple[int, int]) -> Tensor:

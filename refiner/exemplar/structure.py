@@ -12,7 +12,7 @@ from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.judging import Judge
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
-from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, search_larger, texture_of
+from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, search_larger, texture_without_edges
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
@@ -35,7 +35,6 @@ THIN = 6.0  # to which patches reach across, at the smallest level: both sides t
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
-_SHARE, _SHARE_AT_LARGER = 1.0, 1.5  # of texture beside the hole, at the smallest level and at larger ones
 _LIKING = 1.5  # how much more faults of patches count with odd seeds, and less with even ones; with 0 as they are
 _CLEARLY = 0.5  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
 
@@ -50,7 +49,7 @@ class Structure:
     """
 
     def __init__(self, image: Tensor, hole: Tensor, seed: int) -> None:
-        self._texture, self._hole = texture_of(image, hole), hole
+        self._texture, self._hole = texture_without_edges(image, hole), hole
         self._seed, self._random = seed, torch.Generator().manual_seed(seed)
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
         self._across = False  # whether patches reach across the hole
@@ -129,7 +128,7 @@ class Structure:
         if self._found is None:
             return shifts
         which = self._goes_by.nonzero()[:, 0]
-        wanted = like_rim(palette, nodes, near=True) if across else like_found(scene, self._found, _SHARE_AT_LARGER)
+        wanted = like_rim(palette, nodes, near=True) if across else like_found(scene, self._found)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
 
     def _in_perspective(
@@ -221,7 +220,7 @@ class Structure:
 
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
         """A shift map by what a search found, each shift near those that found it."""
-        wanted = like_found(self._scene(palette), found, _SHARE)
+        wanted = like_found(self._scene(palette), found)
         start, everyone = nearest_source(palette, nodes.places), torch.arange(len(nodes))
         return follow_found(start, nodes, hole, palette, wanted, found.shifts, everyone, on_step)
 
@@ -240,7 +239,7 @@ class Structure:
     def _scene(self, palette: Palette) -> Scene:
         size = palette.known.shape[0], palette.known.shape[1]
         if palette.known.numel() > self._hole.numel():  # larger than levels are that smaller ones are told of
-            return Scene(palette, texture_of(palette.image, ~palette.known))
+            return Scene(palette, texture_without_edges(palette.image, ~palette.known))
         return Scene(palette, reduced(self._texture, self._hole, size))
 
 

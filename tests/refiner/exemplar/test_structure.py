@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +11,7 @@ from refiner.exemplar.appearance import like_found
 from refiner.exemplar.judging import Judge, Verdict
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
-from refiner.exemplar.patch_search import PatchSearch, texture_of
+from refiner.exemplar.patch_search import PatchSearch, texture_of, texture_without_edges
 from refiner.exemplar.patches import Found, Scene, looks_of
 
 HEIGHT, WIDTH = 180, 240
@@ -101,6 +99,21 @@ def test_what_patches_reach_across_is_searched_at_its_own_size(monkeypatch: pyte
         filled(slope(), box(60, 85, 120, 155))
 
 
+def test_an_edge_between_smooth_things_is_no_texture() -> None:
+    """Beside the border of two smooth thirds there is none; a rough third has texture away from its end."""
+    columns = torch.arange(WIDTH)[None, :]
+    rough = columns >= 2 * WIDTH // 3
+    image = torch.where(columns < WIDTH // 3, 0.2, 0.8) + noise(5) * rough
+    hole = box(60, 95, 120, 140)
+    with_edge, without = (texture(image, hole).amax(dim=0) for texture in (texture_of, texture_without_edges))
+    beside = ((columns - WIDTH // 3).abs() > 2) & (columns < 2 * WIDTH // 3 - 10) & ~hole
+    assert float(with_edge[beside].max()) > 0.05
+    assert float(without[beside].max()) < 1e-6
+    inside = (columns >= 2 * WIDTH // 3 + 5) & ~hole
+    assert without[inside].mean() > 0.5 * with_edge[inside].mean()
+    assert not without[hole].any()
+
+
 def test_texture_is_asked_for_where_its_colors_are_beside_the_hole() -> None:
     """A smooth sky beside a rough wood: what is found of one color is to be as rough as that color is there."""
     sky = torch.arange(HEIGHT)[:, None] < HEIGHT // 2
@@ -113,19 +126,10 @@ def test_texture_is_asked_for_where_its_colors_are_beside_the_hole() -> None:
     for color in (*tint, torch.tensor([1.0, 0.0, 0.0])[:, None, None]):
         looks = torch.cat([color[:, :, 0].T.expand(count, 3), torch.zeros(count, 2)], dim=1)
         found = Found(hole, looks, torch.zeros(count, 2, dtype=torch.long))
-        asked.append(like_found(scene, found, 1.0).fill[:, 3].mean().exp())
+        asked.append(like_found(scene, found).fill[:, 3].mean().exp())
     smooth, rough, unknown = asked
     assert smooth < 0.2 * rough
     assert smooth < unknown < rough, "neither color is like it"
-
-
-def test_a_share_of_texture_is_a_factor() -> None:
-    image, hole = slope(), box(60, 85, 120, 155)
-    scene = Scene(Palette(image, hole, ~hole), texture_of(image, hole))
-    count = int(hole.sum())
-    found = Found(hole, torch.cat([image[:, hole].T, torch.zeros(count, 2)], dim=1), torch.zeros(count, 2).long())
-    asked = [like_found(scene, found, share).fill[:, 3] for share in (1.0, 1.5)]
-    assert torch.allclose(asked[1], asked[0] + math.log(1.5))
 
 
 @pytest.mark.parametrize(
