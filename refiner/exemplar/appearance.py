@@ -25,7 +25,7 @@ _NEAR_UNKNOWN = 0.2
 _GIVEN_WEIGHT = 2.0  # of the colors of a fill that is to be followed
 _FOUND_WEIGHT = 0.5  # of the colors that a search found, which are not smoothed
 _BUSY_WEIGHT = 0.1  # of how busy the photo is
-_FOUND_BUSY_WEIGHT = 0.7
+_FOUND_BUSY_WEIGHT = 0.5
 _BESIDE = 8  # pixels beside a hole, whose texture is asked for
 _MOST_BESIDE = 1000  # of these, evenly
 _SAME_COLOR = 0.08  # sigma of a difference in color
@@ -80,29 +80,30 @@ def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
 def like_found(scene: Scene, found: Found) -> Appearance:
     """As a search found, in colors, and in texture, of which it is to have what the photo has beside the hole.
 
-    What is smooth is found too often: more of it looks alike.
+    What is smooth is found too often: more of it looks alike. Texture along rows is not that along columns: beams
+    are as rough as the pillars that they lie on.
 
     Args:
         scene: the level that was searched.
         found: what was found in it.
     """
-    palette, busy = scene.palette, _busy_of(scene.texture.movedim(0, 2)).movedim(2, 0)
+    palette, busy = scene.palette, _busy_of(scene.texture)
     wanted = torch.maximum(_busy_of(found.texture), _suggested(palette.image, busy, found))
     fill = torch.cat([found.colors, wanted], dim=1)
     photo = torch.cat([palette.image, busy])
-    weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT], dtype=torch.float32)
+    weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT] * 2, dtype=torch.float32)
     return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
 
 
 def _suggested(image: Tensor, busy: Tensor, found: Found) -> Tensor:
-    """How busy the photo is beside the hole where it has the colors that were found, near by above all; (n,1).
+    """How busy the photo is beside the hole where it has the colors that were found, near by above all; (n,2).
 
     The texture of all that is beside the hole, spread evenly, would ask a sky for leaves, and a wood for the edge of
     the water beside it.
 
     Args:
         image: the level that was searched; (3,H,W).
-        busy: how busy it is; (1,H,W).
+        busy: how busy it is along rows and columns; (2,H,W).
         found: what was found in it.
     """
     anything = harmonic_fill(busy, found.hole)[:, found.hole].T
@@ -111,14 +112,14 @@ def _suggested(image: Tensor, busy: Tensor, found: Found) -> Tensor:
         return anything
     beside = beside[:: -(-len(beside) // _MOST_BESIDE)]
     (rows, columns), places = beside.T, found.hole.nonzero().float()
-    colors, theirs = image[:, rows, columns].T, busy[0, rows, columns]
+    colors, theirs = image[:, rows, columns].T, busy[:, rows, columns].T
     suggested = torch.empty_like(anything)
     for some in torch.split(torch.arange(len(anything)), _AT_ONCE):
         unlike = torch.cdist(found.colors[some], colors).square_()
         distance = torch.cdist(places[some], beside.float()).square_().add_(_NEAR_BY**2)
         weights = torch.exp(unlike / (-2 * _SAME_COLOR**2)) / distance
         whatever = _ANY_COLOR / distance.amin(dim=1, keepdim=True)  # where nothing beside the hole has such a color
-        total = weights @ theirs[:, None] + whatever * anything[some]
+        total = weights @ theirs + whatever * anything[some]
         suggested[some] = total / (weights.sum(dim=1, keepdim=True) + whatever)
     return suggested
 
@@ -132,8 +133,8 @@ def _like(palette: Palette, nodes: Nodes, colors: Tensor, weight: float) -> Appe
 
 
 def _busy_of(texture: Tensor) -> Tensor:
-    """The logarithm of texture, the steps along rows and columns (...,2) taken together; (...,1)."""
-    return (texture.mean(dim=-1, keepdim=True) + _LEAST_STEP).log()
+    """The logarithm of texture, the steps along rows or columns."""
+    return (texture + _LEAST_STEP).log()
 
 
 def _busyness(image: Tensor, known: Tensor) -> Tensor:

@@ -132,6 +132,18 @@ def test_texture_is_asked_for_where_its_colors_are_beside_the_hole() -> None:
     assert smooth < unknown < rough, "neither color is like it"
 
 
+def test_texture_is_asked_for_along_rows_or_columns() -> None:
+    """Pillars beside the hole: steps along rows are asked for, and hardly any along columns."""
+    columns = torch.arange(WIDTH)[None, :]
+    image = torch.where(columns // 3 % 2 == 0, 0.4, 0.5).expand(3, HEIGHT, -1).contiguous()
+    hole = box(60, 85, 120, 155)
+    scene = Scene(Palette(image, hole, ~hole), texture_of(image, hole))
+    count = int(hole.sum())
+    looks = torch.cat([torch.full((count, 3), 0.45), torch.zeros(count, 2)], dim=1)
+    wanted = like_found(scene, Found(hole, looks, torch.zeros(count, 2).long())).fill[:, 3:].exp()
+    assert float(wanted[:, 1].max()) < 0.1 * float(wanted[:, 0].min())
+
+
 @pytest.mark.parametrize(
     ("seed", "of_offsets", "expected"), [(0, 1.1, True), (0, 0.9, False), (1, 1.1, False), (2, 0.9, True)]
 )
