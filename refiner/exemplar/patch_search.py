@@ -161,7 +161,7 @@ def texture_of(image: Tensor, hole: Tensor) -> Tensor:
 
 
 def texture_without_edges(image: Tensor, hole: Tensor) -> Tensor:
-    """The same, the least of what is near by: the edge between two smooth things is no texture of either; (2,H,W)."""
+    """Texture, the least of what is near by: the edge between two smooth things is no texture of either; (2,H,W)."""
     texture = texture_of(image, hole)
     most = float(texture.max()) + 1
     negated = -torch.where(hole, most, texture)
