@@ -57,7 +57,7 @@ class Scene(NamedTuple):
 
     Attributes:
         palette: the picture and what of it may be copied, nothing of its hole.
-        texture: see `texture_of`; (2,H,W).
+        texture: see `texture_of` and `texture_without_edges`; (2,H,W).
     """
 
     palette: Palette
@@ -96,7 +96,7 @@ class Found:
 
     @property
     def texture(self) -> Tensor:
-        """See `texture_of`; (n,2)."""
+        """Texture, as that of the scene; (n,2)."""
         return self.looks[:, 3:] / _TEXTURE_WEIGHT
 
 
