@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from kornia.color import lab_to_rgb, rgb_to_lab
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -59,6 +58,8 @@ def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
     offset = torch.where(there, total / weight.clamp(min=1e-6), 0)[0]
     offset = harmonic_fill(offset, ~there[0, 0], _STEPS)
     surface = functional.interpolate(offset[None], scale_factor=_CELL, mode="bilinear", align_corners=False)
+    from kornia.color import lab_to_rgb  # noqa: PLC0415  see `refiner.blur`
+
     matched = [
         lab_to_rgb(_lab(prediction[:, :, rows]) - surface[:, :, rows, : prediction.shape[-1]]) for rows in bands(height)
     ]
@@ -66,5 +67,7 @@ def _matched_along(prediction: Tensor, image: Tensor, ring: Tensor) -> Tensor:
 
 
 def _lab(picture: Tensor) -> Tensor:
+    from kornia.color import rgb_to_lab  # noqa: PLC0415  see `refiner.blur`
+
     lab: Tensor = rgb_to_lab(picture.clamp(0, 1))
     return lab

@@ -9,10 +9,10 @@ finest detail falls short of it, so that texture gets none.
 from __future__ import annotations
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.blur import gaussian_blur
 from refiner.engine.padding import bands
 from refiner.interruption import breathe
 from refiner.regions import regions_of
@@ -148,5 +148,4 @@ def _power(x: Tensor) -> Tensor:
 
 
 def _fine(x: Tensor) -> Tensor:
-    fine: Tensor = x - gaussian_blur2d(x, (_FINE, _FINE), (1.0, 1.0), border_type="reflect")
-    return fine
+    return x - gaussian_blur(x, _FINE, 1.0, "reflect")

@@ -15,10 +15,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
+
+from refiner.blur import gaussian_blur
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,8 +175,7 @@ def _half(x: Tensor) -> tuple[int, int]:
 
 
 def _blur(x: Tensor) -> Tensor:
-    blurred: Tensor = gaussian_blur2d(x, kernel_size=(5, 5), sigma=(1.0, 1.0), border_type="reflect")
-    return blurred
+    return gaussian_blur(x, 5, 1.0, "reflect")
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 _IMAGE_DIMS = 4  # N, C, H, W
 _ASPECT = 0.02
+_IN_FLOAT32 = (torch.float16, torch.bfloat16)  # what comes in these is computed in float32
 
 
 def refine(
@@ -91,15 +94,20 @@ def refine(
     if isinstance(guide, Tensor):
         guide = _checked_guide(guide, image)
     dtype = image.dtype
-    with own_state(image.device, tf32=uses_tf32(settings.precision, image.device)), private(model) as held:
-        network = held
+    with own_state(image.device, tf32=uses_tf32(settings.precision, image.device)), ExitStack() as held:
+
+        @cache
+        def network() -> Inpainter:
+            copy = held.enter_context(private(model))
+            return in_float32(copy) if dtype in _IN_FLOAT32 else copy
+
         image = image.detach().clone()  # ours, and usable by autograd whatever mode the caller is in
-        if dtype in (torch.float16, torch.bfloat16):
+        if dtype in _IN_FLOAT32:
             name = str(dtype).removeprefix("torch.")
             warnings.warn(
                 f"image: {name} is computed in float32, and rounded at the end.", RefinerWarning, stacklevel=2
             )
-            network, image = in_float32(held), image.float()
+            image = image.float()
         full_size = size_of(image)
         if settings.refine and settings.pixel_budget is not None and hole.any():
             image, hole = pyramid.shrink_to_budget(image, hole, settings.pixel_budget)
@@ -129,14 +137,14 @@ class _Job:
 
     Attributes:
         model: the caller's, of which plans are made.
-        network: the copy that does the work.
+        network: gives the copy that does the work, made when it is first asked for.
         settings: of the refinement.
         objective: makes the loss of a window.
         recordings: of the network's rear half.
     """
 
     model: Inpainter
-    network: Inpainter
+    network: Callable[[], Inpainter]
     settings: Settings
     objective: ObjectiveFactory
     recordings: Recordings[Tuned]
@@ -177,7 +185,7 @@ class _Job:
         if plan.network:
             devices = placed_on(self.model) or (image.device,)
             network = Network(
-                self.network, self.settings, self.objective, plan, planned, reporter, devices, self.recordings
+                self.network(), self.settings, self.objective, plan, planned, reporter, devices, self.recordings
             )
         filler = Filler(plan, levels, network, given=guide, avoid=avoid, seed=self.settings.seed, reporter=reporter)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from kornia.filters import gaussian_blur2d
 
+from refiner.blur import gaussian_blur
 from refiner.exemplar.laplace import rim_sum, solve
 from refiner.exemplar.nodes import Nodes
 from refiner.regions import regions_of
@@ -60,9 +60,7 @@ def blend_rim(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
 def _smooth(offset: Tensor, known: Tensor) -> Tensor:
     """Offsets averaged over known neighbors, so that a pixel's grain is not carried into the hole; (3,h,w), 0 there."""
     share = known[None].to(offset)
-    total, weight = (
-        gaussian_blur2d(x[None], (5, 5), (_SIGMA, _SIGMA), border_type="replicate")[0] for x in (offset * share, share)
-    )
+    total, weight = (gaussian_blur(x[None], 5, _SIGMA, "replicate")[0] for x in (offset * share, share))
     return torch.where(known, total / weight.clamp(min=1e-3), 0)
 
 

@@ -7,11 +7,11 @@ one value for each picture of the batch.
 from __future__ import annotations
 
 import torch
-from kornia.filters import gaussian_blur2d
 from kornia.metrics import ssim as ssim_map
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.blur import gaussian_blur
 from refiner.errors import InputError
 
 TEXTURE_LEVELS = 3
@@ -95,7 +95,7 @@ def texture_distance(
 def _laplacian(picture: Tensor) -> tuple[Tensor, Tensor]:
     """The detail that halving a picture loses, and the halved picture."""
     h, w = picture.shape[-2:]
-    blurred = gaussian_blur2d(picture, (5, 5), (1.0, 1.0))
+    blurred = gaussian_blur(picture, 5, 1.0, "reflect")
     smaller = functional.interpolate(blurred, size=((h + 1) // 2, (w + 1) // 2), mode="bilinear", align_corners=False)
     larger = functional.interpolate(smaller, size=(h, w), mode="bilinear", align_corners=False)
     return picture - larger, smaller

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.blur import gaussian_blur
 from refiner.errors import InputError
 
 OCTAVES = 3
@@ -124,9 +124,7 @@ def octaves(picture: Tensor, hole: Tensor, region: Tensor | None = None) -> Tens
     luma = _luma(picture)
     ratios = []
     for _ in range(OCTAVES):
-        smaller = functional.avg_pool2d(
-            gaussian_blur2d(luma, (5, 5), (1.0, 1.0), border_type="replicate"), 2, ceil_mode=True
-        )
+        smaller = functional.avg_pool2d(gaussian_blur(luma, 5, 1.0, "replicate"), 2, ceil_mode=True)
         band = (luma - _enlarged(smaller, luma)).abs()
         # Pixels near the hole's edge are left out, since the band there mixes fill and photo.
         ratios.append(_mean(band, _inner(region, hole)) / _mean(band, _outer(ring, hole)).clamp(min=_LEAST))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from kornia.filters import gaussian_blur2d
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
+from torch.nn import functional
 
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.regions import dilated
@@ -31,6 +32,7 @@ _MOST_BESIDE = 1000  # of these, evenly
 _SAME_COLOR = 0.08  # sigma of a difference in color
 _NEAR_BY = 8.0  # pixels from these, within which all are near
 _ANY_COLOR = 0.03  # weight of texture whatever the color, against that of one pixel of the same color
+_CELL = 4  # pixels, over which it is the same what lies beside the hole whatever the color
 _AT_ONCE = 1 << 12  # of the hole's pixels: bounds memory
 _BUSY_AREA = 3.0  # sigma in pixels of what is local
 _BUSY_LEAST = 0.01  # contrast of noise
@@ -64,10 +66,9 @@ def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False) -> Appearanc
         near: whether the rim is near to all of them, as in a thin hole: it tells more then. What lies beside the source
             of a copy is often a hole too, as those of a mesh, and must not be cheaper than what differs.
     """
-    colors = harmonic_fill(palette.image, ~palette.known)
     if near:
-        return replace(_like(palette, nodes, colors, _NEAR_WEIGHT), unknown=_NEAR_UNKNOWN)
-    return _like(palette, nodes, colors, _HARMONIC_WEIGHT)
+        return replace(_like(palette, nodes, palette.suggested, _NEAR_WEIGHT), unknown=_NEAR_UNKNOWN)
+    return _like(palette, nodes, palette.suggested, _HARMONIC_WEIGHT)
 
 
 def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
@@ -106,7 +107,7 @@ def _suggested(image: Tensor, busy: Tensor, found: Found) -> Tensor:
         busy: how busy it is along rows and columns; (2,H,W).
         found: what was found in it.
     """
-    anything = harmonic_fill(busy, found.hole)[:, found.hole].T
+    anything = _spread_inward(busy, found.hole)
     beside = (dilated(found.hole, _BESIDE) & ~dilated(found.hole, 1)).nonzero()
     if not len(beside):
         return anything
@@ -115,13 +116,30 @@ def _suggested(image: Tensor, busy: Tensor, found: Found) -> Tensor:
     colors, theirs = image[:, rows, columns].T, busy[:, rows, columns].T
     suggested = torch.empty_like(anything)
     for some in torch.split(torch.arange(len(anything)), _AT_ONCE):
-        unlike = torch.cdist(found.colors[some], colors).square_()
-        distance = torch.cdist(places[some], beside.float()).square_().add_(_NEAR_BY**2)
-        weights = torch.exp(unlike / (-2 * _SAME_COLOR**2)) / distance
+        unlike = _squared_distances(found.colors[some], colors)
+        distance = _squared_distances(places[some], beside.float()).add_(_NEAR_BY**2)
+        weights = unlike.mul_(-0.5 / _SAME_COLOR**2).exp_().div_(distance)
         whatever = _ANY_COLOR / distance.amin(dim=1, keepdim=True)  # where nothing beside the hole has such a color
         total = weights @ theirs + whatever * anything[some]
         suggested[some] = total / (weights.sum(dim=1, keepdim=True) + whatever)
     return suggested
+
+
+def _spread_inward(busy: Tensor, hole: Tensor) -> Tensor:
+    """How busy the rim is, spread evenly over the hole, in cells of some pixels; (n,2)."""
+    rows, columns = (torch.arange(side) // _CELL for side in hole.shape)
+    known = (~hole).to(busy)[None]
+    total, share = (functional.avg_pool2d(each, _CELL, ceil_mode=True) for each in (busy * known, known))
+    cells = harmonic_fill(total / share.clamp(min=_LEAST_WEIGHT), share[0] == 0)
+    return cells[:, rows[:, None], columns][:, hole].T
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Between all of (n,C) and all of (m,C); (n,m)."""
+    middle = b.mean(dim=0)  # near 0, differences of squares lose few digits
+    a, b = a - middle, b - middle
+    found: Tensor = torch.addmm(b.square().sum(dim=1)[None], a, b.T, alpha=-2).add_(a.square().sum(dim=1, keepdim=True))
+    return found.clamp_(min=0)
 
 
 def _like(palette: Palette, nodes: Nodes, colors: Tensor, weight: float) -> Appearance:
@@ -147,8 +165,10 @@ def _busyness(image: Tensor, known: Tensor) -> Tensor:
 
 def _blurred(x: Tensor, known: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of what is known alone; (1,C,H,W)."""
-    side = 2 * round(3 * sigma) + 1
-    blurred, weight = (
-        gaussian_blur2d(values, (side, side), (sigma, sigma), border_type="replicate") for values in (x * known, known)
-    )
+    blurred, weight = (_blur(_blur(values, sigma, axis=2), sigma, axis=3) for values in (x * known, known))
     return torch.where(weight > _LEAST_WEIGHT, blurred / weight.clamp(min=_LEAST_WEIGHT), 0)
+
+
+def _blur(x: Tensor, sigma: float, axis: int) -> Tensor:
+    blurred: Any = gaussian_filter1d(x.numpy(), sigma, axis, mode="nearest", radius=round(3 * sigma))
+    return torch.from_numpy(blurred)

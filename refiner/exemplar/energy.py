@@ -13,6 +13,8 @@ from refiner.exemplar.appearance import UNKNOWN
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from refiner.exemplar.appearance import Appearance
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.palette import Palette
@@ -153,21 +155,35 @@ class Energy:
         Returns:
             Where both ends keep their shifts, the second alone takes its new one, the first alone, and both; (m,) each.
         """
-        shifts = torch.stack([*old, *new])
-        looks, mays = [], []
-        for end in edges:
-            at, may = self._palette.copied(self.nodes.places[end], shifts)
-            looks.append([self._look.index_select(0, each) for each in at])
-            mays.append(may)
-        costs = []
-        for one, other in ((0, 1), (0, 3), (2, 1), (2, 3)):
-            cost = torch.full((len(edges[0]),), _SEAM, dtype=torch.float32)
-            for look, may in zip(looks, mays, strict=True):
-                difference = (look[one] - look[other]).square_().sum(dim=1)
-                cost += torch.where(may[one] & may[other], difference, self._unknown)
-            costs.append(cost * (shifts[one] != shifts[other]).any(dim=1))
+        alike = (old[0] == old[1]).all(dim=1) & (new[0] == new[1]).all(dim=1)
+        costs = torch.zeros(4, len(alike), dtype=torch.float32)
+        # Inside a piece that may move as a whole, which most edges are, it is the same which end moves.
+        which = alike.nonzero()[:, 0]
+        costs[1:3, which] = self._of_moves(edges, [old[0], new[0]], ((0, 1),), which)
+        which = (~alike).nonzero()[:, 0]
+        costs[:, which] = self._of_moves(edges, [*old, *new], ((0, 1), (0, 3), (2, 1), (2, 3)), which)
         stay, second, first, both = costs
         return stay, second, first, both
+
+    def _of_moves(
+        self,
+        edges: tuple[Tensor, Tensor],
+        shifts: Sequence[Tensor],
+        pairs: Sequence[tuple[int, int]],
+        which: Tensor,
+    ) -> Tensor:
+        """How far copies differ at some edges, (k,), whose ends have pairs of these shifts, (m,2) each; (pairs,k)."""
+        tried = torch.stack([each[which] for each in shifts])
+        costs = torch.full((len(pairs), len(which)), _SEAM, dtype=torch.float32)
+        for end in edges:
+            at, may = self._palette.copied(self.nodes.places[end[which]], tried)
+            looks = [self._look.index_select(0, each) for each in at]
+            for cost, (one, other) in zip(costs, pairs, strict=True):
+                difference = (looks[one] - looks[other]).square_().sum(dim=1)
+                cost.add_(torch.where(may[one] & may[other], difference, self._unknown))
+        for cost, (one, other) in zip(costs, pairs, strict=True):
+            cost.mul_((tried[one] != tried[other]).any(dim=1))
+        return costs
 
     def _difference(self, at: Tensor, other: Tensor) -> Tensor:
         return (self._colors[at] - self._colors[other]).square().sum(dim=1)

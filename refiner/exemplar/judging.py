@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from refiner.exemplar.appearance import like_rim
 from refiner.exemplar.energy import Energy
-from refiner.exemplar.laplace import harmonic_fill
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +49,7 @@ class Judge:
     def __init__(self, search: PatchSearch, palette: Palette, hole: Tensor, nodes: Nodes) -> None:
         self._search, self._palette, self._nodes = search, palette, nodes
         self._energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
-        self._suggested = harmonic_fill(palette.image, hole)
+        self._suggested = palette.suggested
 
     def of(self, shifts: Tensor) -> Verdict:
         """What speaks against the fill that shifts (n,2) copy."""

@@ -12,7 +12,7 @@ from refiner.exemplar.progress import OnStep, unheard
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SOLVED = 1e-12  # squared residual
+_SOLVED = 1e-8  # squared residual: a fill is right within a quarter of a gray level of 8 bits
 _LEFT = 1e-3  # of an equation: what is less is solved
 _FEW = 0.7  # of the nodes: fewer are worth being solved for alone
 _CHECKED = 16  # steps after which it is asked whether to go on

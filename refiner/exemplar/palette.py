@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.views import Views
 from refiner.regions import dilated
 
@@ -43,7 +44,15 @@ class Palette:
 
     def beside(self, views: Views) -> Palette:
         """The same photo with other views of it."""
-        return Palette(self.image, ~self.known, self.source, views)
+        other = Palette(self.image, ~self.known, self.source, views)
+        if "suggested" in self.__dict__:
+            other.__dict__["suggested"] = self.suggested
+        return other
+
+    @cached_property
+    def suggested(self) -> Tensor:
+        """The photo with the smoothest fill of its hole: the colors that the rim suggests; (3,H,W)."""
+        return harmonic_fill(self.image, ~self.known)
 
     def spread(self, x: Tensor) -> Tensor:
         """What the photo has, (...,H,W), as the palette has it: each view of it; (...,H,P)."""
@@ -80,8 +89,8 @@ class Palette:
         if mirror is None:
             return torch.ones_like(columns, dtype=torch.bool)
         least = _APART * mirror
-        far = ((rows - y).abs() >= least) | ((self.photo_columns(columns) - x).abs() >= least)
-        return ~self.mirrored(columns) | far
+        shown = 2 * mirror - 1 - columns  # by columns of the mirror image
+        return ((rows - y).abs() >= least) | ((shown - x).abs() >= least) | ~self.mirrored(columns)
 
     def colors(self, at: Tensor) -> Tensor:
         """The colors of pixels of the palette, given their indices (n,): (n,3)."""

@@ -76,11 +76,11 @@ class Picture:
         values = self.color
         if self.mode.startswith("CMYK"):
             values = cmyk_to_rgb(values, self.metadata.get("icc_profile"))
-        scaled = np.empty((1, 3, *values.shape[:2]), np.float32)
+        scaled = torch.empty(1, 3, *values.shape[:2])
         for channel in range(3):  # a plane at a time, without a second copy of all
             plane = values[..., min(channel, values.shape[2] - 1)]
-            np.divide(plane, np.float32(np.iinfo(values.dtype).max), out=scaled[0, channel])
-        return torch.from_numpy(scaled)
+            np.copyto(scaled.numpy()[0, channel], plane)
+        return scaled.div_(np.iinfo(values.dtype).max)
 
     def filled(self, rgb: torch.Tensor, hole: Mask, weight: NDArray[np.float32] | None = None) -> Picture:
         """Fill the hole of the picture, in its own mode and depth; every other pixel and all alpha stay the same.
@@ -91,14 +91,19 @@ class Picture:
             hole: (H,W), true where to take pixels from `rgb`.
             weight: (H,W), the share of `rgb` in each pixel of the hole, the rest being the picture's; None for all.
         """
-        fill = self._in_own_mode(rgb)
-        if fill.shape != self.color.shape:
+        if rgb.shape[2:] != self.color.shape[:2]:
+            fill = self._in_own_mode(rgb)
             return replace(self, color=fill, alpha=self._alpha_of_size(fill.shape[0], fill.shape[1]))
+        rows, columns = _span(hole, axis=1), _span(hole, axis=0)  # the rest stays as it is
+        color = self.color.copy()
+        own, inside = color[rows, columns], hole[rows, columns, None]
+        fill = self._in_own_mode(rgb[:, :, rows, columns])
         if weight is not None:
-            share = weight[..., None]
-            blended = share * fill.astype(np.float32) + (1 - share) * self.color.astype(np.float32)
+            share = weight[rows, columns, None]
+            blended = share * fill.astype(np.float32) + (1 - share) * own.astype(np.float32)
             fill = np.rint(blended).astype(fill.dtype)
-        return replace(self, color=np.where(hole[..., None], fill, self.color))
+        np.copyto(own, fill, where=inside)
+        return replace(self, color=color)
 
     def to_pil(self) -> PilImage:
         """Make an 8-bit PIL image of mode L, LA, RGB, RGBA or CMYK, with the metadata in `info`."""
@@ -134,6 +139,12 @@ class Picture:
         mode = "I;16" if self.depth == DEEP else "L"
         resized = Image.fromarray(self.alpha).convert(mode).resize((width, height), Image.Resampling.NEAREST)
         return np.asarray(resized, dtype=self.alpha.dtype)
+
+
+def _span(where: Mask, axis: int) -> slice:
+    """From the first to the last row, with axis 1, or column, with 0, in which something is true; all where none is."""
+    found = np.nonzero(np.any(where, axis=axis))[0]
+    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(None)
 
 
 def from_rgb(rgb: torch.Tensor) -> Picture:
