@@ -76,8 +76,7 @@ def _pixels(rows: NDArray[Any]) -> list[bytes]:
     checksum = 1
     for _, each, size in blocks:
         checksum = _joined_checksums(checksum, each, size)
-    data = [block for block, *_ in blocks]
-    data[0], data[-1] = _HEADER + data[0], data[-1] + checksum.to_bytes(4, "big")
+    data = [_HEADER, *(block for block, *_ in blocks), checksum.to_bytes(4, "big")]
     return [_chunk(b"IDAT", each) for each in data]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -45,6 +46,15 @@ def test_inputs_and_model_are_left_as_they_were(toy, scene) -> None:
     assert toy.dropout.training
     assert [p.requires_grad for p in toy.inward.parameters()] == [True, False]
     assert all(p.grad is None for p in toy.parameters())
+
+
+def test_a_network_that_is_not_asked_is_not_copied(toy, scene, monkeypatch) -> None:
+    copied = []
+    monkeypatch.setattr("refiner.engine.refine.private", lambda model: copied.append(model) or nullcontext(model))
+    refine(toy, *scene, Settings(start="exemplar", detail="exemplar"))
+    assert not copied
+    refine(toy, *scene, QUICK)
+    assert copied == [toy]
 
 
 def test_dropout_is_off_while_refining(toy, scene) -> None:

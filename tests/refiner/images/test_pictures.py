@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from picture_files import LOSSLESS, deep_file, hole_of, noise, reread, saved
 from PIL import ExifTags, Image, ImageCms
 
 from refiner import InputError
+from refiner.images.codecs import png
 from refiner.images.picture import Picture, from_rgb
 from refiner.images.reading import read_picture
 from refiner.images.writing import check_fits, default_suffix, encode, losses_in
@@ -199,3 +202,43 @@ def test_a_shrunk_result_is_taken_whole() -> None:
     assert filled.size == (10, 15)
     assert filled.mode == "RGBA"
     assert filled.alpha.shape == (10, 15)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_png_in_many_blocks_is_one_stream(tmp_path, monkeypatch, depth, channels) -> None:
+    monkeypatch.setattr(png, "_BLOCK", 100)
+    values = noise(37, 11, channels, depth=depth)
+    picture = Picture(values) if channels % 2 else Picture(values[..., :-1], values[..., -1])
+    data = encode(picture, tmp_path / "x.png")
+    assert np.array_equal(np.asarray(reread(data, tmp_path, "png")), values.squeeze())
+    parts, offset = [], 8
+    while offset < len(data):
+        (length,) = struct.unpack(">I", data[offset : offset + 4])
+        if data[offset + 4 : offset + 8] == b"IDAT":
+            parts.append(data[offset + 8 : offset + 8 + length])
+        offset += length + 12
+    assert len(parts) > 4
+    # Which fails where the checksum is not that of all blocks.
+    assert len(zlib.decompress(b"".join(parts))) == 37 * (11 * channels * depth // 8 + 1)
+
+
+def test_a_photo_as_png_is_no_larger_than_by_pillow(tmp_path) -> None:
+    y, x = np.mgrid[:300, :400]
+    shades = 120 + 60 * np.sin(x / 40) * np.cos(y / 30) + np.random.default_rng(0).normal(0, 4, (300, 400))
+    values = np.stack([shades, shades + 20, 255 - shades], axis=2).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", compress_level=2)
+    assert len(encode(Picture(values), tmp_path / "x.png")) < 1.05 * len(buffer.getvalue())
+
+
+def test_a_hole_at_the_edge_is_filled_to_it() -> None:
+    picture = Picture(noise(20, 30, 3))
+    hole = np.zeros((20, 30), dtype=bool)
+    hole[15:, 25:] = hole[3, 0] = True
+    fill = torch.rand(1, 3, 20, 30)
+    filled = picture.filled(fill, hole).color
+    assert np.array_equal(filled[~hole], picture.color[~hole])
+    assert np.array_equal(filled[hole], from_rgb(fill).color[hole])
+    nothing = picture.filled(fill, np.zeros_like(hole))
+    assert np.array_equal(nothing.color, picture.color)
