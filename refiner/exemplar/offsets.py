@@ -137,10 +137,8 @@ def _peaks(offsets: Tensor, size: tuple[int, int], count: int, *, both_ways: boo
     if both_ways:
         votes = votes + votes.flip(0, 1)
     line = torch.exp(-(torch.arange(-(_PEAK // 2), _PEAK // 2 + 1).float() ** 2) / (2 * _SIGMA**2))
-    smooth, half = votes[None, None], _PEAK // 2
-    kernel = (line / line.sum()).view(1, 1, -1, 1)
-    smooth = functional.conv2d(smooth, kernel, padding=(half, 0))
-    smooth = functional.conv2d(smooth, kernel.mT, padding=(0, half))
+    kernel, half = (line[:, None] * line)[None, None] / line.sum() ** 2, _PEAK // 2
+    smooth = functional.conv2d(votes[None, None], kernel, padding=half)
     highest = functional.max_pool2d(smooth, (_PEAK, 1), stride=1, padding=(half, 0))
     highest = functional.max_pool2d(highest, (1, _PEAK), stride=1, padding=(0, half))
     peaks = (smooth * (highest == smooth))[0, 0].flatten()
