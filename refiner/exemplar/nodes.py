@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -118,13 +119,17 @@ class Nodes:
             same: values (n,C); neighbors are connected where theirs are equal. None to connect all.
         """
         if same is None:
-            where = np.zeros(self.size, bool)
-            where.ravel()[self.at.numpy()] = True
-            labels, count = label(where)
-            return torch.from_numpy(labels.ravel()[self.at.numpy()]).long() - 1, int(count)
+            return self._connected
         one, other = self.pairs()
         equal = (same[one] == same[other]).all(dim=1)
         return connected(len(self), one[equal], other[equal])
+
+    @cached_property
+    def _connected(self) -> tuple[Tensor, int]:
+        where = np.zeros(self.size, bool)
+        where.ravel()[self.at.numpy()] = True
+        labels, count = label(where)
+        return torch.from_numpy(labels.ravel()[self.at.numpy()]).long() - 1, int(count)
 
     def part_means(self, values: Tensor) -> Tensor:
         """The mean of values (n,) over the nodes of each connected part; (parts,)."""

@@ -7,7 +7,7 @@ them: one shift to the mirror image reflects about one axis, one to a smaller co
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -41,18 +41,18 @@ class Palette:
     def __init__(self, image: Tensor, hole: Tensor, source: Tensor, views: Views = _ALONE) -> None:
         self.image, self.source, self.known, self.views = image, source, ~hole, views
         self.width = views.width(image.shape[2])
+        self._suggested = cache(lambda: harmonic_fill(image, hole))
 
     def beside(self, views: Views) -> Palette:
         """The same photo with other views of it."""
         other = Palette(self.image, ~self.known, self.source, views)
-        if "suggested" in self.__dict__:
-            other.__dict__["suggested"] = self.suggested
+        other._suggested = self._suggested  # found once
         return other
 
-    @cached_property
+    @property
     def suggested(self) -> Tensor:
         """The photo with the smoothest fill of its hole: the colors that the rim suggests; (3,H,W)."""
-        return harmonic_fill(self.image, ~self.known)
+        return self._suggested()
 
     def spread(self, x: Tensor) -> Tensor:
         """What the photo has, (...,H,W), as the palette has it: each view of it; (...,H,P)."""

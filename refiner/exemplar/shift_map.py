@@ -131,8 +131,10 @@ def follow_found(
         where[:] = False
         where.flatten()[nodes.at[(found - offset).abs().amax(dim=1) <= 1]] = True
         movers = (dilated(where, _NEIGHBORHOOD).flatten()[nodes.at] & may).nonzero()[:, 0]
-        proposed = offset.expand(len(movers), 2)
-        expand(energy, labeling, movers, proposed, energy.of(movers, proposed))
+        costs = energy.of(movers, offset.expand(len(movers), 2))
+        worth = costs < labeling.costs[movers] + _TOO_DEAR
+        movers = movers[worth]
+        expand(energy, labeling, movers, offset.expand(len(movers), 2), costs[worth])
     return labeling.shifts
 
 
