@@ -76,11 +76,11 @@ class Picture:
         values = self.color
         if self.mode.startswith("CMYK"):
             values = cmyk_to_rgb(values, self.metadata.get("icc_profile"))
-        scaled = torch.empty(1, 3, *values.shape[:2])
+        scaled = np.empty((1, 3, *values.shape[:2]), np.float32)
         for channel in range(3):  # a plane at a time, without a second copy of all
             plane = values[..., min(channel, values.shape[2] - 1)]
-            np.copyto(scaled.numpy()[0, channel], plane)
-        return scaled.div_(np.iinfo(values.dtype).max)
+            np.copyto(scaled[0, channel], plane)
+        return torch.from_numpy(scaled).div_(np.iinfo(values.dtype).max)
 
     def filled(self, rgb: torch.Tensor, hole: Mask, weight: NDArray[np.float32] | None = None) -> Picture:
         """Fill the hole of the picture, in its own mode and depth; every other pixel and all alpha stay the same.
