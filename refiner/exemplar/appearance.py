@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
@@ -165,10 +165,10 @@ def _busyness(image: Tensor, known: Tensor) -> Tensor:
 
 def _blurred(x: Tensor, known: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of what is known alone; (1,C,H,W)."""
-    blurred, weight = (_blur(_blur(values, sigma, axis=2), sigma, axis=3) for values in (x * known, known))
+    blurred, weight = (_blur(values, sigma) for values in (x * known, known))
     return torch.where(weight > _LEAST_WEIGHT, blurred / weight.clamp(min=_LEAST_WEIGHT), 0)
 
 
-def _blur(x: Tensor, sigma: float, axis: int) -> Tensor:
-    blurred: Any = gaussian_filter1d(x.numpy(), sigma, axis, mode="nearest", radius=round(3 * sigma))
+def _blur(x: Tensor, sigma: float) -> Tensor:
+    blurred: Any = gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="nearest", truncate=round(3 * sigma) / sigma)
     return torch.from_numpy(blurred)

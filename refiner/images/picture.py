@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from refiner.images.drawing import box_of
 from refiner.images.planes import DEEP, cmyk_to_rgb, rgb_to_cmyk, to_8_bits
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Picture:
         if rgb.shape[2:] != self.color.shape[:2]:
             fill = self._in_own_mode(rgb)
             return replace(self, color=fill, alpha=self._alpha_of_size(fill.shape[0], fill.shape[1]))
-        rows, columns = _span(hole, axis=1), _span(hole, axis=0)  # the rest stays as it is
+        left, top, right, bottom = box_of(hole) or (0, 0, *hole.shape[::-1])  # the rest stays as it is
+        rows, columns = slice(top, bottom), slice(left, right)
         color = self.color.copy()
         own, inside = color[rows, columns], hole[rows, columns, None]
         fill = self._in_own_mode(rgb[:, :, rows, columns])
@@ -139,12 +141,6 @@ class Picture:
         mode = "I;16" if self.depth == DEEP else "L"
         resized = Image.fromarray(self.alpha).convert(mode).resize((width, height), Image.Resampling.NEAREST)
         return np.asarray(resized, dtype=self.alpha.dtype)
-
-
-def _span(where: Mask, axis: int) -> slice:
-    """From the first to the last row, with axis 1, or column, with 0, in which something is true; all where none is."""
-    found = np.nonzero(np.any(where, axis=axis))[0]
-    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(None)
 
 
 def from_rgb(rgb: torch.Tensor) -> Picture:
