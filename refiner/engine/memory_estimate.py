@@ -20,7 +20,7 @@ from refiner.engine.counted_bytes import CountedBytes
 from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
 from refiner.errors import ModelError
-from refiner.frozen import FrozenGradients, strip_height
+from refiner.frozen import FrozenGradients, emulated_on_meta, strip_height
 from refiner.memory import collector_at_rest
 from refiner.models.copies import copy_with
 from refiner.models.inpainter import Inpainter, run_front, run_rear
@@ -45,6 +45,7 @@ class Work:
     Attributes:
         dtype: of the image.
         conv_dtype: precision of convolutions; None for the image's.
+        emulated: whether convolutions in it are computed in float32 and rounded.
         refined: whether features are optimized; otherwise it is one pass of the network.
         keep: see `Settings`.
         back_projection: see `Settings`.
@@ -53,6 +54,7 @@ class Work:
 
     dtype: torch.dtype
     conv_dtype: torch.dtype | None
+    emulated: bool = False
     refined: bool = True
     keep: Keep = "best"
     back_projection: int = 1
@@ -151,7 +153,7 @@ def rehearse(meta_model: Inpainter, work: Work, size: tuple[int, int], rows: int
         coarse = torch.empty(1, 3, height // 2, width // 2, dtype=work.dtype)
     alive = CountedBytes()
     try:
-        with strip_height(rows), alive, torch.no_grad(), alive.following(meta_model):
+        with strip_height(rows), emulated_on_meta(work.emulated), alive, torch.no_grad(), alive.following(meta_model):
             with FrozenGradients(work.conv_dtype):
                 start = [run_front(meta_model, image, hole)]
                 if not work.refined:

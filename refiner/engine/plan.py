@@ -15,6 +15,7 @@ from refiner.engine.precision import conv_dtype, uses_tf32
 from refiner.engine.windows import CONTEXT, merged, scale_windows
 from refiner.errors import BudgetError, Option
 from refiner.exemplar import MENDED, level_count
+from refiner.frozen import is_emulated
 from refiner.memory import free_bytes
 from refiner.regions import Window, whole
 
@@ -245,7 +246,7 @@ def _ways(
     if not _runs_network(base.start, base.detail):
         yield base
         return
-    need = _NetworkNeed(model, settings, dtype, base.conv_dtype, objective, base.budget - photo - finish)
+    need = _NetworkNeed(model, settings, dtype, base.conv_dtype, device, objective, base.budget - photo - finish)
     attempt = 0
     for windows, rows in _network_cuts(scales, model.spec, settings, device):
         network = need.of(windows, rows)
@@ -328,6 +329,7 @@ class _NetworkNeed:
         settings: Settings,
         dtype: torch.dtype,
         precision: torch.dtype | None,
+        device: torch.device,
         objective: ObjectiveFactory,
         room: int,
     ) -> None:
@@ -335,7 +337,12 @@ class _NetworkNeed:
         self._overhead = _OVERHEAD if precision is None else _OVERHEAD_OF_BFLOAT16
         self._room = room
         self._refined = Work(
-            dtype, precision, keep=settings.keep, back_projection=settings.back_projection, objective=objective
+            dtype,
+            precision,
+            emulated=is_emulated(precision, device),
+            keep=settings.keep,
+            back_projection=settings.back_projection,
+            objective=objective,
         )
 
     def of(self, windows: tuple[tuple[Window, ...], ...], rows: int | None) -> int | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.frozen.bits import pack, unpack
+from refiner.frozen.emulation import is_emulated
 from refiner.frozen.layout import in_memory, is_channels_last
 from refiner.frozen.operators import on_meta, operator
 
@@ -102,13 +103,18 @@ def convolve(
         output_padding: of a transposed one.
         dtype: of the output; that of the weight where None.
     """
-    x = x.to(weight.dtype)
+    precision = weight.dtype
+    x = x.to(precision)
+    if is_emulated(precision, x.device):
+        x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
     if transposed:
         out = functional.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation)
     elif _is_thin(x, weight, stride, dilation, groups):
         out = _thin_conv(x, weight, bias, padding)
     else:
         out = functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    del x, weight  # which may be casts
+    out = out.to(precision)
     return out if dtype is None else out.to(dtype)
 
 
@@ -137,11 +143,15 @@ def _convolve_on_meta(
         sides = [(x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
     last = is_channels_last(x) or is_channels_last(weight)
     layout = torch.channels_last if last else torch.contiguous_format
-    cast = None if x.dtype == weight.dtype else torch.empty(x.shape, dtype=weight.dtype, device="meta")
-    made = torch.empty((x.shape[0], channels, *sides), dtype=weight.dtype, device="meta", memory_format=layout)
-    back = made if dtype in (None, made.dtype) else torch.empty_like(made, dtype=dtype)
-    del cast  # which is there beside both
-    return back
+    computed = torch.float32 if is_emulated(weight.dtype, x.device) else weight.dtype
+    casts = [torch.empty(part.shape, dtype=computed, device="meta") for part in (x, weight) if part.dtype != computed]
+    made = torch.empty((x.shape[0], channels, *sides), dtype=computed, device="meta", memory_format=layout)
+    if transposed and computed != weight.dtype:
+        casts.append(torch.empty_like(made))  # oneDNN's own layout of it
+    casts.clear()  # which are there beside it
+    for rounded in (weight.dtype, dtype):
+        made = made if rounded in (None, made.dtype) else torch.empty_like(made, dtype=rounded)
+    return made
 
 
 def _is_thin(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> bool:

@@ -141,6 +141,13 @@ def test_features_and_adams_averages_are_counted() -> None:
     assert 4 * features < found < 8 * features
 
 
+def test_emulated_convolutions_need_more_than_those_of_the_hardware() -> None:
+    meta = meta_copy(load_model("lama-small"))
+    works = [Work(torch.float32, torch.bfloat16, emulated=emulated) for emulated in (True, False)]
+    emulated, native = (rehearse(meta, work, (256, 256), None) for work in works)
+    assert native < emulated < 1.5 * native
+
+
 def test_a_network_in_strips_needs_less() -> None:
     need = MemoryNeed(load_model("lama-small"))
     whole, strips = (need.exact(WORK, (512, 512), rows) for rows in (None, 128))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from lama import Generator, GeneratorConfig, LamaInpainter
 from lama.weights import LAMA_SMALL
-from refiner.frozen import FrozenGradients, Survey, current_strip_height, in_strips, strip_height
+from refiner.frozen import FrozenGradients, Survey, current_strip_height, emulation, in_strips, strip_height
 from refiner.frozen.bits import pack, pack_by_arithmetic, unpack, unpack_by_arithmetic
 
 
@@ -135,6 +136,28 @@ def test_same_convolutions_are_computed_in_half_precision_too() -> None:
     x = torch.rand(1, 3, 20, 16)
     with FrozenGradients(torch.bfloat16):
         assert network(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(6, 8, 3, padding=1), nn.ConvTranspose2d(6, 8, 4, stride=2, padding=1)])
+def test_a_cpu_without_bfloat16_gives_what_those_that_have_it_give(layer, monkeypatch) -> None:
+    """Products of rounded numbers, added up in float32."""
+    monkeypatch.setattr(emulation, "_multiplies_bfloat16", lambda: False)
+    layer.requires_grad_(False)
+    x = torch.rand(1, 6, 20, 16)
+    direction = torch.rand(layer(x).shape).bfloat16()
+
+    def emulated(x: Tensor) -> Tensor:
+        with FrozenGradients(torch.bfloat16):
+            return layer(x)
+
+    out, back = gradient(emulated, x, direction)
+    rounded = copy.deepcopy(layer).bfloat16().float()
+    wide, wide_back = gradient(rounded, x.bfloat16().float(), direction.float())
+    assert out.dtype == torch.bfloat16
+    assert back.dtype == torch.float32
+    for ours, theirs in ((out, wide), (back, wide_back)):
+        assert (ours.float() - theirs).abs().max() <= theirs.abs().max() / 256  # 8 bits
+    assert torch.equal(back, back.bfloat16().float())
 
 
 def test_casts_are_kept_for_parameters_alone() -> None:
