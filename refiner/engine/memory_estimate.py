@@ -20,7 +20,8 @@ from refiner.engine.counted_bytes import CountedBytes
 from refiner.engine.objective import Target, paper_objective
 from refiner.engine.optimize import optimize_features
 from refiner.errors import ModelError
-from refiner.frozen import FrozenGradients, emulated_on_meta, strip_height
+from refiner.frozen import FrozenGradients, strip_height
+from refiner.frozen.emulation import emulated_on_meta
 from refiner.memory import collector_at_rest
 from refiner.models.copies import copy_with
 from refiner.models.inpainter import Inpainter, run_front, run_rear

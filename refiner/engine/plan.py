@@ -15,7 +15,7 @@ from refiner.engine.precision import conv_dtype, uses_tf32
 from refiner.engine.windows import CONTEXT, merged, scale_windows
 from refiner.errors import BudgetError, Option
 from refiner.exemplar import MENDED, level_count
-from refiner.frozen import is_emulated
+from refiner.frozen.emulation import is_emulated
 from refiner.memory import free_bytes
 from refiner.regions import Window, whole
 

@@ -5,7 +5,6 @@ activations, so their gradient needs no activation at all: a convolution's needs
 a ReLU's one bit for each element. PyTorch keeps whole inputs for these (pytorch/pytorch issue 133566).
 """
 
-from refiner.frozen.emulation import emulated_on_meta, is_emulated
 from refiner.frozen.functions import relu_of_sum_, stacked_irfft2, stacked_rfft2
 from refiner.frozen.mode import FrozenGradients, Survey, saved_bytes
 from refiner.frozen.spectra import inverse_rfft2
@@ -15,10 +14,8 @@ __all__ = [
     "FrozenGradients",
     "Survey",
     "current_strip_height",
-    "emulated_on_meta",
     "in_strips",
     "inverse_rfft2",
-    "is_emulated",
     "relu_of_sum_",
     "saved_bytes",
     "stacked_irfft2",

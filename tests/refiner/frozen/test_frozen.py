@@ -33,7 +33,8 @@ def randomised(network: nn.Module) -> nn.Module:
 def gradient(run, x: Tensor, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     out = run(x)
-    direction = torch.cos(torch.arange(out.numel())).to(out.dtype).reshape(out.shape)
+    if direction is None:
+        direction = torch.cos(torch.arange(out.numel())).to(out.dtype).reshape(out.shape)
     return out.detach(), torch.autograd.grad(out, x, direction)[0]
 
 
