@@ -183,10 +183,10 @@ def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
     for region in regions_of(hole):
         window = region.window.grown(_AREA, nodes.size)
         inside = window.of(hole)
-        picture = window.of(image).clone()
+        gray = window.of(image).mean(dim=0)
         own = nodes_in(nodes, window)
-        picture[:, inside] = copies[own].T
-        beside, copied = _mean_step(picture, ~inside), _mean_step(picture, inside)
+        gray[inside] = copies[own].mean(dim=1)
+        beside, copied = _mean_steps(gray, inside)
         factors = (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
         mine = region.within(window)
         y, x = nodes.places[own].T
@@ -204,16 +204,22 @@ def nodes_in(nodes: Nodes, window: Window) -> Tensor:
     return found
 
 
-def _mean_step(image: Tensor, where: Tensor) -> Tensor:
-    """Between neighbors that are both marked, around each pixel; (H,W), 0 where there are none."""
-    total, count = torch.zeros_like(image[0]), torch.zeros_like(image[0])
-    for dy, dx in ((0, 1), (1, 0)):
-        here = slice(0, where.shape[0] - dy), slice(0, where.shape[1] - dx)
-        there = slice(dy, None), slice(dx, None)
-        both = where[here] & where[there]
-        total[here] += (image[:, there[0], there[1]] - image[:, here[0], here[1]]).abs().mean(dim=0) * both
-        count[here] += both
-    # A running sum, which costs the same whatever the area.
-    mean, share = (torch.from_numpy(uniform_filter(each.numpy(), _AREA, mode="constant")) for each in (total, count))
-    around: Tensor = mean / share.clamp(min=_LEAST_STEP)
-    return around
+def _mean_steps(gray: Tensor, inside: Tensor) -> list[Tensor]:
+    """Between neighbors beside a hole, and between those in it, around each pixel; (H,W) each, 0 where none are."""
+    height, width = gray.shape
+    ends = [
+        ((slice(0, height - dy), slice(0, width - dx)), (slice(dy, None), slice(dx, None)))
+        for dy, dx in ((0, 1), (1, 0))
+    ]
+    steps = [(gray[there] - gray[here]).abs() for here, there in ends]
+    means = []
+    for where in (~inside, inside):
+        total, count = torch.zeros_like(gray), torch.zeros_like(gray)
+        for (here, there), step in zip(ends, steps, strict=True):
+            both = where[here] & where[there]
+            total[here] += step * both
+            count[here] += both
+        # A running sum, which costs the same whatever the area.
+        mean, share = (torch.from_numpy(uniform_filter(x.numpy(), _AREA, mode="constant")) for x in (total, count))
+        means.append(mean / share.clamp(min=_LEAST_STEP))
+    return means

@@ -46,7 +46,7 @@ class Labeling:
 def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor, costs: Tensor) -> float:
     """Give nodes the shifts proposed for them, where these are best off with it together.
 
-    Each connected part of the nodes that may move is taken for itself: it moves only if its energy falls.
+    Each connected part of those that would move is taken for itself: it moves only if its energy falls.
 
     Args:
         energy: what is minimized.
@@ -65,13 +65,15 @@ def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor,
         return 0.0
     index = torch.full((len(energy),), -1)
     index[movers] = torch.arange(len(movers))
-    touched = ((index[energy.edges[0]] >= 0) | (index[energy.edges[1]] >= 0)).nonzero()[:, 0]
-    one, other = (end[touched] for end in energy.edges)
-    mover_one, mover_other = index[one], index[other]
+    free = index >= 0
+    touched = (free.take(energy.edges[0]) | free.take(energy.edges[1])).nonzero()[:, 0]
+    one, other = (end.take(touched) for end in energy.edges)
+    mover_one, mover_other = index.take(one), index.take(other)
     free_one, free_other = mover_one >= 0, mover_other >= 0
-    new_one = torch.where(free_one[:, None], proposed[mover_one], shifts[one])
-    new_other = torch.where(free_other[:, None], proposed[mover_other], shifts[other])
-    stay, second, first, both = energy.seams_of_move((one, other), (shifts[one], shifts[other]), (new_one, new_other))
+    moved = shifts.clone()
+    moved[movers] = proposed
+    old, new = ((of.index_select(0, one), of.index_select(0, other)) for of in (shifts, moved))
+    stay, second, first, both = energy.seams_of_move((one, other), old, new)
 
     dearer = costs - labeling.costs[movers]
     pair = free_one & free_other
@@ -82,19 +84,27 @@ def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor,
     apart = (first + second - stay - both)[pair].clamp(min=0)
     ends = mover_one[pair], mover_other[pair]
     moves = torch.from_numpy(min_cut(difference.numpy(), (ends[0].numpy(), ends[1].numpy()), apart.numpy()))
-    if not moves.any():
+    which = moves.nonzero()[:, 0]
+    if not len(which):
         return 0.0
 
-    part, count = connected(len(movers), *ends)
-    of_edge = part[torch.where(free_one, mover_one, mover_other)]
-    moved_one, moved_other = free_one & moves[mover_one], free_other & moves[mover_other]
-    after = torch.where(moved_one, torch.where(moved_other, both, first), torch.where(moved_other, second, stay))
-    change = torch.zeros(count, dtype=torch.float64)
-    change.index_add_(0, of_edge, (after - stay).double())
-    change.index_add_(0, part[moves], dearer[moves].double())
-    moves &= (change < -_LEAST_GAIN)[part]
-    shifts[movers[moves]] = proposed[moves]
-    labeling.costs[movers[moves]] = costs[moves]
+    number = torch.full((len(moves) + 1,), -1)  # of those that move; the last is for who may not
+    number[which] = torch.arange(len(which))
+    moved_one, moved_other = number[mover_one], number[mover_other]
+    together = (moved_one >= 0) & (moved_other >= 0)
+    part, count = connected(len(which), moved_one[together], moved_other[together])
+    change = torch.zeros(count, dtype=torch.float64).index_add_(0, part, dearer[which].double())
+    for moved, alone, after in (
+        (moved_one, ~together, first),
+        (moved_other, ~together, second),
+        (moved_one, together, both),
+    ):
+        of = (alone & (moved >= 0)).nonzero()[:, 0]
+        change.index_add_(0, part[moved[of]], (after - stay)[of].double())
+    better = (change < -_LEAST_GAIN)[part]
+    which = which[better]
+    shifts[movers[which]] = proposed[which]
+    labeling.costs[movers[which]] = costs[which]
     return -float(change[change < -_LEAST_GAIN].sum())
 
 

@@ -8,6 +8,7 @@ import torch
 
 from refiner.exemplar.nodes import Nodes, sum_near
 from refiner.exemplar.progress import OnStep, unheard
+from refiner.interruption import breathe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,23 +62,30 @@ def solve(
 
 def _conjugate_gradients(near: Tensor, degree: Tensor, b: Tensor, steps: int, on_step: OnStep) -> Tensor:
     """The solver of `solve`, where nodes have these neighbors (n,4) and the matrix this diagonal (n,1)."""
+    # Each color in a row: at small sizes a step takes half as long as with the three of a node beside each other.
+    neighbors, degree, residual = near.T.contiguous(), degree.T.contiguous(), b.T.contiguous()
+    padded = residual.new_zeros(residual.shape[0], residual.shape[1] + 1)  # what is no node is 0
+    direction = padded[:, :-1].copy_(residual)
 
-    def applied(y: Tensor) -> Tensor:
-        return torch.addcmul(sum_near(near, y).neg_(), degree, y)
+    def applied() -> Tensor:
+        breathe()
+        total = degree * direction
+        for beside in neighbors:
+            total -= padded.index_select(1, beside)
+        return total
 
-    x, residual = torch.zeros_like(b), b.clone()
-    direction, squared = residual.clone(), _dot(residual, residual)
+    x, squared = torch.zeros_like(residual), _dot(residual, residual)
     for step in range(steps):
         # Seldom: reading a value waits for the device.
         if step % _CHECKED == 0 and (on_step(step / steps) or not (squared > _SOLVED).any()):
             break
-        forward = applied(direction)
+        forward = applied()
         length = squared / _dot(direction, forward).clamp(min=_SOLVED)
         x.addcmul_(length, direction)
         residual.addcmul_(length, forward, value=-1)
         before, squared = squared, _dot(residual, residual)
         direction.mul_(squared / before.clamp(min=_SOLVED)).add_(residual)
-    return x
+    return x.T.contiguous()
 
 
 def harmonic_fill(image: Tensor, hole: Tensor, steps: int = 1000) -> Tensor:
@@ -105,4 +113,4 @@ def rim_sum(image: Tensor, nodes: Nodes) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=0)
+    return (a * b).sum(dim=1, keepdim=True)

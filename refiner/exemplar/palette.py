@@ -81,7 +81,12 @@ class Palette:
         y, x = y.clamp(0, height - 1), x.clamp(0, self.width - 1)
         at = y * self.width + x
         may = within & self._sources.take(at)
-        return at, may if self.views.mirror is None else may & self.apart(places[:, 0], places[:, 1], y, x)
+        if self.views.mirror is not None:
+            some = (self.mirrored(x) & may).nonzero()  # seldom many
+            if len(some):
+                which, of = tuple(some.T), places[some[:, -1]]
+                may[which] = self.apart(of[:, 0], of[:, 1], y[which], x[which])
+        return at, may
 
     def apart(self, y: Tensor, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Whether pixels of the palette may be seen beside these of the photo: not if they mirror what is near."""

@@ -305,9 +305,9 @@ def _spread(nodes: Nodes, shifts: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
 
 def _colors(count: int, one: Tensor, other: Tensor) -> Tensor:
     """Colors of pieces, (count,), from 0, such that no two that meet, (m,) and (m,), have the same."""
-    low, high = torch.minimum(one, other), torch.maximum(one, other)
+    both = torch.unique(torch.minimum(one, other) * count + torch.maximum(one, other))
     meet: list[set[int]] = [set() for _ in range(count)]
-    for a, b in torch.unique(torch.stack([low, high]), dim=1).T.tolist():
+    for a, b in zip((both // count).tolist(), (both % count).tolist(), strict=True):
         meet[a].add(b)
         meet[b].add(a)
     colors = [-1] * count
