@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from scipy.ndimage import uniform_filter
 from torch import Tensor
+from torch.nn import functional
 
 from refiner.exemplar.laplace import solve
 from refiner.exemplar.progress import OnStep, part
@@ -31,7 +31,8 @@ _SHORT_STEPS = 40
 _MORE_STEPS = 20  # where the level before has been solved
 _BUSIER = 1.25  # by how much copies may be busier than the photo beside them before steps across the rim are lessened
 _HOLD = 2.0  # how firmly a step across the rim is brought to what is wanted there, against a step between pieces
-_AREA = 31  # pixels, over which that is compared
+_CELL, _CELLS = 4, 7  # pixels, and of these, over which that is compared
+_AREA = _CELL * _CELLS
 _LEAST_STEP = 1e-6
 
 
@@ -165,8 +166,9 @@ def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor, hole
     first, second, at_rim = torch.cat(firsts), torch.cat(seconds), torch.cat(rims)
     wanted, steps = (torch.cat([change[i] for change in changes]) for i in (0, 1))
     node = torch.where(first >= 0, first, second)
-    calm = torch.ones(len(nodes), dtype=copies.dtype)
-    calm[node[at_rim]] = _calm(palette.image, nodes, copies, hole)[node[at_rim]]
+    at_rims = torch.zeros(len(nodes), dtype=torch.bool)
+    at_rims[node[at_rim]] = True
+    calm = _calm(palette.image, nodes, copies, hole, at_rims)
     wanted *= torch.where(at_rim, calm[node], 1.0)[:, None]
     return _Steps(first, second, wanted - steps, at_rim)
 
@@ -177,8 +179,16 @@ def _copied_step(palette: Palette, shift: Tensor, place: Tensor, next_place: Ten
     return palette.colors(there) - palette.colors(here), may & may_too
 
 
-def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
-    """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (n,)."""
+def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor, at_rim: Tensor) -> Tensor:
+    """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (n,).
+
+    Args:
+        image: (3,H,W).
+        nodes: the hole's pixels.
+        copies: their colors, (n,3).
+        hole: (H,W), bool.
+        at_rim: which nodes factors are for, 1 for others; (n,), bool.
+    """
     calm = torch.ones(len(nodes), dtype=copies.dtype)
     for region in regions_of(hole):
         window = region.window.grown(_AREA, nodes.size)
@@ -188,10 +198,10 @@ def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
         gray[inside] = copies[own].mean(dim=1)
         beside, copied = _mean_steps(gray, inside)
         factors = (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
-        mine = region.within(window)
-        y, x = nodes.places[own].T
-        there = mine[y - window.top, x - window.left]
-        calm[own[there]] = factors[mine]
+        rim = own[at_rim[own]]
+        y, x = (nodes.places[rim] - torch.tensor([window.top, window.left])).T
+        mine = region.within(window)[y, x]
+        calm[rim[mine]] = factors[y[mine] // _CELL, x[mine] // _CELL]
     return calm
 
 
@@ -205,12 +215,12 @@ def nodes_in(nodes: Nodes, window: Window) -> Tensor:
 
 
 def _mean_steps(gray: Tensor, inside: Tensor) -> list[Tensor]:
-    """Between neighbors beside a hole, and between those in it, around each pixel; (H,W) each, 0 where none are."""
-    height, width = gray.shape
-    ends = [
-        ((slice(0, height - dy), slice(0, width - dx)), (slice(dy, None), slice(dx, None)))
-        for dy, dx in ((0, 1), (1, 0))
-    ]
+    """Between neighbors beside a hole, and between those in it, around each cell; (h,w), 0 where none are."""
+    everything = slice(None)
+    ends = (
+        ((everything, slice(0, -1)), (everything, slice(1, None))),
+        ((slice(0, -1), everything), (slice(1, None), everything)),
+    )
     steps = [(gray[there] - gray[here]).abs() for here, there in ends]
     means = []
     for where in (~inside, inside):
@@ -219,7 +229,12 @@ def _mean_steps(gray: Tensor, inside: Tensor) -> list[Tensor]:
             both = where[here] & where[there]
             total[here] += step * both
             count[here] += both
-        # A running sum, which costs the same whatever the area.
-        mean, share = (torch.from_numpy(uniform_filter(x.numpy(), _AREA, mode="constant")) for x in (total, count))
+        mean, share = (
+            functional.avg_pool2d(
+                functional.avg_pool2d(each[None], _CELL, ceil_mode=True, divisor_override=_CELL**2),
+                _CELLS, 1, _CELLS // 2,
+            )[0]
+            for each in (total, count)
+        )  # fmt: skip
         means.append(mean / share.clamp(min=_LEAST_STEP))
     return means

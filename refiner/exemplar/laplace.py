@@ -48,8 +48,8 @@ def solve(
     Returns:
         x (n,C).
     """
-    beside = (nodes.inside & (nodes.near == len(nodes))).sum(dim=1, keepdim=True).to(b)
-    degree = nodes.inside.sum(dim=1, keepdim=True).to(b) + (hold - 1) * beside + screening
+    neighbors, beside = (count.to(b) for count in nodes.counts)
+    degree = neighbors + (hold - 1) * beside + screening
     left = b if start is None else b - (degree * start - sum_near(nodes.near, start))
     some = nodes.within((left.abs() > _LEFT).any(dim=1), steps)  # elsewhere x stays as it is
     if len(some) < _FEW * len(nodes):
@@ -63,14 +63,17 @@ def solve(
 def _conjugate_gradients(near: Tensor, degree: Tensor, b: Tensor, steps: int, on_step: OnStep) -> Tensor:
     """The solver of `solve`, where nodes have these neighbors (n,4) and the matrix this diagonal (n,1)."""
     # Each color in a row: at small sizes a step takes half as long as with the three of a node beside each other.
-    neighbors, degree, residual = near.T.contiguous(), degree.T.contiguous(), b.T.contiguous()
+    (left, _, above, below), degree, residual = near.T.contiguous(), degree.T.contiguous(), b.T.contiguous()
+    adjoin = (left[1:] < len(near)).to(b)  # nodes lie row by row: to the left is the one before, or none
     padded = residual.new_zeros(residual.shape[0], residual.shape[1] + 1)  # what is no node is 0
     direction = padded[:, :-1].copy_(residual)
 
     def applied() -> Tensor:
         breathe()
         total = degree * direction
-        for beside in neighbors:
+        total[:, 1:].addcmul_(direction[:, :-1], adjoin, value=-1)
+        total[:, :-1].addcmul_(direction[:, 1:], adjoin, value=-1)
+        for beside in (above, below):
             total -= padded.index_select(1, beside)
         return total
 

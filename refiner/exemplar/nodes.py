@@ -42,15 +42,24 @@ class Nodes:
         self.at = where.flatten().nonzero()[:, 0]
         y, x = self.at // width, self.at % width
         self.places = torch.stack([y, x], dim=1)
-        number = torch.full((height * width + 1,), len(self.at), dtype=torch.int32, device=where.device)
-        number[self.at] = torch.arange(len(self.at), dtype=torch.int32, device=where.device)
         self.inside = torch.stack([x > 0, x < width - 1, y > 0, y < height - 1], dim=1)
-        beside = torch.stack([self.at + dy * width + dx for dy, dx in _STEPS], dim=1)
-        self.near = number[torch.where(self.inside, beside, height * width)]
+        stride = width + 2  # with a pixel around the picture
+        number = torch.full(((height + 2) * stride,), len(self.at), dtype=torch.int32, device=where.device)
+        framed = (y + 1) * stride + x + 1
+        number[framed] = torch.arange(len(self.at), dtype=torch.int32, device=where.device)
+        self.near = torch.stack([number.take(framed + dy * stride + dx) for dy, dx in _STEPS], dim=1)
 
     def __len__(self) -> int:
         """How many nodes there are."""
         return len(self.at)
+
+    @cached_property
+    def counts(self) -> tuple[Tensor, Tensor]:
+        """Of each node, how many neighbors lie inside the picture, and how many of these are no nodes; (n,1) each."""
+        inside = self.inside.byte()  # a sum along an axis of four takes longer
+        beside = (self.inside & (self.near == len(self))).byte()
+        neighbors, outer = (each[:, :2] + each[:, 2:] for each in (inside, beside))
+        return neighbors[:, :1] + neighbors[:, 1:], outer[:, :1] + outer[:, 1:]
 
     def has(self, direction: int) -> Tensor:
         """Which nodes have a node as their neighbor in a direction, an index into `near`; (n,), bool."""
