@@ -79,7 +79,12 @@ def halve_image(image: Tensor) -> Tensor:
 def halve_hole(hole: Tensor) -> Tensor:
     """Halve as the image is halved; any pixel the hole reaches becomes hole, so that it grows going down."""
     if _is_even(hole):  # then a pixel reaches from two before its pair to two after it, and nothing has to be blurred
-        return functional.max_pool2d(hole.float(), _REACH, stride=2, padding=(_REACH - 2) // 2) > 0
+        for axis, beyond in ((-2, (0, 0, 2, 2)), (-1, (2, 2, 0, 0))):
+            padded = functional.pad(hole, beyond)
+            hole = _every_second(padded, axis, 0) | _every_second(padded, axis, 1)
+            for at in range(2, _REACH):
+                hole |= _every_second(padded, axis, at)
+        return hole
     return _in_float64(hole, lambda mask: _resize(_blur(mask), _half(mask)) >= _THRESHOLD)
 
 
