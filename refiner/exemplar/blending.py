@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.exemplar.laplace import solve
+from refiner.exemplar.nodes import picked
 from refiner.exemplar.progress import OnStep, part
 from refiner.regions import Window, regions_of
 
@@ -140,7 +141,7 @@ def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor, hole
     for direction, (dy, dx) in ((1, (0, 1)), (3, (1, 0))):
         both = nodes.has(direction).nonzero()[:, 0]
         one, other = both, nodes.near[both, direction].long()
-        seam = (shifts[one] != shifts[other]).any(dim=1)
+        seam = (picked(shifts, one) != picked(shifts, other)).any(dim=1)
         none = torch.full((1,), -1)
         rim = (nodes.inside[:, direction] & ~nodes.has(direction)).nonzero()[:, 0]
         behind = (nodes.inside[:, direction - 1] & ~nodes.has(direction - 1)).nonzero()[:, 0]
@@ -195,7 +196,7 @@ def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor, at_rim: Ten
         inside = window.of(hole)
         gray = window.of(image).mean(dim=0)
         own = nodes_in(nodes, window)
-        gray[inside] = copies[own].mean(dim=1)
+        gray[inside] = picked(copies, own).mean(dim=1)
         beside, copied = _mean_steps(gray, inside)
         factors = (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
         rim = own[at_rim[own]]

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from refiner.exemplar.appearance import UNKNOWN
+from refiner.exemplar.nodes import picked
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class Energy:
 
     def of(self, which: Tensor, shifts: Tensor) -> Tensor:
         """What shifts (k,2) cost at nodes of these indices (k,), seams left out; (k,)."""
-        at, may = self._palette.copied(self.nodes.places[which], shifts)
-        starts, stops = (torch.from_numpy(self._rim.indptr[i : len(self) + i]).long()[which] for i in (0, 1))
+        at, may = self._palette.copied(picked(self.nodes.places, which), shifts)
+        starts, stops = (picked(torch.from_numpy(self._rim.indptr[i:]), which).long() for i in (0, 1))
         counts = stops - starts
         rim = torch.zeros(len(which), dtype=torch.float32)
         here = counts.nonzero()[:, 0]
@@ -90,8 +91,8 @@ class Energy:
             first = (counts[some].cumsum(0) - counts[some]).repeat_interleave(counts[some])
             pair = torch.arange(len(each)) - first + starts[each]
             beyond = torch.from_numpy(self._rim.indices).long()[pair]
-            copied, allowed = self._palette.copied(self._ring[beyond], shifts[each])
-            error = torch.where(allowed, self._difference(copied, self._ring_at[beyond]), self._unknown)
+            copied, allowed = self._palette.copied(picked(self._ring, beyond), picked(shifts, each))
+            error = torch.where(allowed, self._difference(copied, picked(self._ring_at, beyond)), self._unknown)
             rim.index_add_(0, each, error * torch.from_numpy(self._rim.data)[pair])
         return self._summed(at, may, rim, which)
 
@@ -118,10 +119,10 @@ class Energy:
         found = []
         for own in shifts:
             cost = torch.zeros(count, dtype=torch.float32)
-            _, may = self._palette.copied(self.nodes.places, own[piece_of])
+            _, may = self._palette.copied(self.nodes.places, picked(own, piece_of))
             cost.index_add_(0, piece_of, FORBIDDEN * (~may).float())
-            copied, allowed = self._palette.copied(self._ring[beyond], own[piece])
-            error = torch.where(allowed, self._difference(copied, self._ring_at[beyond]), self._unknown)
+            copied, allowed = self._palette.copied(picked(self._ring, beyond), picked(own, piece))
+            error = torch.where(allowed, self._difference(copied, picked(self._ring_at, beyond)), self._unknown)
             found.append(cost.index_add_(0, piece, _RIM_WEIGHT * error * weight))
         return torch.stack(found)
 
@@ -138,7 +139,7 @@ class Energy:
         """
         costs = torch.full(tried.shape[:2], _SEAM, dtype=torch.float32)
         for end in edges:
-            place = self.nodes.places[end]
+            place = picked(self.nodes.places, end)
             at, may = self._palette.copied(place, fixed)
             look = self._look.index_select(0, at)
             for cost, shifts in zip(costs, tried, strict=True):
@@ -173,10 +174,10 @@ class Energy:
         which: Tensor,
     ) -> Tensor:
         """How far copies differ at some edges, (k,), whose ends have pairs of these shifts, (m,2) each; (pairs,k)."""
-        tried = torch.stack([each[which] for each in shifts])
+        tried = torch.stack([picked(each, which) for each in shifts])
         costs = torch.full((len(pairs), len(which)), _SEAM, dtype=torch.float32)
         for end in edges:
-            at, may = self._palette.copied(self.nodes.places[end[which]], tried)
+            at, may = self._palette.copied(picked(self.nodes.places, picked(end, which)), tried)
             looks = [self._look.index_select(0, each) for each in at]
             for cost, (one, other) in zip(costs, pairs, strict=True):
                 difference = (looks[one] - looks[other]).square_().sum(dim=1)
@@ -186,13 +187,14 @@ class Energy:
         return costs
 
     def _difference(self, at: Tensor, other: Tensor) -> Tensor:
-        return (self._colors[at] - self._colors[other]).square().sum(dim=1)
+        return (picked(self._colors, at) - picked(self._colors, other)).square_().sum(dim=1)
 
     def _summed(self, at: Tensor, may: Tensor, rim: Tensor, which: Tensor | slice) -> Tensor:
         cost = FORBIDDEN * (~may).float() + _RIM_WEIGHT * rim
         wanted = self._appearance
         if wanted is not None:
-            cost += (wanted.photo[at] - wanted.fill[which]).square() @ wanted.weights
+            fill = wanted.fill[which] if isinstance(which, slice) else picked(wanted.fill, which)
+            cost += (picked(wanted.photo, at) - fill).square_() @ wanted.weights
         return cost
 
     def _rim_weights(self, ring: Tensor) -> csr_matrix:

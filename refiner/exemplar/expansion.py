@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
 from refiner.exemplar.energy import FORBIDDEN
-from refiner.exemplar.nodes import connected
+from refiner.exemplar.nodes import connected, picked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,30 +59,33 @@ def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor,
         By how much the energy fell.
     """
     shifts = labeling.shifts
-    may = (costs < FORBIDDEN) & (shifts[movers] != proposed).any(dim=1)
-    movers, proposed, costs = movers[may], proposed[may], costs[may]
+    may = ((costs < FORBIDDEN) & (picked(shifts, movers) != proposed).any(dim=1)).nonzero()[:, 0]
+    movers, proposed, costs = (picked(each, may) for each in (movers, proposed, costs))
     if not len(movers):
         return 0.0
     index = torch.full((len(energy),), -1)
     index[movers] = torch.arange(len(movers))
     free = index >= 0
-    touched = (free.take(energy.edges[0]) | free.take(energy.edges[1])).nonzero()[:, 0]
-    one, other = (end.take(touched) for end in energy.edges)
-    mover_one, mover_other = index.take(one), index.take(other)
+    touched = (picked(free, energy.edges[0]) | picked(free, energy.edges[1])).nonzero()[:, 0]
+    one, other = (picked(end, touched) for end in energy.edges)
+    mover_one, mover_other = picked(index, one), picked(index, other)
     free_one, free_other = mover_one >= 0, mover_other >= 0
     moved = shifts.clone()
     moved[movers] = proposed
-    old, new = ((of.index_select(0, one), of.index_select(0, other)) for of in (shifts, moved))
+    old, new = ((picked(of, one), picked(of, other)) for of in (shifts, moved))
     stay, second, first, both = energy.seams_of_move((one, other), old, new)
 
-    dearer = costs - labeling.costs[movers]
-    pair = free_one & free_other
+    dearer = costs - picked(labeling.costs, movers)
+    pair, second_alone = (each.nonzero()[:, 0] for each in (free_one & free_other, free_other & ~free_one))
     difference = dearer.clone()
-    difference.index_add_(0, mover_one[free_one], (first - stay)[free_one])
-    difference.index_add_(0, mover_other[free_other & ~pair], (second - stay)[free_other & ~pair])
-    difference.index_add_(0, mover_other[pair], (both - first)[pair])
-    apart = (first + second - stay - both)[pair].clamp(min=0)
-    ends = mover_one[pair], mover_other[pair]
+    for mover, which, change in (
+        (mover_one, free_one.nonzero()[:, 0], first - stay),
+        (mover_other, second_alone, second - stay),
+        (mover_other, pair, both - first),
+    ):
+        difference.index_add_(0, picked(mover, which), picked(change, which))
+    apart = picked(first + second - stay - both, pair).clamp_(min=0)
+    ends = picked(mover_one, pair), picked(mover_other, pair)
     moves = torch.from_numpy(min_cut(difference.numpy(), (ends[0].numpy(), ends[1].numpy()), apart.numpy()))
     which = moves.nonzero()[:, 0]
     if not len(which):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from refiner.exemplar.nodes import Nodes, sum_near
+from refiner.exemplar.nodes import Nodes, picked, sum_near
 from refiner.exemplar.progress import OnStep, unheard
 from refiner.interruption import breathe
 
@@ -54,7 +54,8 @@ def solve(
     some = nodes.within((left.abs() > _LEFT).any(dim=1), steps)  # elsewhere x stays as it is
     if len(some) < _FEW * len(nodes):
         x = torch.zeros_like(b) if start is None else start.clone()
-        x[some] += _conjugate_gradients(nodes.near_among(some), degree[some], left[some], steps, on_step)
+        part = picked(degree, some), picked(left, some)
+        x.index_add_(0, some, _conjugate_gradients(nodes.near_among(some), *part, steps, on_step))
         return x
     found = _conjugate_gradients(nodes.near, degree, left, steps, on_step)
     return found if start is None else found + start

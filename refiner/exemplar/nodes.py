@@ -85,7 +85,7 @@ class Nodes:
         """As `near`, of some nodes (k,) and told by their numbers among these; (k,4), k where that is none of them."""
         number = torch.full((len(self) + 1,), len(some), dtype=self.near.dtype)
         number[some] = torch.arange(len(some), dtype=number.dtype)
-        return number[self.near[some].long()]
+        return picked(number, picked(self.near, some))
 
     def numbers(self, places: Tensor) -> Tensor:
         """Indices of the nodes at places (k,2); of the next one row by row where there is none."""
@@ -98,7 +98,7 @@ class Nodes:
         most = torch.tensor(other.size) - 1
         places = torch.minimum(((self.places + 0.5) * scale).long(), most)
         found = other.numbers(places)
-        there = (other.places[found] == places).all(dim=1)
+        there = picked(other.at, found) == places[:, 0] * other.size[1] + places[:, 1]
         return torch.where(there, found, len(other))
 
     def enlarged(self, other: Nodes, values: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class Nodes:
         for (row, by_row), (column, by_column) in product(*corners):
             breathe()
             y, x = (side.long().clamp(0, most - 1) for side, most in zip((row, column), other.size, strict=True))
-            near = number[y * other.size[1] + x]
+            near = picked(number, y * other.size[1] + x)
             weight = (by_row * by_column * (near < len(other)))[:, None]
             found.addcmul_(padded.index_select(0, near), weight)
             weights += weight
@@ -130,7 +130,7 @@ class Nodes:
         if same is None:
             return self._connected
         one, other = self.pairs()
-        equal = (same[one] == same[other]).all(dim=1)
+        equal = (picked(same, one) == picked(same, other)).all(dim=1)
         return connected(len(self), one[equal], other[equal])
 
     @cached_property
@@ -145,6 +145,11 @@ class Nodes:
         part_of, count = self.parts()
         total = values.new_zeros(count).index_add_(0, part_of, values)
         return total / torch.bincount(part_of, minlength=count)
+
+
+def picked(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of x (n,...), `x[index]`, in a third to a half of its time; indices of any shape, from 0 on."""
+    return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
 
 
 def sum_near(near: Tensor, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.exemplar.laplace import harmonic_fill
+from refiner.exemplar.nodes import picked
 from refiner.exemplar.views import Views
 from refiner.regions import dilated
 
@@ -80,7 +81,7 @@ class Palette:
         within = (y >= 0) & (y < height) & (x >= 0) & (x < self.width)
         y, x = y.clamp(0, height - 1), x.clamp(0, self.width - 1)
         at = y * self.width + x
-        may = within & self._sources.take(at)
+        may = within & picked(self._sources.flatten(), at)
         if self.views.mirror is not None:
             some = (self.mirrored(x) & may).nonzero()  # seldom many
             if len(some):
@@ -100,11 +101,11 @@ class Palette:
     def colors(self, at: Tensor) -> Tensor:
         """The colors of pixels of the palette, given their indices (n,): (n,3)."""
         if self.views.span is None:
-            return self.image.flatten(1)[:, at].T
+            return self.image.flatten(1).index_select(1, at).T
         width = self.image.shape[2]
         rows, columns = at // self.width, at % self.width
         shown = self.photo_columns(columns).clamp(max=width - 1)
-        colors = self.image.flatten(1)[:, rows * width + shown].T
+        colors = self.image.flatten(1).index_select(1, rows * width + shown).T
         for (start, _), small in zip(self.views.scaled, self._smaller, strict=True):
             low, narrow = small.shape[1:]
             of = ((columns >= start) & (columns < start + narrow) & (rows < low)).nonzero()[:, 0]

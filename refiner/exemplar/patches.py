@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.exemplar.laplace import harmonic_fill
+from refiner.exemplar.nodes import picked
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -193,8 +194,8 @@ class Patches:
             parts = []
             for some in torch.split(torch.arange(len(targets)), _BEGUN_AT_ONCE):
                 i = targets[some]
-                patch = runs[place[some, None] + first]
-                parts.append(patch.sub_(own[i]).square_().mul_(counts[i]).sum(dim=(1, 2)))
+                patch = picked(runs, place[some, None] + first)
+                parts.append(patch.sub_(picked(own, i)).square_().mul_(picked(counts, i)).sum(dim=(1, 2)))
             return torch.cat(parts)
 
         nearest = self._drawn(len(which), random)
@@ -279,7 +280,7 @@ class Patches:
         within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
         place = rows * width + columns
-        may = within & self._may[place]
+        may = within & picked(self._may, place)
         if self._palette.views.mirrored:
             may &= self._palette.apart(self.at[0][which], self.at[1][which], rows, columns)
         return place, may
@@ -317,7 +318,7 @@ class Patches:
         """The same, of what is tried: what the neighbors have found, and what is drawn at random ever closer."""
 
         def distance(targets: Tensor, place: Tensor) -> Tensor:
-            return (wanted[targets] - self._known[place]).square_().sum(dim=1)
+            return picked(wanted, targets).sub_(picked(self._known, place)).square_().sum(dim=1)
 
         nearest = nearest.clone()
         cost = distance(torch.arange(len(nearest)), nearest)
@@ -331,7 +332,7 @@ class Patches:
         for jump in _JUMPS:
             for down, right in ((0, jump), (0, -jump), (jump, 0), (-jump, 0)):
                 neighbor, _ = self._targets_at(self.at[0] - down, self.at[1] - right)
-                place = nearest[neighbor.clamp(min=0)]
+                place = picked(nearest, neighbor.clamp(min=0))
                 rows = torch.where(neighbor >= 0, place // width + down, -1)
                 self._offer(distance, nearest, cost, rows, place % width + right)
 
@@ -349,8 +350,8 @@ class Patches:
         """Take patches at these places where they are more like the targets; changes `nearest` and `cost`."""
         place, may = self._places(torch.arange(len(nearest)), rows, columns)
         which = (may & (place != nearest)).nonzero()[:, 0]
-        offered = distance(which, place[which])
-        better = offered < cost[which]
+        offered = distance(which, picked(place, which))
+        better = offered < picked(cost, which)
         which = which[better]
         nearest[which], cost[which] = place[which], offered[better]
 
@@ -362,14 +363,15 @@ class Patches:
         sample = cost[:: max(len(cost) // _SAMPLE, 1)]
         scale = torch.quantile(sample, _QUANTILE).clamp(min=1e-6)
         weights = torch.exp(-cost / (2 * scale)) * self._confidence + 1e-9
-        means = []
+        means, colors = [], self._table[:, :3].contiguous()
         for pixels in torch.split(self._pixels, _VOTED):
             rows, columns = pixels // self.size[1], pixels % self.size[1]
             voter, there = self._targets_at(rows[:, None] - self._rows, columns[:, None] - self._columns)
-            place = torch.where(there, nearest[voter.clamp(min=0)] + self._steps, 0)
-            weight = torch.where(there, weights[voter.clamp(min=0)], 0)
+            voter = voter.clamp(min=0)
+            place = torch.where(there, picked(nearest, voter) + self._steps, 0)
+            weight = torch.where(there, picked(weights, voter), 0)
             mean = self._mean(place, weight)
-            apart = (self._table[:, :3][place] - mean[:, None, :3]).square().sum(dim=2)
+            apart = (picked(colors, place) - mean[:, None, :3]).square_().sum(dim=2)
             spread = (apart * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
             means.append(self._mean(place, weight * torch.exp(-apart / (spread + 2e-5)) + 1e-12 * there))
         return torch.cat(means)
@@ -391,7 +393,7 @@ class Patches:
         """Numbers of the targets at places, -1 where there is none, and whether there is one."""
         height, width = self.size
         within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        number = self._number[rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)]
+        number = picked(self._number, rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1))
         number = torch.where(within, number, -1)
         return number, number >= 0
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.expansion import Labeling, expand
-from refiner.exemplar.nodes import Nodes
+from refiner.exemplar.nodes import Nodes, picked
 from refiner.exemplar.progress import part
 from refiner.regions import Window, dilated
 
@@ -132,9 +132,9 @@ def follow_found(
         where.flatten()[nodes.at[(found - offset).abs().amax(dim=1) <= 1]] = True
         movers = (dilated(where, _NEIGHBORHOOD).flatten()[nodes.at] & may).nonzero()[:, 0]
         costs = energy.of(movers, offset.expand(len(movers), 2))
-        worth = costs < labeling.costs[movers] + _TOO_DEAR
-        movers = movers[worth]
-        expand(energy, labeling, movers, offset.expand(len(movers), 2), costs[worth])
+        worth = (costs < picked(labeling.costs, movers) + _TOO_DEAR).nonzero()[:, 0]
+        movers = picked(movers, worth)
+        expand(energy, labeling, movers, offset.expand(len(movers), 2), picked(costs, worth))
     return labeling.shifts
 
 
@@ -164,7 +164,7 @@ def double_shifts(shifts: Tensor, coarse: Nodes, nodes: Nodes, palette: Palette)
         (n,2).
     """
     covered = nodes.coarser(coarse)
-    doubled = torch.cat([2 * shifts, shifts.new_zeros(1, 2)])[covered]
+    doubled = picked(torch.cat([2 * shifts, shifts.new_zeros(1, 2)]), covered)
     return joined(doubled, ~palette.copied(nodes.places, doubled)[1] | (covered == len(coarse)), nodes, palette)
 
 
@@ -202,7 +202,7 @@ def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on
         (n,2).
     """
     one, other = nodes.pairs()
-    apart = (shifts[one] != shifts[other]).any(dim=1)
+    apart = (picked(shifts, one) != picked(shifts, other)).any(dim=1)
     near = torch.zeros_like(hole)
     near.flatten()[nodes.at[torch.cat([one[apart], other[apart]])]] = True
     near = dilated(near, _BAND) & hole
