@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from refiner.errors import InputError, Message, Option, SettingsError
+from refiner.images.drawing import box_of
 from refiner.images.orientation import is_sideways, turned
 from refiner.images.planes import cmyk_to_rgb, to_8_bits
 from refiner.images.reading import Source, read_stored
@@ -189,11 +190,8 @@ def _feathered(hole: Mask, width: int) -> NDArray[np.float32]:
 
 def _around(hole: Mask, margin: int) -> tuple[slice, slice]:
     """The rows and columns of the hole's bounding box, with a margin."""
-    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-    return (
-        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + 1 + margin),
-        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + 1 + margin),
-    )
+    left, top, right, bottom = box_of(hole, margin) or (0, 0, *hole.shape[::-1])
+    return slice(top, bottom), slice(left, right)
 
 
 def _warning_of_inversion(hole: Mask, name: str) -> Message | None:
