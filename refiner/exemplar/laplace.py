@@ -64,7 +64,8 @@ def solve(
 def _conjugate_gradients(near: Tensor, degree: Tensor, b: Tensor, steps: int, on_step: OnStep) -> Tensor:
     """The solver of `solve`, where nodes have these neighbors (n,4) and the matrix this diagonal (n,1)."""
     # Each color in a row: at small sizes a step takes half as long as with the three of a node beside each other.
-    (left, _, above, below), degree, residual = near.T.contiguous(), degree.T.contiguous(), b.T.contiguous()
+    (left, _, above, below), degree = near.T.contiguous(), degree.T.contiguous()
+    residual = b.T.clone(memory_format=torch.contiguous_format)
     adjoin = (left[1:] < len(near)).to(b)  # nodes lie row by row: to the left is the one before, or none
     padded = residual.new_zeros(residual.shape[0], residual.shape[1] + 1)  # what is no node is 0
     direction = padded[:, :-1].copy_(residual)

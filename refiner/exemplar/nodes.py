@@ -76,15 +76,15 @@ class Nodes:
 
     def within(self, some: Tensor, pixels: int) -> Tensor:
         """Indices of the nodes at most so many pixels, along rows and columns, from some of them, bool (n,)."""
-        grown = torch.zeros(self.size, dtype=torch.bool)
+        grown = torch.zeros(self.size, dtype=torch.bool, device=self.at.device)
         grown.flatten()[self.at[some]] = True
         found: Tensor = dilated(grown, pixels).flatten()[self.at].nonzero()[:, 0]
         return found
 
     def near_among(self, some: Tensor) -> Tensor:
-        """As `near`, of some nodes (k,) and told by their numbers among these; (k,4), k where that is none of them."""
-        number = torch.full((len(self) + 1,), len(some), dtype=self.near.dtype)
-        number[some] = torch.arange(len(some), dtype=number.dtype)
+        """As `near`, of some nodes (k,), ascending, and by their numbers among these; (k,4), k for none of them."""
+        number = torch.full((len(self) + 1,), len(some), dtype=self.near.dtype, device=self.near.device)
+        number[some] = torch.arange(len(some), dtype=number.dtype, device=number.device)
         return picked(number, picked(self.near, some))
 
     def numbers(self, places: Tensor) -> Tensor:
@@ -135,10 +135,10 @@ class Nodes:
 
     @cached_property
     def _connected(self) -> tuple[Tensor, int]:
-        where = np.zeros(self.size, bool)
-        where.ravel()[self.at.numpy()] = True
+        where, at = np.zeros(self.size, bool), self.at.cpu().numpy()
+        where.ravel()[at] = True
         labels, count = label(where)
-        return torch.from_numpy(labels.ravel()[self.at.numpy()]).long() - 1, int(count)
+        return torch.from_numpy(labels.ravel()[at]).long().to(self.at.device) - 1, int(count)
 
     def part_means(self, values: Tensor) -> Tensor:
         """The mean of values (n,) over the nodes of each connected part; (parts,)."""
@@ -165,6 +165,6 @@ def sum_near(near: Tensor, x: Tensor) -> Tensor:
 def connected(count: int, one: Tensor, other: Tensor) -> tuple[Tensor, int]:
     """The connected parts of a graph of `count` nodes with edges between (m,) and (m,): each node's, and how many."""
     ones: NDArray[np.bool_] = np.ones(len(one), bool)
-    graph = coo_array((ones, (one.numpy(), other.numpy())), shape=(count, count))
+    graph = coo_array((ones, (one.cpu().numpy(), other.cpu().numpy())), shape=(count, count))
     parts, labels = connected_components(graph, directed=False)
-    return torch.from_numpy(labels).long(), int(parts)
+    return torch.from_numpy(labels).long().to(one.device), int(parts)

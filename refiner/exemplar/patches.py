@@ -186,7 +186,7 @@ class Patches:
         counts = known[:, :, None].expand(*known.shape, 3).reshape(-1, _SIDE, 3 * _SIDE)
         own = self._palette.image.flatten(1).T[at].view_as(counts)
         # A patch's rows lie in a picture as they are: read whole, four times as fast as pixel by pixel.
-        colors = self._table[:, :3].contiguous()
+        colors = self._colors
         runs = colors.as_strided((len(colors) - _SIDE + 1, 3 * _SIDE), (3, 1))
         first = torch.arange(-_RADIUS, _RADIUS + 1) * self._palette.width - _RADIUS
 
@@ -242,6 +242,11 @@ class Patches:
         picture = self._look.clone()
         picture.flatten(1)[:, at] = looks.T
         return picture
+
+    @cached_property
+    def _colors(self) -> Tensor:
+        """Of the palette's pixels; (H*P,3)."""
+        return self._table[:, :3].contiguous()
 
     @cached_property
     def suggested_texture(self) -> Tensor:
@@ -363,7 +368,7 @@ class Patches:
         sample = cost[:: max(len(cost) // _SAMPLE, 1)]
         scale = torch.quantile(sample, _QUANTILE).clamp(min=1e-6)
         weights = torch.exp(-cost / (2 * scale)) * self._confidence + 1e-9
-        means, colors = [], self._table[:, :3].contiguous()
+        means = []
         for pixels in torch.split(self._pixels, _VOTED):
             rows, columns = pixels // self.size[1], pixels % self.size[1]
             voter, there = self._targets_at(rows[:, None] - self._rows, columns[:, None] - self._columns)
@@ -371,7 +376,7 @@ class Patches:
             place = torch.where(there, picked(nearest, voter) + self._steps, 0)
             weight = torch.where(there, picked(weights, voter), 0)
             mean = self._mean(place, weight)
-            apart = (picked(colors, place) - mean[:, None, :3]).square_().sum(dim=2)
+            apart = (picked(self._colors, place) - mean[:, None, :3]).square_().sum(dim=2)
             spread = (apart * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
             means.append(self._mean(place, weight * torch.exp(-apart / (spread + 2e-5)) + 1e-12 * there))
         return torch.cat(means)

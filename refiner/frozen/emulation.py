@@ -1,6 +1,7 @@
-"""bfloat16 on CPUs that do not multiply it: computed in float32 and rounded, as those do that have it.
+"""bfloat16 on CPUs that PyTorch has no convolutions in it for: computed in float32 and rounded, as others do.
 
-PyTorch's own convolutions in bfloat16 take hundreds of times as long there, and lay out each pixel's neighbors.
+PyTorch's own convolutions in bfloat16 take hundreds of times as long there (on x86 without AVX512), and lay
+out each pixel's neighbors.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def is_emulated(dtype: torch.dtype | None, device: torch.device) -> bool:
     """Whether convolutions in a dtype are computed in float32 on a device, and rounded."""
     if dtype != torch.bfloat16:
         return False
-    return _on_meta.get() if device.type == "meta" else device.type == "cpu" and not _multiplies_bfloat16()
+    return _on_meta.get() if device.type == "meta" else device.type == "cpu" and not _convolves_bfloat16()
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def emulated_on_meta(yes: bool) -> Iterator[None]:
 
 
 @cache
-def _multiplies_bfloat16() -> bool:
+def _convolves_bfloat16() -> bool:
     try:  # builds without oneDNN lack it
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
     except AttributeError:

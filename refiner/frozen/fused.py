@@ -143,10 +143,15 @@ def _convolve_on_meta(
         sides = [(x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
     last = is_channels_last(x) or is_channels_last(weight)
     layout = torch.channels_last if last else torch.contiguous_format
-    computed = torch.float32 if is_emulated(weight.dtype, x.device) else weight.dtype
-    casts = [torch.empty(part.shape, dtype=computed, device="meta") for part in (x, weight) if part.dtype != computed]
+    emulated = is_emulated(weight.dtype, x.device)
+    computed = torch.float32 if emulated else weight.dtype
+    casts = [
+        torch.empty(part.shape, dtype=computed, device="meta")
+        for part in (x, weight)
+        if emulated or part.dtype != computed
+    ]
     made = torch.empty((x.shape[0], channels, *sides), dtype=computed, device="meta", memory_format=layout)
-    if transposed and computed != weight.dtype:
+    if emulated and not last:
         casts.append(torch.empty_like(made))  # oneDNN's own layout of it
     casts.clear()  # which are there beside it
     for rounded in (weight.dtype, dtype):

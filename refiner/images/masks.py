@@ -189,7 +189,7 @@ def _feathered(hole: Mask, width: int) -> NDArray[np.float32]:
 
 
 def _around(hole: Mask, margin: int) -> tuple[slice, slice]:
-    """The rows and columns of the hole's bounding box, with a margin."""
+    """The rows and columns of the hole's bounding box, with a margin; all where there is no hole."""
     left, top, right, bottom = box_of(hole, margin) or (0, 0, *hole.shape[::-1])
     return slice(top, bottom), slice(left, right)
 

@@ -7,6 +7,9 @@ import torch
 from torch import nn
 
 from refiner import ModelSpec, Settings, refine
+from refiner.blur import gaussian_blur
+from refiner.engine import rim as engine_rim
+from refiner.engine.color_match import match_color
 from refiner.engine.pyramid import build_pyramid
 from refiner.engine.rim import blend_rim
 from refiner.evaluation.no_reference import rim
@@ -41,6 +44,34 @@ def test_known_pixels_and_the_prediction_given_stay(parts) -> None:
     assert torch.equal(prediction, before)
     known = ~hole.expand_as(image)
     assert torch.equal(blended[known], prediction[known])
+
+
+@pytest.mark.parametrize("finish", [blend_rim, match_color])
+def test_a_photo_on_a_gpu_would_stay_there(parts, finish, monkeypatch) -> None:
+    """Another device by default shows what forgets the photo's; arrays are made of what was brought to the CPU."""
+    image, hole, prediction = parts
+    expected = finish(prediction, image, hole)
+    brought = []
+    to_cpu, to_numpy = torch.Tensor.cpu, torch.Tensor.numpy
+
+    def cpu(tensor):
+        brought.append(to_cpu(tensor).clone())
+        return brought[-1]
+
+    def numpy(tensor):
+        assert any(tensor is each for each in brought), "a GPU's tensor has no array"
+        return to_numpy(tensor)
+
+    def blur(*given):
+        with torch.device("cpu"):  # where kornia makes its weights, to move them to the photo's device
+            return gaussian_blur(*given)
+
+    monkeypatch.setattr(engine_rim, "gaussian_blur", blur)
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    monkeypatch.setattr(torch.Tensor, "numpy", numpy)
+    with torch.device("meta"):
+        assert torch.equal(finish(prediction, image, hole), expected)
+    assert brought
 
 
 def test_where_nothing_differs_nothing_changes(parts) -> None:

@@ -142,7 +142,7 @@ def test_same_convolutions_are_computed_in_half_precision_too() -> None:
 @pytest.mark.parametrize("layer", [nn.Conv2d(6, 8, 3, padding=1), nn.ConvTranspose2d(6, 8, 4, stride=2, padding=1)])
 def test_a_cpu_without_bfloat16_gives_what_those_that_have_it_give(layer, monkeypatch) -> None:
     """Products of rounded numbers, added up in float32."""
-    monkeypatch.setattr(emulation, "_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(emulation, "_convolves_bfloat16", lambda: False)
     layer.requires_grad_(False)
     x = torch.rand(1, 6, 20, 16)
     direction = torch.rand(layer(x).shape).bfloat16()
