@@ -146,7 +146,7 @@ def test_emulated_convolutions_need_more_than_those_of_the_hardware() -> None:
     meta = meta_copy(split_sequential(layers, 1, multiple=4))
     works = [Work(torch.float32, torch.bfloat16, emulated=emulated, refined=False) for emulated in (True, False)]
     emulated, native = (rehearse(meta, work, (256, 256), None) for work in works)
-    # Bytes of a value, beside the input in bfloat16. Emulated: that input, the output, and its own layout in float32, in
+    # Bytes of a value, beside the input in bfloat16. Emulated: that input, the output and its own layout in float32, in
     # the second convolution; native: the input of the third, which makes a picture and is computed in float32.
     assert emulated - native == pytest.approx(((4 + 4 + 4) - 4) * 32 * 256 * 256, rel=0.05)
 
