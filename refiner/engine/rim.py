@@ -46,8 +46,7 @@ def blend_rim(prediction: Tensor, image: Tensor, hole: Tensor) -> Tensor:
         known = ~window.of(hole)[0, 0]
         nodes = Nodes(region.within(window))
         part, count = nodes.parts()
-        edge = (nodes.inside & (nodes.near == len(nodes))).any(dim=1)
-        pixels, edges = (torch.bincount(each, minlength=count).to(prediction) for each in (part, part[edge]))
+        pixels, edges = (torch.bincount(each, minlength=count).to(prediction) for each in (part, part[nodes.at_rim]))
         reach = (_SHARE * pixels / edges.clamp(min=1)).clamp(*_REACH)[part, None]
         offset = _smooth(_small((window.of(image) - window.of(prediction))[0]), known)
         spread = solve(nodes, rim_sum(offset, nodes), steps=_STEPS, screening=reach**-2)

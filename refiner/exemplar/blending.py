@@ -96,8 +96,7 @@ def seam_correction(
     wanted = _wanted(palette, nodes, shifts, copies, hole)
     on_step(0)
     part_of, count = nodes.parts()
-    pixels, edge = torch.bincount(part_of, minlength=count), (nodes.near == len(nodes)) & nodes.inside
-    edges = torch.bincount(part_of[edge.any(dim=1)], minlength=count)
+    pixels, edges = (torch.bincount(each, minlength=count) for each in (part_of, part_of[nodes.at_rim]))
     half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part_of, None]
     for_far, for_near = ((reach * half_width).clamp(min=1) ** -2 for reach in (_REACH, _SHORT_REACH))
     small = _of_exposure(wanted)
@@ -167,9 +166,7 @@ def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor, hole
     first, second, at_rim = torch.cat(firsts), torch.cat(seconds), torch.cat(rims)
     wanted, steps = (torch.cat([change[i] for change in changes]) for i in (0, 1))
     node = torch.where(first >= 0, first, second)
-    at_rims = torch.zeros(len(nodes), dtype=torch.bool)
-    at_rims[node[at_rim]] = True
-    calm = _calm(palette.image, nodes, copies, hole, at_rims)
+    calm = _calm(palette.image, nodes, copies, hole)
     wanted *= torch.where(at_rim, calm[node], 1.0)[:, None]
     return _Steps(first, second, wanted - steps, at_rim)
 
@@ -180,16 +177,8 @@ def _copied_step(palette: Palette, shift: Tensor, place: Tensor, next_place: Ten
     return palette.colors(there) - palette.colors(here), may & may_too
 
 
-def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor, at_rim: Tensor) -> Tensor:
-    """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (n,).
-
-    Args:
-        image: (3,H,W).
-        nodes: the hole's pixels.
-        copies: their colors, (n,3).
-        hole: (H,W), bool.
-        at_rim: which nodes factors are for, 1 for others; (n,), bool.
-    """
+def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
+    """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (n,), else 1."""
     calm = torch.ones(len(nodes), dtype=copies.dtype)
     for region in regions_of(hole):
         window = region.window.grown(_AREA, nodes.size)
@@ -199,7 +188,7 @@ def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor, at_rim: Ten
         gray[inside] = picked(copies, own).mean(dim=1)
         beside, copied = _mean_steps(gray, inside)
         factors = (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
-        rim = own[at_rim[own]]
+        rim = own[nodes.at_rim[own]]
         y, x = (nodes.places[rim] - torch.tensor([window.top, window.left])).T
         mine = region.within(window)[y, x]
         calm[rim[mine]] = factors[y[mine] // _CELL, x[mine] // _CELL]

@@ -97,13 +97,13 @@ def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor,
     together = (moved_one >= 0) & (moved_other >= 0)
     part, count = connected(len(which), moved_one[together], moved_other[together])
     change = torch.zeros(count, dtype=torch.float64).index_add_(0, part, dearer[which].double())
-    for moved, alone, after in (
+    for of_moved, where, after in (
         (moved_one, ~together, first),
         (moved_other, ~together, second),
         (moved_one, together, both),
     ):
-        of = (alone & (moved >= 0)).nonzero()[:, 0]
-        change.index_add_(0, part[moved[of]], (after - stay)[of].double())
+        some = (where & (of_moved >= 0)).nonzero()[:, 0]
+        change.index_add_(0, part[of_moved[some]], (after - stay)[some].double())
     better = (change < -_LEAST_GAIN)[part]
     which = which[better]
     shifts[movers[which]] = proposed[which]

@@ -61,6 +61,11 @@ class Nodes:
         neighbors, outer = (each[:, :2] + each[:, 2:] for each in (inside, beside))
         return neighbors[:, :1] + neighbors[:, 1:], outer[:, :1] + outer[:, 1:]
 
+    @property
+    def at_rim(self) -> Tensor:
+        """Which nodes lie beside what is no node, inside the picture; (n,), bool."""
+        return self.counts[1][:, 0] > 0
+
     def has(self, direction: int) -> Tensor:
         """Which nodes have a node as their neighbor in a direction, an index into `near`; (n,), bool."""
         return self.near[:, direction] < len(self)
