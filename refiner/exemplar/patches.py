@@ -43,6 +43,8 @@ _BEGUN_ROUNDS = 2
 _BEGUN_AT_ONCE = 1 << 13  # whole patches that are compared at once: bounds memory
 _ROUNDS = (8, 3)  # of search and vote, where all patches are compared and where some are tried
 _NEAR_ROUNDS = 2  # where those near by are tried
+_OVERUSED = 0.5  # cost of a patch for each time too often that it is taken, against what half the targets have
+_MOST_OVERUSED = 8.0  # times, beyond which it costs no more
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
 _JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
 _CONFIDENCE = 1.3  # by how much a patch counts less for each pixel that it is farther from the rim
@@ -165,8 +167,11 @@ class Patches:
         """Search and vote, from a fill (n,5) and perhaps patches (m,) that it is made of, until it hardly changes."""
         rounds = _ROUNDS[0] if self._all_compared else self._tried_rounds
         nearest = self._drawn(len(self._targets), random) if nearest is None else nearest
+        dearer: Tensor | None = None
         for done in range(rounds):
-            nearest, cost = self._search(self._wanted(fill), nearest, random)
+            nearest, cost = self._search(self._wanted(fill), nearest, random, dearer)
+            overused = self._overused(nearest, cost)
+            dearer = overused if dearer is None else overused.add_(dearer).div_(2)  # or all would change at once
             before, fill = fill, self._vote(nearest, cost)
             if on_step((done + 1) / rounds) or float((fill - before)[:, :3].abs().mean()) < _SETTLED:
                 break
@@ -269,11 +274,40 @@ class Patches:
         copied = self._palette.width
         return torch.stack([place // copied - rows, place % copied - columns], dim=1)
 
-    def _search(self, wanted: Tensor, nearest: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Of each target, a patch like it, and the squared distance to it; (m,) each."""
+    def _search(
+        self, wanted: Tensor, nearest: Tensor, random: torch.Generator, dearer: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Of each target, a patch like it, and the squared distance to it; (m,) each.
+
+        Args:
+            wanted: of each target, what it is compared by.
+            nearest: a patch for each, to begin with where not all are compared.
+            random: draws.
+            dearer: what it costs besides to take a patch; (H*P,). None for nothing.
+        """
         if self._all_compared:
-            return self._compare_all(wanted)
-        return self._improve(wanted, nearest, random)
+            nearest, cost = self._compare_all(wanted, dearer=dearer)
+        else:
+            nearest, cost = self._improve(wanted, nearest, random, dearer)
+        return nearest, cost if dearer is None else cost.sub_(picked(dearer, nearest)).clamp_(min=0)
+
+    def _overused(self, nearest: Tensor, cost: Tensor) -> Tensor:
+        """What it costs to take patches that more targets have taken than there are for each, or others beside them.
+
+        What is smooth is like much, and would be taken by all: three flowers become the same one.
+
+        Args:
+            nearest: the targets' patches, (m,).
+            cost: how far each is from its target, squared; (m,).
+
+        Returns:
+            (H*P,).
+        """
+        height, width = self.size[0], self._palette.width
+        taken = torch.bincount(nearest, minlength=height * width).float().view(1, 1, height, width)
+        taken = functional.avg_pool2d(taken, _SIDE, 1, _RADIUS).flatten()
+        due = max(len(self._targets) / self._count, 1)
+        return taken.div_(due).sub_(1).clamp_(0, _MOST_OVERUSED).mul_(_OVERUSED * cost.median())
 
     def _drawn(self, count: int, random: torch.Generator) -> Tensor:
         """Patches to copy from, at random."""
@@ -300,10 +334,14 @@ class Patches:
         components = components[:, self.at[0] - top, self.at[1] - left].T
         return torch.cat([components, self._expected], dim=1)
 
-    def _compare_all(self, wanted: Tensor, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _compare_all(
+        self, wanted: Tensor, among: Tensor | None = None, dearer: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Of each target, the patch most like it, and the squared distance to it; (m,) each."""
         known = self._known[self._sources]
         squares = known.square().sum(dim=1)
+        if dearer is not None:
+            squares += dearer[self._sources]
         nearest, costs = [], []
         mirrored = self._sources[self._unmirrored :]
         place = mirrored // self._palette.width, mirrored % self._palette.width
@@ -319,11 +357,14 @@ class Patches:
             costs.append((least + some.square().sum(dim=1)).clamp(min=0))
         return torch.cat(nearest), torch.cat(costs)
 
-    def _improve(self, wanted: Tensor, nearest: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _improve(
+        self, wanted: Tensor, nearest: Tensor, random: torch.Generator, dearer: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """The same, of what is tried: what the neighbors have found, and what is drawn at random ever closer."""
 
         def distance(targets: Tensor, place: Tensor) -> Tensor:
-            return picked(wanted, targets).sub_(picked(self._known, place)).square_().sum(dim=1)
+            apart = picked(wanted, targets).sub_(picked(self._known, place)).square_().sum(dim=1)
+            return apart if dearer is None else apart.add_(picked(dearer, place))
 
         nearest = nearest.clone()
         cost = distance(torch.arange(len(nearest)), nearest)

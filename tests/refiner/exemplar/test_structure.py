@@ -13,6 +13,7 @@ from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, texture_of, texture_without_edges
 from refiner.exemplar.patches import Found, Scene, looks_of
+from refiner.exemplar.progress import unheard
 
 HEIGHT, WIDTH = 180, 240
 
@@ -165,3 +166,15 @@ def test_the_fill_not_taken_is_there_with_another_seed(
     assert shifts is not None
     assert not torch.equal(*asked)
     assert torch.equal(shifts[:, hole].T, asked[1 if expected else 0])
+
+
+def test_a_meadow_is_not_copied_from_a_few_places_again_and_again() -> None:
+    """Begun without any texture: what is smooth in the photo is like it everywhere."""
+    meadow, hole = 0.4 + 2 * noise(2), box(40, 60, 140, 180)
+    nodes, even = Nodes(hole), torch.zeros_like(meadow[:2])
+    looks = looks_of(torch.full_like(meadow, 0.4), even)[:, hole].T
+    found = search_of(meadow, hole).run(nodes, looks, unheard)
+    taken = torch.unique(nodes.places + found.shifts, dim=0, return_counts=True)[1]
+    often = taken[taken > 4].sum() / taken.sum()
+    assert often < 0.4, "0.8 where it costs nothing"
+    assert 0.6 < found.colors.std() / meadow.std() < 1
