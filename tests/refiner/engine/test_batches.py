@@ -11,7 +11,7 @@ from torch.nn import functional
 from refiner import Settings, StopRefinement, load_model, refine
 
 
-def picture(seed: int, height: int = 220, width: int = 300) -> torch.Tensor:
+def picture(seed: int, height: int = 152, width: int = 208) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     octaves = (torch.rand(1, 3, height // s, width // s, generator=generator) for s in (2, 5, 20))
     return sum(functional.interpolate(x, (height, width), mode="bicubic") for x in octaves).clamp(0, 3) / 3
@@ -20,10 +20,10 @@ def picture(seed: int, height: int = 220, width: int = 300) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     """A small hole beside a large one elsewhere, beside none, beside two."""
-    images, masks = torch.cat([picture(seed) for seed in range(4)]), torch.zeros(4, 1, 220, 300)
-    masks[0, :, 100:118, 40:64] = 1
-    masks[1, :, 20:200, 120:280] = 1
-    masks[3, :, 10:40, 10:50] = masks[3, :, 180:200, 260:280] = 1
+    images, masks = torch.cat([picture(seed) for seed in range(4)]), torch.zeros(4, 1, 152, 208)
+    masks[0, :, 70:82, 28:44] = 1
+    masks[1, :, 14:138, 84:194] = 1
+    masks[3, :, 8:28, 8:36] = masks[3, :, 124:138, 180:194] = 1
     return images, masks
 
 
@@ -49,7 +49,7 @@ def test_each_image_is_filled_as_it_would_be_alone(batch, detail) -> None:
 def test_progress_tells_which_image(batch, toy) -> None:
     images, masks = batch
     seen = []
-    refine(toy, images, masks, Settings(detail="features", steps=1, min_side=110), seen.append)
+    refine(toy, images, masks, Settings(detail="features", steps=1, min_side=76), seen.append)
     assert {(p.image, p.images) for p in seen} == {(1, 4), (2, 4), (4, 4)}
     assert [p.image for p in seen] == sorted(p.image for p in seen)
 
@@ -63,7 +63,7 @@ def test_a_stop_gives_every_image_back_whole(batch, toy) -> None:
         if len(seen) == 2:
             raise StopRefinement
 
-    result = refine(toy, images, masks, Settings(detail="features", steps=9, min_side=55), stop)
+    result = refine(toy, images, masks, Settings(detail="features", steps=9, min_side=38), stop)
     assert result.stopped
     assert result.image.shape == images.shape
     known = (masks == 0).expand_as(images)
@@ -74,6 +74,6 @@ def test_a_stop_gives_every_image_back_whole(batch, toy) -> None:
 def test_a_batch_of_which_one_has_no_hole_is_shrunk_as_a_whole(batch, toy) -> None:
     images, masks = batch
     result = refine(toy, images, masks, Settings(detail="features", steps=1, pixel_budget=9000))
-    assert result.shrunk_from == (220, 300)
+    assert result.shrunk_from == (152, 208)
     assert result.image.shape[0] == 4
     assert result.image.shape[2] * result.image.shape[3] <= 9000

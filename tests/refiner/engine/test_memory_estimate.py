@@ -19,8 +19,8 @@ from refiner.models import private
 from refiner.models.placement import Carry
 from refiner.models.split import split_sequential
 
-# In a process of its own, whose C library gives freed memory back; each case twice, so that what PyTorch sets up once
-# is not counted. The kernel keeps the highest level, however busy the machine is.
+# In a process of its own, whose C library gives freed memory back; each case at half the size before, so that what
+# PyTorch sets up once is not counted. The kernel keeps the highest level, however busy the machine is.
 MEASURE = """
 import json, re, sys
 from pathlib import Path
@@ -41,10 +41,10 @@ plain = nn.Sequential(nn.Conv2d(4, 64, 4, stride=4), nn.ReLU(), *convs, nn.ConvT
     nn.ReLU(), nn.Conv2d(16, 3, 3, padding=1), nn.Sigmoid())
 models = {"lama-small": load_model("lama-small"), "plain": split_sequential(plain, 2, multiple=4, train_size=256)}
 for name, height, width, precision, memory in json.loads(sys.argv[1]):
-    image, mask = torch.rand(1, 3, height, width), torch.zeros(1, 1, height, width)
-    mask[..., height // 3 : height // 2, width // 3 : width // 2] = 1
     settings = Settings(detail="features", steps=3, max_scales=2, windows="off", precision=precision, memory=memory)
-    for _ in range(2):
+    for height, width in ((height // 2, width // 2), (height, width)):
+        image, mask = torch.rand(1, 3, height, width), torch.zeros(1, 1, height, width)
+        mask[..., height // 3 : height // 2, width // 3 : width // 2] = 1
         _release()
         Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
         before = highest()

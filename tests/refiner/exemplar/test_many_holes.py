@@ -54,8 +54,8 @@ def test_time_follows_the_holes_area_and_not_their_number(model) -> None:
         refine(model, image, mask, COPIES)
         return time.process_time() - started
 
-    image = photo(600, 800)
-    few, many = specks(600, 800, 6, 60), specks(600, 800, 350, 8)
+    image = photo(450, 600)
+    few, many = specks(450, 600, 6, 45), specks(450, 600, 200, 8)
     assert 0.8 < float(few.mean() / many.mean()) < 1.3
     seconds(few)  # PyTorch is new to all of it
     assert seconds(many) < 3 * seconds(few)
