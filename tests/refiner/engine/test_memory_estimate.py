@@ -54,7 +54,7 @@ for name, height, width, precision, memory in json.loads(sys.argv[1]):
 """
 TABLE = [
     ("lama-small", 960, 512, "float32", None),
-    ("lama-small", 1024, 768, "bfloat16", None),
+    ("lama-small", 768, 512, "bfloat16", None),
     ("lama-small", 768, 384, "float32", "95MB"),
     ("plain", 512, 640, "float32", None),
     ("plain", 640, 512, "bfloat16", None),
