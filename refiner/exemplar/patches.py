@@ -294,7 +294,7 @@ class Patches:
     def _overused(self, nearest: Tensor, cost: Tensor) -> Tensor:
         """What it costs to take patches that more targets have taken than there are for each, or others beside them.
 
-        What is smooth is like much, and would be taken by all: three flowers become the same one.
+        What is smooth is like much, and would be taken by all; the same blades would come back along a whole meadow.
 
         Args:
             nearest: the targets' patches, (m,).
