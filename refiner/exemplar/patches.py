@@ -170,11 +170,11 @@ class Patches:
         dearer: Tensor | None = None
         for done in range(rounds):
             nearest, cost = self._search(self._wanted(fill), nearest, random, dearer)
-            overused = self._overused(nearest, cost)
-            dearer = overused if dearer is None else overused.add_(dearer).div_(2)  # or all would change at once
             before, fill = fill, self._vote(nearest, cost)
             if on_step((done + 1) / rounds) or float((fill - before)[:, :3].abs().mean()) < _SETTLED:
                 break
+            overused = self._overused(nearest, cost)
+            dearer = overused if dearer is None else overused.add_(dearer).div_(2)  # or all would change at once
         return Found(self.hole, fill, self._shifts(nearest))
 
     def begun(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
