@@ -18,6 +18,9 @@ from refiner.exemplar.patches import Found, Patches, Scene
 from refiner.exemplar.progress import part
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from refiner.exemplar.locality import Locality
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.progress import OnStep
 
@@ -38,17 +41,20 @@ class PatchSearch:
     Args:
         scene: the smallest level.
         random: draws.
+        anywhere: whether it does not count where in the photo patches lie.
 
     Attributes:
         possible: whether there are patches to copy.
+        local: where like patches lie; None where that does not count.
     """
 
-    def __init__(self, scene: Scene, random: torch.Generator) -> None:
+    def __init__(self, scene: Scene, random: torch.Generator, *, anywhere: bool = False) -> None:
         self._random = random
         scenes = [scene]
         while _may_be_halved(scenes[0]):
             scenes.insert(0, _halved(scenes[0]))
-        made = (Patches(each, random, _HOLD / 2**number) for number, each in enumerate(scenes))
+        self.local: Locality | None = None if anywhere else _locality(scenes)
+        made = (Patches(each, random, _HOLD / 2**number, local=self.local) for number, each in enumerate(scenes))
         self._levels = [patches for patches in made if patches.possible]
         self.possible = bool(self._levels) and self._levels[-1].size == tuple(scene.palette.known.shape)
 
@@ -122,7 +128,13 @@ class PatchSearch:
 
 
 def search_larger(
-    scene: Scene, before: Found, random: torch.Generator, on_step: OnStep, *, across: bool = False
+    scene: Scene,
+    before: Found,
+    random: torch.Generator,
+    on_step: OnStep,
+    *,
+    across: bool = False,
+    local: Locality | None = None,
 ) -> Found | None:
     """Search the next larger level, about twice as large, from what was found; None where there are no patches.
 
@@ -132,8 +144,9 @@ def search_larger(
         random: draws.
         on_step: see `OnStep`.
         across: whether patches reach across the hole.
+        local: where like patches lie; None where that does not count.
     """
-    patches = Patches(scene, random, near=across)
+    patches = Patches(scene, random, near=across, local=local)
     if not patches.possible:
         return None
     return patches.settled(*patches.enlarged(before, random), random, on_step)
@@ -173,6 +186,14 @@ def reduced(texture: Tensor, hole: Tensor, size: tuple[int, int]) -> Tensor:
     known = (~hole).float()[None]
     total, share = (functional.adaptive_avg_pool2d(each[None], size)[0] for each in (texture * known, known))
     return total / share.clamp(min=1e-3)
+
+
+def _locality(scenes: Sequence[Scene]) -> Locality | None:
+    """Where like patches lie, by the smallest of a photo's sizes that is searched; None where there are none."""
+    random = torch.Generator().manual_seed(0)  # a photo's own, whatever is drawn for a fill
+    large = [scene for scene in scenes if min(scene.palette.known.shape) >= _BEGUN_AT] or scenes[-1:]
+    patches = Patches(large[0], random)
+    return patches.locality(random) if patches.possible else None
 
 
 def _may_be_halved(scene: Scene) -> bool:

@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.exemplar.laplace import harmonic_fill
+from refiner.exemplar.locality import locality, matches
 from refiner.exemplar.nodes import picked
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from refiner.exemplar.locality import Locality, Matches
     from refiner.exemplar.palette import Palette
     from refiner.exemplar.progress import OnStep
     from refiner.exemplar.views import Views
@@ -45,6 +47,9 @@ _ROUNDS = (8, 3)  # of search and vote, where all patches are compared and where
 _NEAR_ROUNDS = 2  # where those near by are tried
 _OVERUSED = 0.5  # cost of a patch for each time too often that it is taken, against what half the targets have
 _MOST_OVERUSED = 8.0  # times, beyond which it costs no more
+_MATCHES = 256  # patches that are matched, to learn where like ones lie
+_PRICED = 64  # and to learn what that costs
+_BESIDE_HOLE = 7.0  # pixels that like patches lie apart at least, beside a hole's depth
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
 _JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
 _CONFIDENCE = 1.3  # by how much a patch counts less for each pixel that it is farther from the rim
@@ -114,6 +119,7 @@ class Patches:
         hold: how much a patch's mean color counts, against the one that the rim suggests.
         near: of a thin hole, whose scene goes on beside it: where not all patches are compared, those far away are not
             tried either.
+        local: where like patches lie, which counts too; None where it does not.
 
     Attributes:
         size: H, W.
@@ -122,7 +128,15 @@ class Patches:
         possible: whether there are enough patches to copy from.
     """
 
-    def __init__(self, scene: Scene, random: torch.Generator, hold: float = 0.0, *, near: bool = False) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        random: torch.Generator,
+        hold: float = 0.0,
+        *,
+        near: bool = False,
+        local: Locality | None = None,
+    ) -> None:
         self._palette = palette = scene.palette
         self.hole = ~palette.known
         self.size = height, width = self.hole.shape[0], self.hole.shape[1]
@@ -144,6 +158,7 @@ class Patches:
         self._number = torch.full((height * width,), -1)
         self._number[self._targets] = torch.arange(len(self._targets))
         depth = torch.from_numpy(distance_transform_edt(self.hole.numpy())).flatten()[self._targets]
+        self._apart = float(depth.max()) + _BESIDE_HOLE if len(depth) else 0.0
         self._confidence = _CONFIDENCE ** -depth.clamp(max=_DEEPEST).float()
         self._reach = _NEAR if near else max(height, palette.width)
         self._tried_rounds = _NEAR_ROUNDS if near else _ROUNDS[1]
@@ -151,17 +166,28 @@ class Patches:
         self.possible = self._count > _DIMENSIONS and len(self._targets) > 0
         if self.possible:
             self._components = self._principal(random)
-            # (H*P,24), a few components at a time: all at once would be there twice.
-            self._known = torch.empty(height * palette.width, _DIMENSIONS + (3 if hold else 0))
+            # (H*P,C), a few components at a time: all at once would be there twice.
+            self._known = torch.empty(height * palette.width, _DIMENSIONS + 3 * (hold > 0) + 2 * (local is not None))
+            self._expected = torch.empty(len(self._targets), self._known.shape[1] - _DIMENSIONS)
             for some in torch.split(torch.arange(_DIMENSIONS), _CONVOLVED):
                 known = functional.conv2d(copied[None], self._components[some], padding=_RADIUS)
                 self._known[:, some] = known[0].flatten(1).T
-            self._expected = torch.empty(len(self._targets), 0)
             if hold:  # compared like components: the mean color of a patch
                 around = _SIDE * hold**0.5
                 mean = functional.avg_pool2d(copied[None, :3], _SIDE, 1, _RADIUS)
-                self._known[:, _DIMENSIONS:] = around * mean[0].flatten(1).T
-                self._expected = around * harmonic_fill(palette.image, self.hole).flatten(1)[:, self._targets].T
+                self._known[:, _DIMENSIONS : _DIMENSIONS + 3] = around * mean[0].flatten(1).T
+                suggested = harmonic_fill(palette.image, self.hole).flatten(1)[:, self._targets]
+                self._expected[:, :3] = around * suggested.T
+            if local is not None:  # and so is its place
+                scales = local.scales(self.size, self._matches(_PRICED, random).cost)
+                axes = torch.meshgrid(*(torch.arange(float(side)) for side in self.size), indexing="ij")
+                for column, scale, axis in zip((-2, -1), scales, axes, strict=True):
+                    self._known[:, column] = scale * palette.spread(axis).flatten()
+                    self._expected[:, column] = scale * axis.flatten()[self._targets]
+
+    def locality(self, random: torch.Generator) -> Locality:
+        """Where like patches lie, of the photo itself and what of it is known."""
+        return locality(self._matches(_MATCHES, random), self._photo_places[0], self.size, self._apart, random)
 
     def settled(self, fill: Tensor, nearest: Tensor | None, random: torch.Generator, on_step: OnStep) -> Found:
         """Search and vote, from a fill (n,5) and perhaps patches (m,) that it is made of, until it hardly changes."""
@@ -308,6 +334,18 @@ class Patches:
         taken = functional.avg_pool2d(taken, _SIDE, 1, _RADIUS).flatten()
         due = max(len(self._targets) / self._count, 1)
         return taken.div_(due).sub_(1).clamp_(0, _MOST_OVERUSED).mul_(_OVERUSED * cost.median())
+
+    def _matches(self, count: int, random: torch.Generator) -> Matches:
+        """Some of the photo's patches, and those most like them, but for where they lie."""
+        places, mine = self._photo_places
+        return matches(self._known[mine, :_DIMENSIONS], places, count, self._apart, random)
+
+    @cached_property
+    def _photo_places(self) -> tuple[Tensor, Tensor]:
+        """Rows and columns of the photo's own patches, not of other views, (m,2), and their indices, (m,)."""
+        rows, columns = self._sources // self._palette.width, self._sources % self._palette.width
+        mine = columns < self.size[1]
+        return torch.stack([rows[mine], columns[mine]], dim=1), self._sources[mine]
 
     def _drawn(self, count: int, random: torch.Generator) -> Tensor:
         """Patches to copy from, at random."""

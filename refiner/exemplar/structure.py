@@ -23,6 +23,7 @@ from refiner.regions import dilated
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from refiner.exemplar.locality import Locality
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.patches import Found
     from refiner.exemplar.progress import OnStep
@@ -52,6 +53,7 @@ class Structure:
         self._texture, self._hole = texture_without_edges(image, hole), hole
         self._seed, self._random = seed, torch.Generator().manual_seed(seed)
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
+        self._local: Locality | None = None  # where like patches lie in the photo
         self._across = False  # whether patches reach across the hole
         self._thin = False  # whether the hole is still to be searched, where it is wide enough
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
@@ -123,7 +125,7 @@ class Structure:
             self._found = search_across(scene, self._random, told)
             self._goes_by = torch.ones(len(nodes), dtype=torch.bool)
         elif self._found is not None:
-            self._found = search_larger(scene, self._found, self._random, told, across=across)
+            self._found = search_larger(scene, self._found, self._random, told, across=across, local=self._local)
             self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
         if self._found is None:
             return shifts
@@ -193,6 +195,7 @@ class Structure:
         clearly = ((after.faults < _CLEARLY * before.faults) & (after.energy < before.energy))[part_of]
         self._goes_by = torch.where(straight, clearly, better)
         self._found = found if self._goes_by.any() else None
+        self._local = search.local
         return torch.where(self._goes_by[:, None], other, shifts)
 
     def _used(
