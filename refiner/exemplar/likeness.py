@@ -52,7 +52,7 @@ def unlikeness(picture: Tensor, hole: Tensor) -> float:
     filled = functional.adaptive_avg_pool2d(image[None], size)[0]
     small = functional.adaptive_max_pool2d(inside[None, None].float(), size)[0, 0] > 0
     scene = Scene(Palette(known, small, ~small), reduced(texture_of(image, inside), inside, size))
-    search = PatchSearch(scene, torch.Generator().manual_seed(_SEED), anywhere=True)
+    search = PatchSearch(scene, torch.Generator().manual_seed(_SEED))
     if not search.possible:
         raise InputError("next to nothing is known beside the hole: there is nothing to compare with.")
     nodes = Nodes(small)

@@ -18,8 +18,6 @@ from refiner.exemplar.patches import Found, Patches, Scene
 from refiner.exemplar.progress import part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from refiner.exemplar.locality import Locality
     from refiner.exemplar.nodes import Nodes
     from refiner.exemplar.progress import OnStep
@@ -41,20 +39,16 @@ class PatchSearch:
     Args:
         scene: the smallest level.
         random: draws.
-        anywhere: whether it does not count where in the photo patches lie.
+        local: where like patches lie; None where that does not count.
 
     Attributes:
         possible: whether there are patches to copy.
-        local: where like patches lie; None where that does not count.
     """
 
-    def __init__(self, scene: Scene, random: torch.Generator, *, anywhere: bool = False) -> None:
+    def __init__(self, scene: Scene, random: torch.Generator, local: Locality | None = None) -> None:
         self._random = random
-        scenes = [scene]
-        while _may_be_halved(scenes[0]):
-            scenes.insert(0, _halved(scenes[0]))
-        self.local: Locality | None = None if anywhere else _locality(scenes)
-        made = (Patches(each, random, _HOLD / 2**number, local=self.local) for number, each in enumerate(scenes))
+        scenes = _sizes(scene)
+        made = (Patches(each, random, _HOLD / 2**number, local=local) for number, each in enumerate(scenes))
         self._levels = [patches for patches in made if patches.possible]
         self.possible = bool(self._levels) and self._levels[-1].size == tuple(scene.palette.known.shape)
 
@@ -127,6 +121,18 @@ class PatchSearch:
         return ((have + _LEAST_TEXTURE) / (expected + _LEAST_TEXTURE)).log().abs().mul(_TEXTURE_SHARE).exp()
 
 
+def where_like_lie(scene: Scene) -> Locality | None:
+    """Where in a photo like patches lie, by the smallest of its sizes that is searched; None where there are none.
+
+    Args:
+        scene: the photo's smallest level.
+    """
+    random = torch.Generator().manual_seed(0)  # the photo's own, whatever is drawn for a fill
+    scenes = _sizes(scene)
+    patches = Patches(next((each for each in scenes if min(each.palette.known.shape) >= _BEGUN_AT), scene), random)
+    return patches.locality(random) if patches.possible else None
+
+
 def search_larger(
     scene: Scene,
     before: Found,
@@ -188,12 +194,12 @@ def reduced(texture: Tensor, hole: Tensor, size: tuple[int, int]) -> Tensor:
     return total / share.clamp(min=1e-3)
 
 
-def _locality(scenes: Sequence[Scene]) -> Locality | None:
-    """Where like patches lie, by the smallest of a photo's sizes that is searched; None where there are none."""
-    random = torch.Generator().manual_seed(0)  # a photo's own, whatever is drawn for a fill
-    large = [scene for scene in scenes if min(scene.palette.known.shape) >= _BEGUN_AT] or scenes[-1:]
-    patches = Patches(large[0], random)
-    return patches.locality(random) if patches.possible else None
+def _sizes(scene: Scene) -> list[Scene]:
+    """A photo's smallest level and smaller sizes of it, the smallest first."""
+    scenes = [scene]
+    while _may_be_halved(scenes[0]):
+        scenes.insert(0, _halved(scenes[0]))
+    return scenes
 
 
 def _may_be_halved(scene: Scene) -> bool:

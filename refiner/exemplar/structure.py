@@ -12,7 +12,14 @@ from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.judging import Judge
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
-from refiner.exemplar.patch_search import PatchSearch, reduced, search_across, search_larger, texture_without_edges
+from refiner.exemplar.patch_search import (
+    PatchSearch,
+    reduced,
+    search_across,
+    search_larger,
+    texture_without_edges,
+    where_like_lie,
+)
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
@@ -33,6 +40,7 @@ ACROSS = 600_000  # the same, where the hole is thin
 _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
 _CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
 THIN = 6.0  # to which patches reach across, at the smallest level: both sides tell what is hidden
+_FAR_AWAY = 0.05  # cost of an offset to where hardly anything like lies
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
@@ -91,8 +99,9 @@ class Structure:
         if given is not None:
             shifts = self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
             return self._used(palette, nodes, shifts)
-        wanted = like_rim(palette, nodes)
-        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.5))
+        wanted, self._local = like_rim(palette, nodes), where_like_lie(self._scene(palette))
+        far, told = self._far_away(palette, nodes, offsets), part(on_step, 0.3, 0.5)
+        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, told, far)
         self._thin = deep < _CROSSED
         if self._thin:  # chosen where it is wide enough
             return self._used(palette, nodes, shifts)
@@ -125,13 +134,22 @@ class Structure:
             self._found = search_across(scene, self._random, told)
             self._goes_by = torch.ones(len(nodes), dtype=torch.bool)
         elif self._found is not None:
-            self._found = search_larger(scene, self._found, self._random, told, across=across, local=self._local)
+            local = None if across else self._local  # across, what lies beside the hole is all that is looked for
+            self._found = search_larger(scene, self._found, self._random, told, across=across, local=local)
             self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
         if self._found is None:
             return shifts
         which = self._goes_by.nonzero()[:, 0]
         wanted = like_rim(palette, nodes, near=True) if across else like_found(scene, self._found)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
+
+    def _far_away(self, palette: Palette, nodes: Nodes, offsets: Tensor) -> Tensor | None:
+        """What offsets (K,2) cost besides at each node, by where like things lie in the photo; (K,n)."""
+        if self._local is None:
+            return None
+        columns = palette.photo_columns(nodes.places[:, 1] + offsets[:, None, 1]) - nodes.places[:, 1]
+        rows = offsets[:, None, 0].expand_as(columns)
+        return _FAR_AWAY * self._local.cost(torch.stack([rows, columns], dim=2), nodes.size)
 
     def _in_perspective(
         self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep
@@ -180,7 +198,7 @@ class Structure:
             nodes: its pixels.
             on_step: see `OnStep`.
         """
-        search = PatchSearch(self._scene(_unclean(palette)), self._random)
+        search = PatchSearch(self._scene(_unclean(palette)), self._random, self._local)
         if not search.possible:
             return shifts
         copied, _ = palette.copied(nodes.places, shifts)
@@ -195,7 +213,6 @@ class Structure:
         clearly = ((after.faults < _CLEARLY * before.faults) & (after.energy < before.energy))[part_of]
         self._goes_by = torch.where(straight, clearly, better)
         self._found = found if self._goes_by.any() else None
-        self._local = search.local
         return torch.where(self._goes_by[:, None], other, shifts)
 
     def _used(
