@@ -15,7 +15,6 @@ from torch import Tensor
 from refiner.exemplar.nodes import picked
 
 _LEAST_DISTANCE = 7.0  # pixels, root of the mean square: no photo tells more exactly where like things lie
-_MOST = 3.0  # cost, beyond which it costs no more: what is far may be the only one of its kind
 _PAIRS = 80  # by chance, for each patch that was matched
 _AT_ONCE = 1 << 22  # of patches that are compared with one another: bounds memory
 
@@ -31,19 +30,6 @@ class Locality(NamedTuple):
 
     down: float
     right: float
-
-    def cost(self, away: Tensor, size: tuple[int, int]) -> Tensor:
-        """What it costs that two things lie so far apart: 1 as far as like ones do, along one axis; bounded.
-
-        Args:
-            away: rows and columns, (...,2).
-            size: H, W of the picture.
-
-        Returns:
-            (...).
-        """
-        counts = torch.tensor([self.down / size[0] ** 2, self.right / size[1] ** 2])
-        return (away.float().square() @ counts).clamp_(max=_MOST)
 
     def scales(self, size: tuple[int, int], costs: Tensor) -> tuple[float, float]:
         """What rows and columns are multiplied by, to be compared like what else patches are compared by.

@@ -40,7 +40,6 @@ ACROSS = 600_000  # the same, where the hole is thin
 _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
 _CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
 THIN = 6.0  # to which patches reach across, at the smallest level: both sides tell what is hidden
-_FAR_AWAY = 0.05  # cost of an offset to where hardly anything like lies
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
@@ -99,9 +98,8 @@ class Structure:
         if given is not None:
             shifts = self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
             return self._used(palette, nodes, shifts)
-        wanted, self._local = like_rim(palette, nodes), where_like_lie(self._scene(palette))
-        far, told = self._far_away(palette, nodes, offsets), part(on_step, 0.3, 0.5)
-        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, told, far)
+        wanted = like_rim(palette, nodes)
+        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.5))
         self._thin = deep < _CROSSED
         if self._thin:  # chosen where it is wide enough
             return self._used(palette, nodes, shifts)
@@ -142,14 +140,6 @@ class Structure:
         which = self._goes_by.nonzero()[:, 0]
         wanted = like_rim(palette, nodes, near=True) if across else like_found(scene, self._found)
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
-
-    def _far_away(self, palette: Palette, nodes: Nodes, offsets: Tensor) -> Tensor | None:
-        """What offsets (K,2) cost besides at each node, by where like things lie in the photo; (K,n)."""
-        if self._local is None:
-            return None
-        columns = palette.photo_columns(nodes.places[:, 1] + offsets[:, None, 1]) - nodes.places[:, 1]
-        rows = offsets[:, None, 0].expand_as(columns)
-        return _FAR_AWAY * self._local.cost(torch.stack([rows, columns], dim=2), nodes.size)
 
     def _in_perspective(
         self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep
@@ -198,7 +188,9 @@ class Structure:
             nodes: its pixels.
             on_step: see `OnStep`.
         """
-        search = PatchSearch(self._scene(_unclean(palette)), self._random, self._local)
+        scene = self._scene(_unclean(palette))
+        self._local = where_like_lie(scene)
+        search = PatchSearch(scene, self._random, self._local)
         if not search.possible:
             return shifts
         copied, _ = palette.copied(nodes.places, shifts)

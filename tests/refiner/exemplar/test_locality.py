@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from refiner.exemplar import Exemplar, Level, structure
 from refiner.exemplar.locality import Locality, locality, matches
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
@@ -86,22 +85,3 @@ def test_few_patches_tell_little_and_none_nothing(apart: float) -> None:
     told = locality(found, places, (20, 20), apart, random)
     assert all(0 <= each < 400 / 49 for each in told)
     assert told.scales((20, 20), found.cost) == (0, 0)
-
-
-def test_far_away_costs_more_up_to_a_bound() -> None:
-    away = torch.tensor([[0, 0], [0, 90], [-5, 0], [5, 0], [10, 90], [60, 0]])
-    cost = Locality(down=16.0, right=0.0).cost(away, (40, 100))
-    assert cost.tolist() == pytest.approx([0, 0, 0.25, 0.25, 1, 3])
-
-
-def test_offsets_to_other_rows_are_taken_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before any search, too."""
-    monkeypatch.setattr(structure.Structure, "_searched", lambda _self, shifts, *_: shifts)
-    level = Level(ground().clamp(0, 1)[None], hole()[None, None])
-    apart = []
-    for cost in (structure._FAR_AWAY, 0.0):
-        monkeypatch.setattr(structure, "_FAR_AWAY", cost)
-        shifts = Exemplar([level]).shifts(0)
-        assert shifts is not None
-        apart.append(float(shifts[0, hole()].abs().float().mean()))
-    assert apart[0] < 0.5 * apart[1], apart
