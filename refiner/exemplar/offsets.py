@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.exemplar.matching import most_alike
 from refiner.exemplar.progress import part
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _PATCH = 8  # pixels
 _DIMENSIONS = 24  # of a patch's principal components that are compared
 _SAMPLE = 4000  # patches that the components are found from
 _QUERIES = 1500  # patches that look for another like them
-_PAIRS = 1 << 21  # of patches that are compared at once: bounds memory
 _NEAREST = 15  # the photo's longer side over this is the shortest offset; nearer, a smooth picture is like itself
 _LONGEST = 4 / 3  # times the side of a square of the photo's area: what a longer side counts for
 _PEAK = 9  # pixels between peaks of the histogram
@@ -59,13 +59,13 @@ def dominant_offsets(palette: Palette, hole: Tensor, seed: int, on_step: OnStep)
     mirrored = palette.mirrored(middle[:, 1])
     asked = _near_hole(at, hole, (~mirrored).nonzero()[:, 0])
     asked = asked[torch.randperm(len(asked), generator=random)[:_QUERIES]]
-    side = min(max(hole.shape), _LONGEST * math.sqrt(hole.numel()))
+    too_near = _disc(min(max(hole.shape), _LONGEST * math.sqrt(hole.numel())) / _NEAREST)
     found = []
     for start, candidates, count, both_ways in ((0, ~mirrored, _MOST, True), (0.5, mirrored, _MOST_MIRRORED, False)):
         among = candidates.nonzero()[:, 0]
         if count and len(among):
-            here, there = _most_alike(patches, real, asked, among, side / _NEAREST, part(on_step, start, start + 0.5))
-            found.append(_peaks(at[there] - at[here], (height, width), count, both_ways=both_ways))
+            pairs = most_alike(patches, real, asked, among, too_near, part(on_step, start, start + 0.5))
+            found.append(_peaks(at[pairs.found] - at[pairs.asked], (height, width), count, both_ways=both_ways))
     return torch.cat(found) if found else none
 
 
@@ -90,42 +90,11 @@ def _near_hole(at: Tensor, hole: Tensor, among: Tensor) -> Tensor:
     return near if len(near) else among
 
 
-def _most_alike(
-    patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, nearest: float, on_step: OnStep
-) -> tuple[Tensor, Tensor]:
-    """Of each patch asked, the one among others most like it that is not too near: pairs of indices, if there is one.
-
-    Args:
-        patches: (n,C).
-        at: where they lie in the photo; (n,2).
-        asked: indices of patches.
-        among: indices of those to choose from.
-        nearest: pixels.
-        on_step: see `OnStep`.
-    """
-    others = patches[among]
-    squares = others.square().sum(dim=1)
-    numbers = torch.full((int(at[:, 0].max()) + 1, int(at[:, 1].max()) + 1), -1)  # of those to choose from
-    numbers[at[among, 0], at[among, 1]] = torch.arange(len(among))
-    line = torch.arange(-math.ceil(nearest), math.ceil(nearest) + 1)
-    disc = torch.cartesian_prod(line, line)
-    disc = disc[disc.square().sum(dim=1) < nearest**2]
-    here: list[Tensor] = []
-    there: list[Tensor] = []
-    for chunk in torch.split(asked, max(_PAIRS // max(len(among), len(disc)), 1)):
-        if on_step(sum(len(each) for each in here) / len(asked)) and here:
-            break
-        distance = torch.addmm(squares[None], patches[chunk], others.T, alpha=-2)
-        y, x = (at[chunk, None] + disc).unbind(dim=2)
-        inside = (y >= 0) & (y < numbers.shape[0]) & (x >= 0) & (x < numbers.shape[1])
-        which = torch.arange(len(chunk))[:, None].expand_as(y)[inside]
-        near = numbers[y[inside], x[inside]]
-        distance[which[near >= 0], near[near >= 0]] = torch.inf
-        least, index = distance.min(dim=1)
-        has = least < torch.inf
-        here.append(chunk[has])
-        there.append(among[index[has]])
-    return torch.cat(here), torch.cat(there)
+def _disc(radius: float) -> Tensor:
+    """Offsets shorter than a radius; (K,2)."""
+    line = torch.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    square = torch.cartesian_prod(line, line)
+    return square[square.square().sum(dim=1) < radius**2]
 
 
 def _peaks(offsets: Tensor, size: tuple[int, int], count: int, *, both_ways: bool) -> Tensor:

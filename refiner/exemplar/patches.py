@@ -7,6 +7,7 @@ Imaging Sciences 2014 (texture beside color, without which fills become smooth).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -17,14 +18,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.exemplar.laplace import harmonic_fill
-from refiner.exemplar.locality import locality, matches
+from refiner.exemplar.locality import locality
+from refiner.exemplar.matching import most_alike
 from refiner.exemplar.nodes import picked
+from refiner.exemplar.progress import unheard
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from refiner.exemplar.locality import Locality, Matches
+    from refiner.exemplar.locality import Locality
+    from refiner.exemplar.matching import Pairs
     from refiner.exemplar.palette import Palette
     from refiner.exemplar.progress import OnStep
     from refiner.exemplar.views import Views
@@ -49,7 +53,7 @@ _OVERUSED = 0.5  # cost of a patch for each time too often that it is taken, aga
 _MOST_OVERUSED = 8.0  # times, beyond which it costs no more
 _MATCHES = 256  # patches that are matched, to learn where like ones lie
 _PRICED = 64  # and to learn what that costs
-_BESIDE_HOLE = 7.0  # pixels that like patches lie apart at least, beside a hole's depth
+_BESIDE_HOLE = 7  # pixels that like patches lie apart at least, beside a hole's depth
 _SETTLED = 1e-3  # change of a round, in the mean, after which a level is done
 _JUMPS = (8, 4, 2, 1)  # pixels away, where a patch's neighbors are asked
 _CONFIDENCE = 1.3  # by how much a patch counts less for each pixel that it is farther from the rim
@@ -158,7 +162,7 @@ class Patches:
         self._number = torch.full((height * width,), -1)
         self._number[self._targets] = torch.arange(len(self._targets))
         depth = torch.from_numpy(distance_transform_edt(self.hole.numpy())).flatten()[self._targets]
-        self._apart = float(depth.max()) + _BESIDE_HOLE if len(depth) else 0.0
+        self._apart = math.ceil(float(depth.max())) + _BESIDE_HOLE if len(depth) else 0
         self._confidence = _CONFIDENCE ** -depth.clamp(max=_DEEPEST).float()
         self._reach = _NEAR if near else max(height, palette.width)
         self._tried_rounds = _NEAR_ROUNDS if near else _ROUNDS[1]
@@ -179,7 +183,7 @@ class Patches:
                 suggested = harmonic_fill(palette.image, self.hole).flatten(1)[:, self._targets]
                 self._expected[:, :3] = around * suggested.T
             if local is not None:  # and so is its place
-                scales = local.scales(self.size, self._matches(_PRICED, random).cost)
+                scales = local.scales(self.size, self._alike(_PRICED, random).cost)
                 axes = torch.meshgrid(*(torch.arange(float(side)) for side in self.size), indexing="ij")
                 for column, scale, axis in zip((-2, -1), scales, axes, strict=True):
                     self._known[:, column] = scale * palette.spread(axis).flatten()
@@ -187,7 +191,7 @@ class Patches:
 
     def locality(self, random: torch.Generator) -> Locality:
         """Where like patches lie, of the photo itself and what of it is known."""
-        return locality(self._matches(_MATCHES, random), self._photo_places[0], self.size, self._apart, random)
+        return locality(self._alike(_MATCHES, random), self._photo_places[0], self.size, self._apart, random)
 
     def settled(self, fill: Tensor, nearest: Tensor | None, random: torch.Generator, on_step: OnStep) -> Found:
         """Search and vote, from a fill (n,5) and perhaps patches (m,) that it is made of, until it hardly changes."""
@@ -335,10 +339,13 @@ class Patches:
         due = max(len(self._targets) / self._count, 1)
         return taken.div_(due).sub_(1).clamp_(0, _MOST_OVERUSED).mul_(_OVERUSED * cost.median())
 
-    def _matches(self, count: int, random: torch.Generator) -> Matches:
-        """Some of the photo's patches, and those most like them, but for where they lie."""
+    def _alike(self, count: int, random: torch.Generator) -> Pairs:
+        """Some of the photo's own patches, and those most like them farther off than the hole is deep."""
         places, mine = self._photo_places
-        return matches(self._known[mine, :_DIMENSIONS], places, count, self._apart, random)
+        asked = torch.randperm(len(mine), generator=random)[:count]
+        line = torch.arange(1 - self._apart, self._apart)
+        too_near = torch.cartesian_prod(line, line)
+        return most_alike(self._known[mine, :_DIMENSIONS], places, asked, torch.arange(len(mine)), too_near, unheard)
 
     @cached_property
     def _photo_places(self) -> tuple[Tensor, Tensor]:

@@ -60,7 +60,7 @@ class Structure:
         self._texture, self._hole = texture_without_edges(image, hole), hole
         self._seed, self._random = seed, torch.Generator().manual_seed(seed)
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
-        self._local: Locality | None = None  # where like patches lie in the photo
+        self._local: Locality | None = None  # where like patches lie in the photo, where all of it is searched
         self._across = False  # whether patches reach across the hole
         self._thin = False  # whether the hole is still to be searched, where it is wide enough
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
@@ -132,8 +132,7 @@ class Structure:
             self._found = search_across(scene, self._random, told)
             self._goes_by = torch.ones(len(nodes), dtype=torch.bool)
         elif self._found is not None:
-            local = None if across else self._local  # across, what lies beside the hole is all that is looked for
-            self._found = search_larger(scene, self._found, self._random, told, across=across, local=local)
+            self._found = search_larger(scene, self._found, self._random, told, across=across, local=self._local)
             self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
         if self._found is None:
             return shifts

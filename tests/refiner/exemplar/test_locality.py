@@ -6,18 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from refiner.exemplar.locality import Locality, locality, matches
+from refiner.exemplar.locality import locality
+from refiner.exemplar.matching import most_alike
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import PatchSearch, texture_of, where_like_lie
-from refiner.exemplar.patches import Patches, Scene
+from refiner.exemplar.patches import Scene
 from refiner.exemplar.progress import unheard
 
 HEIGHT, WIDTH = 96, 128
 
 
-def noise(height: int = HEIGHT, width: int = WIDTH) -> Tensor:
-    return torch.randn(1, height, width, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1)
+def noise() -> Tensor:
+    return torch.randn(1, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1)
 
 
 def board() -> Tensor:
@@ -46,13 +47,17 @@ def scene(image: Tensor) -> Scene:
     return Scene(Palette(image, hole(), ~hole()), texture_of(image, hole()))
 
 
-def learned(image: Tensor) -> Locality:
-    random = torch.Generator().manual_seed(0)
-    return Patches(scene(image), random).locality(random)
+def square(apart: int) -> Tensor:
+    """Offsets shorter than this along both axes."""
+    line = torch.arange(1 - apart, apart)
+    return torch.cartesian_prod(line, line)
 
 
 def test_it_is_learned_along_which_axis_like_things_lie() -> None:
-    anywhere, rows, columns = learned(board()), learned(ground()), learned(curtain())
+    anywhere, rows, columns = (where_like_lie(scene(image)) for image in (board(), ground(), curtain()))
+    assert anywhere is not None
+    assert rows is not None
+    assert columns is not None
     assert rows.down > 5 * max(rows.right, anywhere.down)
     assert columns.right > 5 * max(columns.down, anywhere.right)
 
@@ -71,17 +76,18 @@ def test_a_hole_is_filled_from_where_like_things_lie() -> None:
 def test_the_nearest_that_is_not_near_by_is_found() -> None:
     looks = torch.tensor([[0.0], [0.1], [0.2], [1.0], [1.2]])
     places = torch.tensor([[0, 0], [0, 2], [0, 9], [9, 0], [9, 9]])
-    found = matches(looks, places, count=5, apart=5, random=torch.Generator().manual_seed(0))
-    pairs = dict(zip(map(tuple, found.of.tolist()), map(tuple, found.found.tolist()), strict=True))
+    found = most_alike(looks, places, torch.arange(5), torch.arange(5), square(5), unheard)
+    of, most_like = (map(tuple, places[each].tolist()) for each in (found.asked, found.found))
+    pairs = dict(zip(of, most_like, strict=True))
     assert pairs == {(0, 0): (0, 9), (0, 2): (0, 9), (0, 9): (0, 2), (9, 0): (9, 9), (9, 9): (9, 0)}
     assert found.cost.sort().values.tolist() == pytest.approx([0.01, 0.01, 0.04, 0.04, 0.04], abs=1e-6)
 
 
 @pytest.mark.parametrize("apart", [5, 50])
-def test_few_patches_tell_little_and_none_nothing(apart: float) -> None:
+def test_few_patches_tell_little_and_none_nothing(apart: int) -> None:
     random = torch.Generator().manual_seed(0)
     looks, places = torch.zeros(3, 1), torch.tensor([[0, 0], [0, 9], [9, 0]])
-    found = matches(looks, places, count=5, apart=apart, random=random)
+    found = most_alike(looks, places, torch.arange(3), torch.arange(3), square(apart), unheard)
     told = locality(found, places, (20, 20), apart, random)
     assert all(0 <= each < 400 / 49 for each in told)
     assert told.scales((20, 20), found.cost) == (0, 0)
