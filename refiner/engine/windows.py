@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from scipy.fft import next_fast_len
+
 from refiner.regions import Window, whole
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from refiner.regions import HoleBoxes
 
 CONTEXT = 0.25  # margin of a window, as a share of the hole's shorter side, or of the model's train size
+_HARDLY_MORE = 1 / 32  # of a window's side: convolutions take as much longer, Fourier transforms a fraction of the time
 _WORTH_IT = 0.8  # windows that cover more of an image than this save too little to give up its context
 
 
@@ -46,13 +49,34 @@ def find_windows(hole: HoleBoxes, *, context: float, min_side: int, multiple: in
         hole: where it lies.
         context: margin around a region of the hole, as a share of its shorter side.
         min_side: side in pixels that the margin is a share of where regions are smaller.
-        multiple: windows start at multiples of this and of 2, and end there or at the picture's even edge.
+        multiple: windows start at multiples of this and of 2, and end there or at the picture's even edge. Sides
+            with a large prime factor, counted in these steps, are a little longer: Fourier transforms are slow there.
     """
     step = math.lcm(multiple, 2)
     size = hole.size[0] + hole.size[0] % 2, hole.size[1] + hole.size[1] % 2
-    return merged(
+    aligned = (
         box.grown(math.ceil(context * max(min_side, min(box.size))), size).aligned(step, size) for box in hole.boxes
     )
+    return merged(_transformable(window, step, size) for window in merged(aligned))
+
+
+def _transformable(window: Window, step: int, size: tuple[int, int]) -> Window:
+    """A window that is hardly larger, and has as many steps in rows and columns as are fast to transform."""
+    top, bottom = _transformable_span(window.top, window.bottom, step, size[0])
+    left, right = _transformable_span(window.left, window.right, step, size[1])
+    return Window(top, left, bottom, right)
+
+
+def _transformable_span(start: int, stop: int, step: int, side: int) -> tuple[int, int]:
+    steps = -(-(stop - start) // step)
+    more = next_fast_len(steps) - steps
+    if more > _HARDLY_MORE * steps:
+        return start, stop
+    after = min(more, (side - stop) // step)
+    before = more - after
+    if before * step > start:
+        return start, stop
+    return start - before * step, stop + after * step
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:
