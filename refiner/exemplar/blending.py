@@ -64,19 +64,20 @@ class _Steps:
         second: of the right or lower ones.
         change: by how much each step is to rise; (m,3).
         at_rim: which of them cross the rim; (m,), bool.
+        counts: how many go to the right, and how many down, which follow.
     """
 
     first: Tensor
     second: Tensor
     change: Tensor
     at_rim: Tensor
+    counts: list[int]
 
 
 def seam_correction(
-    palette: Palette,
     nodes: Nodes,
+    palette: Palette,
     shifts: Tensor,
-    hole: Tensor,
     coarser: Correction | None,
     steps: int,
     on_step: OnStep,
@@ -84,16 +85,15 @@ def seam_correction(
     """The correction of copies.
 
     Args:
-        palette: what may be copied.
         nodes: the hole's pixels.
-        shifts: of each, (n,2).
-        hole: (H,W), bool.
+        palette: what may be copied.
+        shifts: of each node, (n,2).
         coarser: the level before's at these nodes; None to start from nothing.
         steps: of the solver.
         on_step: see `OnStep`.
     """
     copies = palette.colors(palette.copied(nodes.places, shifts)[0])
-    wanted = _wanted(palette, nodes, shifts, copies, hole)
+    wanted = _wanted(palette, nodes, shifts, copies)
     on_step(0)
     part_of, count = nodes.parts()
     pixels, edges = (torch.bincount(each, minlength=count) for each in (part_of, part_of[nodes.at_rim]))
@@ -128,35 +128,39 @@ def _divergence(nodes: Nodes, steps: _Steps, change: Tensor) -> Tensor:
     b = change.new_zeros(len(nodes), change.shape[1])
     change = torch.where(steps.at_rim[:, None], _HOLD, 1.0) * change
     for ends, sign in ((steps.first, -1), (steps.second, 1)):
-        mine = ends >= 0
-        b.index_add_(0, ends[mine], change[mine], alpha=sign)
+        # Down and to the right by themselves: each node comes once then, and a GPU has no order to choose for sums.
+        for some, by in zip(torch.split(ends, steps.counts), torch.split(change, steps.counts), strict=True):
+            mine = some >= 0
+            b.index_add_(0, some[mine], by[mine], alpha=sign)
     return b
 
 
-def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor, hole: Tensor) -> _Steps:
+def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor) -> _Steps:
     """At each seam and at the rim, what step its two sides have where they are copied from, less what they have."""
     firsts, seconds, changes, rims = [], [], [], []
     photo = palette.image.flatten(1)
-    for direction, (dy, dx) in ((1, (0, 1)), (3, (1, 0))):
+    for direction, axis in ((1, 1), (3, 0)):
         both = nodes.has(direction).nonzero()[:, 0]
         one, other = both, nodes.near[both, direction].long()
         seam = (picked(shifts, one) != picked(shifts, other)).any(dim=1)
-        none = torch.full((1,), -1)
+        none = one.new_full((1,), -1)
         rim = (nodes.inside[:, direction] & ~nodes.has(direction)).nonzero()[:, 0]
         behind = (nodes.inside[:, direction - 1] & ~nodes.has(direction - 1)).nonzero()[:, 0]
         first = torch.cat([one[seam], rim, none.expand(len(behind))])
         second = torch.cat([other[seam], none.expand(len(rim)), behind])
-        place = torch.cat([nodes.places[one[seam]], nodes.places[rim], nodes.places[behind] - torch.tensor([dy, dx])])
-        next_place = place + torch.tensor([dy, dx])
+        place = torch.cat([nodes.places[one[seam]], nodes.places[rim], nodes.places[behind]])
+        place[len(first) - len(behind) :, axis] -= 1
+        next_place = place.clone()
+        next_place[:, axis] += 1
         have = [
             torch.where(end[:, None] >= 0, copies[end], photo[:, at[:, 0] * nodes.size[1] + at[:, 1]].T)
             for end, at in ((first, place), (second, next_place))
         ]
         wanted, known = torch.zeros_like(have[0]), have[0].new_zeros(len(first), 1)
         for end in (first, second):
-            step, counts = _copied_step(palette, shifts[end], place, next_place)
+            copied, counts = _copied_step(palette, shifts[end], place, next_place)
             counts = (counts & (end >= 0))[:, None]
-            wanted += torch.where(counts, step, 0)
+            wanted += torch.where(counts, copied, 0)
             known += counts
         wanted /= known.clamp(min=1)
         firsts.append(first)
@@ -166,9 +170,9 @@ def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor, hole
     first, second, at_rim = torch.cat(firsts), torch.cat(seconds), torch.cat(rims)
     wanted, steps = (torch.cat([change[i] for change in changes]) for i in (0, 1))
     node = torch.where(first >= 0, first, second)
-    calm = _calm(palette.image, nodes, copies, hole)
+    calm = _calm(palette.image, nodes, copies, ~palette.known)
     wanted *= torch.where(at_rim, calm[node], 1.0)[:, None]
-    return _Steps(first, second, wanted - steps, at_rim)
+    return _Steps(first, second, wanted - steps, at_rim, [len(each) for each in firsts])
 
 
 def _copied_step(palette: Palette, shift: Tensor, place: Tensor, next_place: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,7 +183,7 @@ def _copied_step(palette: Palette, shift: Tensor, place: Tensor, next_place: Ten
 
 def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
     """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (n,), else 1."""
-    calm = torch.ones(len(nodes), dtype=copies.dtype)
+    calm = torch.ones(len(nodes), dtype=copies.dtype, device=copies.device)
     for region in regions_of(hole):
         window = region.window.grown(_AREA, nodes.size)
         inside = window.of(hole)
@@ -189,7 +193,8 @@ def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
         beside, copied = _mean_steps(gray, inside)
         factors = (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
         rim = own[nodes.at_rim[own]]
-        y, x = (nodes.places[rim] - torch.tensor([window.top, window.left])).T
+        y, x = nodes.places[rim].T
+        y, x = y - window.top, x - window.left
         mine = region.within(window)[y, x]
         calm[rim[mine]] = factors[y[mine] // _CELL, x[mine] // _CELL]
     return calm
@@ -198,7 +203,8 @@ def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
 def nodes_in(nodes: Nodes, window: Window) -> Tensor:
     """Indices of the nodes in a window, row by row."""
     y, x = nodes.places.T
-    first, last = torch.searchsorted(y.contiguous(), torch.tensor([window.top, window.bottom])).tolist()
+    ends = torch.tensor([window.top, window.bottom]).to(y.device)
+    first, last = (int(end) for end in torch.searchsorted(y.contiguous(), ends))
     own = (x[first:last] >= window.left) & (x[first:last] < window.right)
     found: Tensor = own.nonzero()[:, 0] + first
     return found

@@ -50,28 +50,49 @@ def level_count(height: int, width: int, hole_pixels: int) -> int:
     return count
 
 
-@dataclass
-class _Chosen:
+class _Copies(NamedTuple):
     """What is copied at a level.
 
     Attributes:
         nodes: the hole's pixels.
         palette: what may be copied.
         shifts: of each node, (n,2).
-        correction: what is added to copies.
     """
 
     nodes: Nodes
     palette: Palette
     shifts: Tensor
+
+    def to(self, device: torch.device) -> _Copies:
+        """The same on a device."""
+        return _Copies(self.nodes.to(device), self.palette.to(device), self.shifts.to(device))
+
+    def colors(self) -> Tensor:
+        """Of each node, (n,3)."""
+        return self.palette.colors(self.palette.copied(self.nodes.places, self.shifts)[0])
+
+
+@dataclass
+class _Chosen:
+    """A level's fill.
+
+    Attributes:
+        chosen: on the CPU.
+        copies: the same, on the photo's device.
+        correction: what is added to copies there.
+    """
+
+    chosen: _Copies
+    copies: _Copies
     correction: Correction
 
 
 class Exemplar:
     """A fill by copying, chosen at the smallest level and rendered at any.
 
-    The work is done on the CPU in float32, whatever the picture's device and dtype; results come back in those. Levels
-    are rendered in order, the smallest first; each is rendered once.
+    What is copied is chosen on the CPU: a last digit can decide between two copies, and the fill should not depend on
+    the device. Copies are put together on the picture's. All of it is done in float32; results come back in the
+    picture's dtype. Levels are rendered in order, the smallest first; each is rendered once.
 
     Args:
         levels: of a photo, the smallest first; each about half of the next, its hole no smaller.
@@ -109,26 +130,26 @@ class Exemplar:
             return image
         with freed_memory_kept(0):  # solvers make and free large tensors again and again
             chosen = self._choose(index)
-            picture = image[0].cpu().float()
+            picture = image[0].float()
             if chosen is None:
-                return harmonic_fill(picture, hole[0, 0].cpu())[None].to(image)
-            filled = picture.clone()
+                return harmonic_fill(picture, hole[0, 0])[None].to(image)
+            filled, copies = picture.clone(), chosen.copies
             if self._tight is not None:  # what a hole has grown by shows the photo
-                inside = hole[0, 0].cpu()
-                filled[:, inside] = chosen.palette.image[:, inside]
-            at, _ = chosen.palette.copied(chosen.nodes.places, chosen.shifts)
-            colors = chosen.palette.colors(at).add_(chosen.correction.far).add_(chosen.correction.near)
-            filled.flatten(1)[:, chosen.nodes.at] = colors.clamp(0, 1).T
+                inside = hole[0, 0]
+                filled[:, inside] = copies.palette.image[:, inside]
+            colors = copies.colors().add_(chosen.correction.far).add_(chosen.correction.near)
+            filled.flatten(1)[:, copies.nodes.at] = colors.clamp(0, 1).T
             self._on_step(1.0)
             return filled[None].to(image)
 
     def shifts(self, index: int) -> Tensor | None:
         """Where each pixel of a level copies from, (2,H,W), 0 outside the hole; None where nothing is copied there."""
-        chosen = self._choose(index)
-        if chosen is None:
+        found = self._choose(index)
+        if found is None:
             return None
-        spread = torch.zeros(2, *chosen.nodes.size, dtype=torch.long)
-        spread.flatten(1)[:, chosen.nodes.at] = chosen.shifts.T
+        nodes, _, shifts = found.chosen
+        spread = torch.zeros(2, *nodes.size, dtype=torch.long)
+        spread.flatten(1)[:, nodes.at] = shifts.T
         return spread
 
     def _choose(self, index: int) -> _Chosen | None:
@@ -155,18 +176,20 @@ class Exemplar:
             palette = Palette(image, hole, source, Views(self._span_at(index), mirrored=True))
             self._structure = self._structure_of()
             palette, shifts = self._structure.first(palette, hole, nodes, self._given(palette), part(on_step, 0, 0.8))
-            coarser = None
         else:
-            palette = Palette(image, hole, source, before.palette.views.doubled())
-            shifts = double_shifts(before.shifts, before.nodes, nodes, palette)
+            coarse, smaller, coarse_shifts = before.chosen
+            palette = Palette(image, hole, source, smaller.views.doubled())
+            shifts = double_shifts(coarse_shifts, coarse, nodes, palette)
             assert self._structure is not None  # noqa: S101  made at the level before
-            shifts = self._structure.larger(shifts, palette, hole, nodes, before.nodes, part(on_step, 0, 0.4))
+            shifts = self._structure.larger(shifts, palette, hole, nodes, coarse, part(on_step, 0, 0.4))
             if hole.numel() <= MENDED:
                 shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0.4, 0.8))
-            coarser = before.correction.enlarged(before.nodes, nodes)
+        chosen = _Copies(nodes, palette, shifts)
+        copies = chosen.to(levels[index].image.device)
+        coarser = None if before is None else before.correction.enlarged(before.copies.nodes, copies.nodes)
         steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
-        correction = seam_correction(palette, nodes, shifts, hole, coarser, steps, part(on_step, 0.8, 1))
-        return _Chosen(nodes, palette, shifts, correction)
+        correction = seam_correction(*copies, coarser, steps, part(on_step, 0.8, 1))
+        return _Chosen(chosen, copies, correction)
 
     def _structure_of(self) -> Structure:
         last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])

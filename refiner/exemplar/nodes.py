@@ -49,6 +49,14 @@ class Nodes:
         number[framed] = torch.arange(len(self.at), dtype=torch.int32, device=where.device)
         self.near = torch.stack([number.take(framed + dy * stride + dx) for dy, dx in _STEPS], dim=1)
 
+    def to(self, device: torch.device) -> Nodes:
+        """The same nodes on a device."""
+        if device == self.at.device:
+            return self
+        where = torch.zeros(self.size, dtype=torch.bool, device=device)
+        where.flatten()[self.at.to(device)] = True
+        return Nodes(where)
+
     def __len__(self) -> int:
         """How many nodes there are."""
         return len(self.at)
@@ -108,8 +116,9 @@ class Nodes:
 
     def enlarged(self, other: Nodes, values: Tensor) -> Tensor:
         """Values (k,C) at the nodes of a smaller picture, bilinear at these; (n,C), 0 where no node is near."""
-        number = torch.full((other.size[0] * other.size[1],), len(other), dtype=torch.int32)
-        number[other.at] = torch.arange(len(other), dtype=torch.int32)
+        device = self.at.device
+        number = torch.full((other.size[0] * other.size[1],), len(other), dtype=torch.int32, device=device)
+        number[other.at] = torch.arange(len(other), dtype=torch.int32, device=device)
         padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
         found, weights = values.new_zeros(len(self), values.shape[1]), values.new_zeros(len(self), 1)
         corners = []

@@ -44,6 +44,13 @@ class Palette:
         self.width = views.width(image.shape[2])
         self._suggested = cache(lambda: harmonic_fill(image, hole))
 
+    def to(self, device: torch.device) -> Palette:
+        """The same on a device."""
+        if device == self.image.device:
+            return self
+        image, known, source = (each.to(device) for each in (self.image, self.known, self.source))
+        return Palette(image, ~known, source, self.views)
+
     def beside(self, views: Views) -> Palette:
         """The same photo with other views of it."""
         other = Palette(self.image, ~self.known, self.source, views)
