@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy import ndimage
+from torch.nn import functional
 
 from refiner.engine.pyramid import enlarge, halve_hole_inward, halve_image
 from refiner.regions import Flags, parts_of
@@ -65,7 +66,9 @@ def add_detail(coarse: Tensor, copies: Tensor, image: Tensor, hole: Tensor) -> T
     """A fill that agrees with the coarser scale and has the finest octave of copies.
 
     What halving loses of the copies is added to the enlarged coarser scale; then what halving the sum differs from the
-    coarser scale by is taken off again by back-projection.
+    coarser scale by is taken off again by back-projection. Where an edge of the copies lies beside the coarser scale's,
+    both would leave bright and dark dashes along it: no color is beyond those that the coarser scale has around it and
+    the copies have there.
 
     Args:
         coarse: the composite of the scale below; (1,3,h//2,w//2).
@@ -79,7 +82,12 @@ def add_detail(coarse: Tensor, copies: Tensor, image: Tensor, hole: Tensor) -> T
     size = (image.shape[-2], image.shape[-1])
     detail = copies - enlarge(halve_image(copies), size)
     filled = torch.where(hole, enlarge(coarse, size) + detail, image)
-    return back_project(filled, coarse, hole, times=_DETAIL_TIMES).clamp(0, 1)
+    found = back_project(filled, coarse, hole, times=_DETAIL_TIMES)
+    least, most = (
+        functional.interpolate(sign * functional.max_pool2d(sign * coarse, 3, 1, 1), size=size) for sign in (-1, 1)
+    )
+    bounded = torch.minimum(torch.maximum(found, torch.minimum(least, copies)), torch.maximum(most, copies))
+    return torch.where(hole, bounded, image).clamp(0, 1)
 
 
 def back_project(fill: Tensor, coarse: Tensor, hole: Tensor, *, times: int, trust: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from refiner import Settings, Target, load_model, paper_objective, refine
 from refiner.engine import plan
-from refiner.engine.back_projection import back_project, back_project_window, trust_in_coarse
+from refiner.engine.back_projection import add_detail, back_project, back_project_window, trust_in_coarse
 from refiner.engine.memory_estimate import Work, meta_copy, rehearse
 from refiner.engine.pyramid import halve_image
 
@@ -42,6 +42,34 @@ def test_what_agrees_stays_and_nothing_outside_the_hole_changes(height, width, t
     for i in range(2):
         alone = back_project(fill[i : i + 1], other[i : i + 1], hole[i : i + 1], times=times)
         torch.testing.assert_close(changed[i : i + 1], alone)
+
+
+def step(column: int, side: int = 64) -> torch.Tensor:
+    """Dark at the left, bright from a column on; (1,3,H,W)."""
+    bright = (torch.arange(side) >= column).float()
+    return (0.2 + 0.6 * bright).expand(1, 3, side, side).contiguous()
+
+
+@pytest.mark.parametrize("column", [29, 30, 31, 33, 34, 36])
+def test_an_edge_of_copies_beside_the_coarser_scales_leaves_no_dashes(column: int) -> None:
+    hole = box(64, 64, (8, 8, 56, 56))
+    found = add_detail(halve_image(step(32)), step(column), step(32), hole)
+    assert found.min() > 0.19, found.min()
+    assert found.max() < 0.81, found.max()
+    assert (halve_image(found) - halve_image(step(32))).abs().mean() < 0.02, "the coarser scale is followed"
+    assert torch.equal(found[~hole.expand_as(found)], step(32)[~hole.expand_as(found)])
+
+
+def test_detail_of_copies_stays_where_the_coarser_scale_is_a_little_brighter() -> None:
+    grain = 0.1 * (torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) - 0.5)
+    hole = box(64, 64, (8, 8, 56, 56))
+    coarse = halve_image(0.55 + grain.flip(3))  # with a grain of its own
+    found = add_detail(coarse, 0.53 + grain, 0.55 + grain, hole)[..., 12:52, 12:52]
+    finest, wanted = (
+        (x[..., 1:-1, 1:-1] - functional.avg_pool2d(x, 3, 1)).std() for x in (found, grain[..., 12:52, 12:52])
+    )
+    assert 0.75 < finest / wanted < 1.25
+    assert abs(found.mean() - 0.55) < 0.01
 
 
 def test_a_constant_offset_is_taken_off_at_once_and_a_smooth_one_more_each_time() -> None:
