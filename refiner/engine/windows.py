@@ -7,9 +7,8 @@ surroundings of each hole.
 from __future__ import annotations
 
 import math
+from itertools import count
 from typing import TYPE_CHECKING
-
-from scipy.fft import next_fast_len
 
 from refiner.regions import Window, whole
 
@@ -69,7 +68,7 @@ def _transformable(window: Window, step: int, size: tuple[int, int]) -> Window:
 
 def _transformable_span(start: int, stop: int, step: int, side: int) -> tuple[int, int]:
     steps = -(-(stop - start) // step)
-    more = next_fast_len(steps) - steps
+    more = next(more for more in count() if _has_small_factors(steps + more))
     if more > _HARDLY_MORE * steps:
         return start, stop
     after = min(more, (side - stop) // step)
@@ -77,6 +76,11 @@ def _transformable_span(start: int, stop: int, step: int, side: int) -> tuple[in
     if before * step > start:
         return start, stop
     return start - before * step, stop + after * step
+
+
+def _has_small_factors(number: int) -> bool:
+    """Whether no prime above 11 divides a number: then it divides a power of their product."""
+    return pow(2 * 3 * 5 * 7 * 11, number.bit_length(), number) == 0
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:

@@ -8,7 +8,7 @@ whole fill. Each level of a pyramid starts from the correction of the level befo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +35,28 @@ _HOLD = 2.0  # how firmly a step across the rim is brought to what is wanted the
 _CELL, _CELLS = 4, 7  # pixels, and of these, over which that is compared
 _AREA = _CELL * _CELLS
 _LEAST_STEP = 1e-6
+
+
+class Copied(NamedTuple):
+    """What is copied at a level.
+
+    Attributes:
+        nodes: the hole's pixels.
+        palette: what may be copied.
+        shifts: of each node, (n,2).
+    """
+
+    nodes: Nodes
+    palette: Palette
+    shifts: Tensor
+
+    def to(self, device: torch.device) -> Copied:
+        """The same on a device."""
+        return Copied(self.nodes.to(device), self.palette.to(device), self.shifts.to(device))
+
+    def colors(self) -> Tensor:
+        """Of each node, (n,3)."""
+        return self.palette.colors(self.palette.copied(self.nodes.places, self.shifts)[0])
 
 
 @dataclass(frozen=True)
@@ -74,30 +96,20 @@ class _Steps:
     counts: list[int]
 
 
-def seam_correction(
-    nodes: Nodes,
-    palette: Palette,
-    shifts: Tensor,
-    coarser: Correction | None,
-    steps: int,
-    on_step: OnStep,
-) -> Correction:
+def seam_correction(copied: Copied, coarser: Correction | None, steps: int, on_step: OnStep) -> Correction:
     """The correction of copies.
 
     Args:
-        nodes: the hole's pixels.
-        palette: what may be copied.
-        shifts: of each node, (n,2).
+        copied: what is copied.
         coarser: the level before's at these nodes; None to start from nothing.
         steps: of the solver.
         on_step: see `OnStep`.
     """
-    copies = palette.colors(palette.copied(nodes.places, shifts)[0])
-    wanted = _wanted(palette, nodes, shifts, copies)
+    nodes, wanted = copied.nodes, _wanted(copied)
     on_step(0)
     part_of, count = nodes.parts()
     pixels, edges = (torch.bincount(each, minlength=count) for each in (part_of, part_of[nodes.at_rim]))
-    half_width = (pixels.to(copies) / edges.clamp(min=1).to(copies))[part_of, None]
+    half_width = (pixels.float() / edges.clamp(min=1).float())[part_of, None]
     for_far, for_near = ((reach * half_width).clamp(min=1) ** -2 for reach in (_REACH, _SHORT_REACH))
     small = _of_exposure(wanted)
     starts = (None, None) if coarser is None else (coarser.far, coarser.near)
@@ -135,11 +147,13 @@ def _divergence(nodes: Nodes, steps: _Steps, change: Tensor) -> Tensor:
     return b
 
 
-def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor) -> _Steps:
+def _wanted(copied: Copied) -> _Steps:
     """At each seam and at the rim, what step its two sides have where they are copied from, less what they have."""
+    (nodes, palette, shifts), copies = copied, copied.colors()
     firsts, seconds, changes, rims = [], [], [], []
     photo = palette.image.flatten(1)
     for direction, axis in ((1, 1), (3, 0)):
+        to_next = (torch.arange(2, device=nodes.places.device) == axis).long()
         both = nodes.has(direction).nonzero()[:, 0]
         one, other = both, nodes.near[both, direction].long()
         seam = (picked(shifts, one) != picked(shifts, other)).any(dim=1)
@@ -148,19 +162,17 @@ def _wanted(palette: Palette, nodes: Nodes, shifts: Tensor, copies: Tensor) -> _
         behind = (nodes.inside[:, direction - 1] & ~nodes.has(direction - 1)).nonzero()[:, 0]
         first = torch.cat([one[seam], rim, none.expand(len(behind))])
         second = torch.cat([other[seam], none.expand(len(rim)), behind])
-        place = torch.cat([nodes.places[one[seam]], nodes.places[rim], nodes.places[behind]])
-        place[len(first) - len(behind) :, axis] -= 1
-        next_place = place.clone()
-        next_place[:, axis] += 1
+        place = torch.cat([nodes.places[one[seam]], nodes.places[rim], nodes.places[behind] - to_next])
+        next_place = place + to_next
         have = [
             torch.where(end[:, None] >= 0, copies[end], photo[:, at[:, 0] * nodes.size[1] + at[:, 1]].T)
             for end, at in ((first, place), (second, next_place))
         ]
         wanted, known = torch.zeros_like(have[0]), have[0].new_zeros(len(first), 1)
         for end in (first, second):
-            copied, counts = _copied_step(palette, shifts[end], place, next_place)
+            step, counts = _copied_step(palette, shifts[end], place, next_place)
             counts = (counts & (end >= 0))[:, None]
-            wanted += torch.where(counts, copied, 0)
+            wanted += torch.where(counts, step, 0)
             known += counts
         wanted /= known.clamp(min=1)
         firsts.append(first)
@@ -204,7 +216,7 @@ def nodes_in(nodes: Nodes, window: Window) -> Tensor:
     """Indices of the nodes in a window, row by row."""
     y, x = nodes.places.T
     ends = torch.tensor([window.top, window.bottom]).to(y.device)
-    first, last = (int(end) for end in torch.searchsorted(y.contiguous(), ends))
+    first, last = torch.searchsorted(y.contiguous(), ends).cpu().tolist()
     own = (x[first:last] >= window.left) & (x[first:last] < window.right)
     found: Tensor = own.nonzero()[:, 0] + first
     return found

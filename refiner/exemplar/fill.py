@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.errors import InputError
-from refiner.exemplar.blending import Correction, seam_correction
+from refiner.exemplar.blending import Copied, Correction, seam_correction
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
@@ -50,40 +50,18 @@ def level_count(height: int, width: int, hole_pixels: int) -> int:
     return count
 
 
-class _Copies(NamedTuple):
-    """What is copied at a level.
-
-    Attributes:
-        nodes: the hole's pixels.
-        palette: what may be copied.
-        shifts: of each node, (n,2).
-    """
-
-    nodes: Nodes
-    palette: Palette
-    shifts: Tensor
-
-    def to(self, device: torch.device) -> _Copies:
-        """The same on a device."""
-        return _Copies(self.nodes.to(device), self.palette.to(device), self.shifts.to(device))
-
-    def colors(self) -> Tensor:
-        """Of each node, (n,3)."""
-        return self.palette.colors(self.palette.copied(self.nodes.places, self.shifts)[0])
-
-
 @dataclass
 class _Chosen:
     """A level's fill.
 
     Attributes:
-        chosen: on the CPU.
-        copies: the same, on the photo's device.
+        on_cpu: what is copied, as it was chosen.
+        on_device: the same, on the photo's device.
         correction: what is added to copies there.
     """
 
-    chosen: _Copies
-    copies: _Copies
+    on_cpu: Copied
+    on_device: Copied
     correction: Correction
 
 
@@ -133,21 +111,21 @@ class Exemplar:
             picture = image[0].float()
             if chosen is None:
                 return harmonic_fill(picture, hole[0, 0])[None].to(image)
-            filled, copies = picture.clone(), chosen.copies
+            filled, copied = picture.clone(), chosen.on_device
             if self._tight is not None:  # what a hole has grown by shows the photo
                 inside = hole[0, 0]
-                filled[:, inside] = copies.palette.image[:, inside]
-            colors = copies.colors().add_(chosen.correction.far).add_(chosen.correction.near)
-            filled.flatten(1)[:, copies.nodes.at] = colors.clamp(0, 1).T
+                filled[:, inside] = copied.palette.image[:, inside]
+            colors = copied.colors().add_(chosen.correction.far).add_(chosen.correction.near)
+            filled.flatten(1)[:, copied.nodes.at] = colors.clamp(0, 1).T
             self._on_step(1.0)
             return filled[None].to(image)
 
     def shifts(self, index: int) -> Tensor | None:
         """Where each pixel of a level copies from, (2,H,W), 0 outside the hole; None where nothing is copied there."""
-        found = self._choose(index)
-        if found is None:
+        chosen = self._choose(index)
+        if chosen is None:
             return None
-        nodes, _, shifts = found.chosen
+        nodes, _, shifts = chosen.on_cpu
         spread = torch.zeros(2, *nodes.size, dtype=torch.long)
         spread.flatten(1)[:, nodes.at] = shifts.T
         return spread
@@ -177,19 +155,19 @@ class Exemplar:
             self._structure = self._structure_of()
             palette, shifts = self._structure.first(palette, hole, nodes, self._given(palette), part(on_step, 0, 0.8))
         else:
-            coarse, smaller, coarse_shifts = before.chosen
+            coarse, smaller, coarse_shifts = before.on_cpu
             palette = Palette(image, hole, source, smaller.views.doubled())
             shifts = double_shifts(coarse_shifts, coarse, nodes, palette)
             assert self._structure is not None  # noqa: S101  made at the level before
             shifts = self._structure.larger(shifts, palette, hole, nodes, coarse, part(on_step, 0, 0.4))
             if hole.numel() <= MENDED:
                 shifts = mend_shifts(shifts, nodes, hole, palette, part(on_step, 0.4, 0.8))
-        chosen = _Copies(nodes, palette, shifts)
-        copies = chosen.to(levels[index].image.device)
-        coarser = None if before is None else before.correction.enlarged(before.copies.nodes, copies.nodes)
+        on_cpu = Copied(nodes, palette, shifts)
+        on_device = on_cpu.to(levels[index].image.device)
+        coarser = None if before is None else before.correction.enlarged(before.on_device.nodes, on_device.nodes)
         steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
-        correction = seam_correction(*copies, coarser, steps, part(on_step, 0.8, 1))
-        return _Chosen(chosen, copies, correction)
+        correction = seam_correction(on_device, coarser, steps, part(on_step, 0.8, 1))
+        return _Chosen(on_cpu, on_device, correction)
 
     def _structure_of(self) -> Structure:
         last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])

@@ -208,7 +208,7 @@ def test_the_search_can_be_ended_and_broken_off() -> None:
     assert sum(0.35 < share < 0.8 for share in shares) < 10, "of 90 moves and a search"
     rows, columns = hole[0, 0].nonzero().T
     shifts = exemplar.shifts(0)[:, rows, columns]
-    half = exemplar._chosen.chosen.palette
+    half = exemplar._chosen.on_cpu.palette
     _, may = half.copied(torch.stack([rows, columns], dim=1), shifts.T)
     assert may.all()
     assert (result - image)[hole.expand_as(image)].abs().mean() < (0.5 - image)[hole.expand_as(image)].abs().mean()
