@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from refiner.exemplar.appearance import UNKNOWN
-from refiner.exemplar.nodes import picked
+from refiner.exemplar.nodes import picked, same
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
@@ -28,6 +29,19 @@ _SEAM = 0.002  # of any seam, whatever it joins
 
 
 _CHUNK = 1 << 22  # pairs of nodes and rim pixels that are compared at once
+
+
+@dataclass(frozen=True)
+class Move:
+    """Nodes that may take other shifts.
+
+    Attributes:
+        nodes: which; (k,), indices.
+        shifts: what each may take; (k,2).
+    """
+
+    nodes: Tensor
+    shifts: Tensor
 
 
 class Energy:
@@ -149,42 +163,74 @@ class Energy:
         return costs * (tried != fixed).any(dim=2)
 
     def seams_of_move(
-        self, edges: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of edges (m,) whose ends have these shifts (m,2) and may take others: how far copies differ there.
+        self, ends: tuple[Tensor, Tensor], numbers: tuple[Tensor, Tensor], shifts: Tensor, move: Move
+    ) -> Tensor:
+        """How far copies differ at edges one of whose ends may move, or both.
+
+        Args:
+            ends: first and second of each edge; (m,) each.
+            numbers: of these ends among those that may move, -1 for who may not; (m,) each.
+            shifts: of all nodes; (n,2).
+            move: who may move, each to another shift than its own.
 
         Returns:
-            Where both ends keep their shifts, the second alone takes its new one, the first alone, and both; (m,) each.
+            Where both ends keep their shifts, the second alone moves, the first alone, and both do; (4,m). Who may not
+            move keeps its shift in all of them.
         """
-        alike = (old[0] == old[1]).all(dim=1) & (new[0] == new[1]).all(dim=1)
-        costs = torch.zeros(4, len(alike), dtype=torch.float32)
-        # Inside a piece that may move as a whole, which most edges are, it is the same which end moves.
-        which = alike.nonzero()[:, 0]
-        costs[1:3, which] = self._of_moves(edges, [old[0], new[0]], ((0, 1),), which)
-        which = (~alike).nonzero()[:, 0]
-        costs[:, which] = self._of_moves(edges, [*old, *new], ((0, 1), (0, 3), (2, 1), (2, 3)), which)
-        stay, second, first, both = costs
-        return stay, second, first, both
+        first, second = (each >= 0 for each in numbers)
+        both = first & second
+        own = [picked(shifts, end) for end in ends]
+        mover = torch.where(first, *numbers)
+        other_mover = torch.where(both, numbers[1], mover)
+        taken, other_taken = picked(move.shifts, mover), picked(move.shifts, other_mover)
+        together = same(taken, other_taken)
+        inside = together & both & same(*own)
+        costs = torch.zeros(4, len(both), dtype=torch.float32)
 
-    def _of_moves(
+        # Inside a piece that may move as a whole, which most edges are, it is the same which end moves.
+        which = inside.nonzero()[:, 0]
+        (alone,) = self._differences(move.nodes, (picked(shifts, move.nodes), move.shifts), ((0, 1),))
+        costs[1:3, which] = _SEAM + picked(alone, picked(mover, which)) + picked(alone, picked(other_mover, which))
+
+        which = (together & ~inside).nonzero()[:, 0]
+        stay, one, other = self._of_edges(ends, (*own, taken), ((0, 1), (2, 1), (0, 2)), which)
+        has_first, has_second = picked(first, which), picked(second, which)
+        costs[0, which] = stay
+        costs[1, which] = torch.where(has_second, other, stay)
+        costs[2, which] = torch.where(has_first, one, stay)
+        costs[3, which] = torch.where(has_first, one, other) * ~picked(both, which)
+
+        which = (~together).nonzero()[:, 0]
+        costs[:, which] = self._of_edges(ends, (*own, taken, other_taken), ((0, 1), (0, 3), (2, 1), (2, 3)), which)
+        return costs
+
+    def _of_edges(
         self,
-        edges: tuple[Tensor, Tensor],
-        shifts: Sequence[Tensor],
+        ends: tuple[Tensor, Tensor],
+        tried: Sequence[Tensor],
         pairs: Sequence[tuple[int, int]],
         which: Tensor,
     ) -> Tensor:
-        """How far copies differ at some edges, (k,), whose ends have pairs of these shifts, (m,2) each; (pairs,k)."""
-        tried = torch.stack([picked(each, which) for each in shifts])
+        """How far copies differ at some edges, (k,), between pairs of these shifts, (m,2) each; (pairs,k)."""
         costs = torch.full((len(pairs), len(which)), _SEAM, dtype=torch.float32)
-        for end in edges:
-            at, may = self._palette.copied(picked(self.nodes.places, picked(end, which)), tried)
-            looks = [self._look.index_select(0, each) for each in at]
-            for cost, (one, other) in zip(costs, pairs, strict=True):
-                difference = (looks[one] - looks[other]).square_().sum(dim=1)
-                cost.add_(torch.where(may[one] & may[other], difference, self._unknown))
+        if not len(which):
+            return costs
+        tried = [picked(each, which) for each in tried]
+        for end in ends:
+            for cost, difference in zip(costs, self._differences(picked(end, which), tried, pairs), strict=True):
+                cost.add_(difference)
         for cost, (one, other) in zip(costs, pairs, strict=True):
-            cost.mul_((tried[one] != tried[other]).any(dim=1))
+            cost.mul_(~same(tried[one], tried[other]))
         return costs
+
+    def _differences(self, nodes: Tensor, tried: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """How far copies differ at nodes (k,) between pairs of these shifts, (k,2) each; (k,) for each pair."""
+        at, may = self._palette.copied(picked(self.nodes.places, nodes), torch.stack(list(tried)))
+        looks = [self._look.index_select(0, each) for each in at]
+        return [
+            torch.where(may[one] & may[other], (looks[one] - looks[other]).square_().sum(dim=1), self._unknown)
+            for one, other in pairs
+        ]
 
     def _difference(self, at: Tensor, other: Tensor) -> Tensor:
         return (picked(self._colors, at) - picked(self._colors, other)).square_().sum(dim=1)

@@ -17,8 +17,8 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
-from refiner.exemplar.energy import FORBIDDEN
-from refiner.exemplar.nodes import connected, picked
+from refiner.exemplar.energy import FORBIDDEN, Move
+from refiner.exemplar.nodes import picked, same
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,21 +59,20 @@ def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor,
         By how much the energy fell.
     """
     shifts = labeling.shifts
-    may = ((costs < FORBIDDEN) & (picked(shifts, movers) != proposed).any(dim=1)).nonzero()[:, 0]
+    may = ((costs < FORBIDDEN) & ~same(picked(shifts, movers), proposed)).nonzero()[:, 0]
     movers, proposed, costs = (picked(each, may) for each in (movers, proposed, costs))
     if not len(movers):
         return 0.0
     index = torch.full((len(energy),), -1)
     index[movers] = torch.arange(len(movers))
-    free = index >= 0
-    touched = (picked(free, energy.edges[0]) | picked(free, energy.edges[1])).nonzero()[:, 0]
+    numbers = [picked(index, end) for end in energy.edges]
+    touched = ((numbers[0] >= 0) | (numbers[1] >= 0)).nonzero()[:, 0]
     one, other = (picked(end, touched) for end in energy.edges)
-    mover_one, mover_other = picked(index, one), picked(index, other)
+    mover_one, mover_other = (picked(each, touched) for each in numbers)
     free_one, free_other = mover_one >= 0, mover_other >= 0
-    moved = shifts.clone()
-    moved[movers] = proposed
-    old, new = ((picked(of, one), picked(of, other)) for of in (shifts, moved))
-    stay, second, first, both = energy.seams_of_move((one, other), old, new)
+    stay, second, first, both = energy.seams_of_move(
+        (one, other), (mover_one, mover_other), shifts, Move(movers, proposed)
+    )
 
     dearer = costs - picked(labeling.costs, movers)
     pair, second_alone = (each.nonzero()[:, 0] for each in (free_one & free_other, free_other & ~free_one))
@@ -95,7 +94,7 @@ def expand(energy: Energy, labeling: Labeling, movers: Tensor, proposed: Tensor,
     number[which] = torch.arange(len(which))
     moved_one, moved_other = number[mover_one], number[mover_other]
     together = (moved_one >= 0) & (moved_other >= 0)
-    part, count = connected(len(which), moved_one[together], moved_other[together])
+    part, count = energy.nodes.parts_of(movers[which])
     change = torch.zeros(count, dtype=torch.float64).index_add_(0, part, dearer[which].double())
     for of_moved, where, after in (
         (moved_one, ~together, first),

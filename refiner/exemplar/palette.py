@@ -83,12 +83,10 @@ class Palette:
             Indices into the palette's pixels, rows one after the other, and whether they may be copied; (...,n) each.
             An index is of the nearest pixel where it would lie outside.
         """
-        height = self.source.shape[0]
-        y, x = (places + shifts).unbind(dim=-1)
-        within = (y >= 0) & (y < height) & (x >= 0) & (x < self.width)
-        y, x = y.clamp(0, height - 1), x.clamp(0, self.width - 1)
-        at = y * self.width + x
-        may = within & picked(self._sources.flatten(), at)
+        rows, columns = (places[..., axis] + shifts[..., axis] for axis in (0, 1))
+        y, x = rows.clamp(0, self.source.shape[0] - 1), columns.clamp(0, self.width - 1)
+        at = torch.add(x, y, alpha=self.width)
+        may = picked(self._sources.flatten(), at).logical_and_(y == rows).logical_and_(x == columns)
         if self.views.mirror is not None:
             some = (self.mirrored(x) & may).nonzero()  # seldom many
             if len(some):
