@@ -55,6 +55,7 @@ class Energy:
         reach: pixels beyond the rim at which a copy, continued, is compared with the photo.
 
     Attributes:
+        palette: as given.
         nodes: as given.
         edges: pairs of nodes that are neighbors; two tensors (m,) of indices.
     """
@@ -68,7 +69,7 @@ class Energy:
         reach: int = _RIM_REACH,
     ) -> None:
         self._reach = reach
-        self._palette = palette
+        self.palette = palette
         self._look = _look(palette)
         self._colors = self._look[:, :3]
         self.nodes = nodes
@@ -76,7 +77,7 @@ class Energy:
         where = torch.zeros_like(hole)
         where.flatten()[nodes.at] = True
         ring = dilated(where, reach) & ~hole
-        self._ring = ring.nonzero()
+        self._ring = ring.nonzero().contiguous()
         self._ring_at = self._ring[:, 0] * palette.width + self._ring[:, 1]
         self._rim = self._rim_weights(ring)
         self._appearance = appearance
@@ -88,14 +89,14 @@ class Energy:
 
     def of_all(self, shift: Tensor) -> Tensor:
         """What a shift (2,) costs at each node, seams left out; (n,)."""
-        ring_at, ring_may = self._palette.copied(self._ring, shift)
+        ring_at, ring_may = self.palette.copied(self._ring, shift)
         errors = torch.where(ring_may, self._difference(ring_at, self._ring_at), self._unknown)
-        at, may = self._palette.copied(self.nodes.places, shift)
+        at, may = self.palette.copied(self.nodes.places, shift)
         return self._summed(at, may, torch.from_numpy(self._rim @ errors.numpy()), slice(None))
 
     def of(self, which: Tensor, shifts: Tensor) -> Tensor:
         """What shifts (k,2) cost at nodes of these indices (k,), seams left out; (k,)."""
-        at, may = self._palette.copied(picked(self.nodes.places, which), shifts)
+        at, may = self.palette.copied(picked(self.nodes.places, which), shifts)
         starts, stops = (picked(torch.from_numpy(self._rim.indptr[i:]), which).long() for i in (0, 1))
         counts = stops - starts
         rim = torch.zeros(len(which), dtype=torch.float32)
@@ -105,7 +106,7 @@ class Energy:
             first = (counts[some].cumsum(0) - counts[some]).repeat_interleave(counts[some])
             pair = torch.arange(len(each)) - first + starts[each]
             beyond = torch.from_numpy(self._rim.indices).long()[pair]
-            copied, allowed = self._palette.copied(picked(self._ring, beyond), picked(shifts, each))
+            copied, allowed = self.palette.copied(picked(self._ring, beyond), picked(shifts, each))
             error = torch.where(allowed, self._difference(copied, picked(self._ring_at, beyond)), self._unknown)
             rim.index_add_(0, each, error * torch.from_numpy(self._rim.data)[pair])
         return self._summed(at, may, rim, which)
@@ -133,9 +134,9 @@ class Energy:
         found = []
         for own in shifts:
             cost = torch.zeros(count, dtype=torch.float32)
-            _, may = self._palette.copied(self.nodes.places, picked(own, piece_of))
+            _, may = self.palette.copied(self.nodes.places, picked(own, piece_of))
             cost.index_add_(0, piece_of, FORBIDDEN * (~may).float())
-            copied, allowed = self._palette.copied(picked(self._ring, beyond), picked(own, piece))
+            copied, allowed = self.palette.copied(picked(self._ring, beyond), picked(own, piece))
             error = torch.where(allowed, self._difference(copied, picked(self._ring_at, beyond)), self._unknown)
             found.append(cost.index_add_(0, piece, _RIM_WEIGHT * error * weight))
         return torch.stack(found)
@@ -154,10 +155,10 @@ class Energy:
         costs = torch.full(tried.shape[:2], _SEAM, dtype=torch.float32)
         for end in edges:
             place = picked(self.nodes.places, end)
-            at, may = self._palette.copied(place, fixed)
+            at, may = self.palette.copied(place, fixed)
             look = self._look.index_select(0, at)
             for cost, shifts in zip(costs, tried, strict=True):
-                other_at, other_may = self._palette.copied(place, shifts)
+                other_at, other_may = self.palette.copied(place, shifts)
                 difference = (self._look.index_select(0, other_at) - look).square_().sum(dim=1)
                 cost.add_(torch.where(may & other_may, difference, self._unknown))
         return costs * (tried != fixed).any(dim=2)
@@ -225,7 +226,7 @@ class Energy:
 
     def _differences(self, nodes: Tensor, tried: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
         """How far copies differ at nodes (k,) between pairs of these shifts, (k,2) each; (k,) for each pair."""
-        at, may = self._palette.copied(picked(self.nodes.places, nodes), torch.stack(list(tried)))
+        at, may = self.palette.copied(picked(self.nodes.places, nodes), torch.stack(list(tried)))
         looks = [self._look.index_select(0, each) for each in at]
         return [
             torch.where(may[one] & may[other], (looks[one] - looks[other]).square_().sum(dim=1), self._unknown)

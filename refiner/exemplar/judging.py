@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
-from refiner.exemplar.appearance import like_rim
-from refiner.exemplar.energy import Energy
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from refiner.exemplar.nodes import Nodes
-    from refiner.exemplar.palette import Palette
+    from refiner.exemplar.energy import Energy
     from refiner.exemplar.patch_search import PatchSearch
 
 # Exponents and the area were fitted on 110 pictures with holes over edges, and confirmed on 247 holes of 130 others.
@@ -41,15 +37,13 @@ class Judge:
 
     Args:
         search: of the photo's patches.
-        palette: what may be copied.
-        hole: (H,W), bool.
-        nodes: its pixels.
+        energy: what shows at the rim and at seams, of the hole's pixels.
     """
 
-    def __init__(self, search: PatchSearch, palette: Palette, hole: Tensor, nodes: Nodes) -> None:
-        self._search, self._palette, self._nodes = search, palette, nodes
-        self._energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
-        self._suggested = palette.suggested
+    def __init__(self, search: PatchSearch, energy: Energy) -> None:
+        self._search, self._energy = search, energy
+        self._palette, self._nodes = energy.palette, energy.nodes
+        self._suggested = energy.palette.suggested
 
     def of(self, shifts: Tensor) -> Verdict:
         """What speaks against the fill that shifts (n,2) copy."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from refiner.exemplar.nodes import picked
+
 if TYPE_CHECKING:
     from refiner.exemplar.progress import OnStep
 
@@ -40,8 +42,12 @@ def most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, too_ne
     """
     others = patches[among]
     squares = others.square().sum(dim=1)
-    numbers = torch.full((int(at[:, 0].max()) + 1, int(at[:, 1].max()) + 1), -1)  # of those to choose from
-    numbers[at[among, 0], at[among, 1]] = torch.arange(len(among))
+    # Of those to choose from, with room around them for all that is too near.
+    room = int(too_near.abs().max()) if len(too_near) else 0
+    numbers = torch.full((int(at[:, 0].max()) + 1 + 2 * room, int(at[:, 1].max()) + 1 + 2 * room), -1)
+    numbers[at[among, 0] + room, at[among, 1] + room] = torch.arange(len(among))
+    stride = numbers.shape[1]
+    places, steps = ((each + offset) @ torch.tensor([stride, 1]) for each, offset in ((at, room), (too_near, 0)))
     here: list[Tensor] = []
     there: list[Tensor] = []
     costs: list[Tensor] = []
@@ -50,11 +56,9 @@ def most_alike(patches: Tensor, at: Tensor, asked: Tensor, among: Tensor, too_ne
             break
         own = patches[chunk]
         distance = torch.addmm(squares[None], own, others.T, alpha=-2)
-        y, x = (at[chunk, None] + too_near).unbind(dim=2)
-        inside = (y >= 0) & (y < numbers.shape[0]) & (x >= 0) & (x < numbers.shape[1])
-        which = torch.arange(len(chunk))[:, None].expand_as(y)[inside]
-        near = numbers[y[inside], x[inside]]
-        distance[which[near >= 0], near[near >= 0]] = torch.inf
+        near = picked(numbers.flatten(), places[chunk, None] + steps)
+        cells = (near + len(among) * torch.arange(len(chunk))[:, None])[near >= 0]
+        distance.flatten().index_fill_(0, cells, torch.inf)
         least, index = distance.min(dim=1)
         has = least < torch.inf
         here.append(chunk[has])

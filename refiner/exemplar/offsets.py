@@ -45,7 +45,6 @@ def dominant_offsets(palette: Palette, hole: Tensor, seed: int, on_step: OnStep)
         hardly any known patch.
     """
     image, source = palette.spread(palette.image), palette.spread(palette.source)
-    height, width = source.shape
     none = torch.zeros(0, 2, dtype=torch.long)
     if min(hole.shape) < _PATCH:
         return none
@@ -65,7 +64,8 @@ def dominant_offsets(palette: Palette, hole: Tensor, seed: int, on_step: OnStep)
         among = candidates.nonzero()[:, 0]
         if count and len(among):
             pairs = most_alike(patches, real, asked, among, too_near, part(on_step, start, start + 0.5))
-            found.append(_peaks(at[pairs.found] - at[pairs.asked], (height, width), count, both_ways=both_ways))
+            if len(pairs.asked):
+                found.append(_peaks(at[pairs.found] - at[pairs.asked], count, both_ways=both_ways))
     return torch.cat(found) if found else none
 
 
@@ -97,14 +97,15 @@ def _disc(radius: float) -> Tensor:
     return square[square.square().sum(dim=1) < radius**2]
 
 
-def _peaks(offsets: Tensor, size: tuple[int, int], count: int, *, both_ways: bool) -> Tensor:
+def _peaks(offsets: Tensor, count: int, *, both_ways: bool) -> Tensor:
     """The highest peaks of the offsets' smoothed histogram; an offset counts as its opposite too where that says so."""
-    height, width = size
-    votes = torch.zeros(2 * height + 1, 2 * width + 1, dtype=torch.float32)
-    index = offsets[:, 0] + height, offsets[:, 1] + width
-    votes.index_put_(index, torch.ones(len(offsets), dtype=torch.float32), accumulate=True)
     if both_ways:
-        votes = votes + votes.flip(0, 1)
+        offsets = torch.cat([offsets, -offsets])
+    # The histogram of what there is: of a wide palette's offsets most have no vote.
+    low = offsets.amin(dim=0) - _PEAK
+    height, width = (offsets.amax(dim=0) + _PEAK + 1 - low).tolist()
+    votes = torch.zeros(height, width, dtype=torch.float32)
+    votes.index_put_(tuple((offsets - low).T), torch.ones(len(offsets), dtype=torch.float32), accumulate=True)
     line = torch.exp(-(torch.arange(-(_PEAK // 2), _PEAK // 2 + 1).float() ** 2) / (2 * _SIGMA**2))
     kernel, half = (line[:, None] * line)[None, None] / line.sum() ** 2, _PEAK // 2
     smooth = functional.conv2d(votes[None, None], kernel, padding=half)
@@ -112,4 +113,4 @@ def _peaks(offsets: Tensor, size: tuple[int, int], count: int, *, both_ways: boo
     highest = functional.max_pool2d(highest, (1, _PEAK), stride=1, padding=(0, half))
     peaks = (smooth * (highest == smooth))[0, 0].flatten()
     top = peaks.topk(min(count, int((peaks > 0).sum()))).indices
-    return torch.stack([top // (2 * width + 1) - height, top % (2 * width + 1) - width], dim=1)
+    return torch.stack([top // width, top % width], dim=1) + low

@@ -87,11 +87,8 @@ class Palette:
         y, x = rows.clamp(0, self.source.shape[0] - 1), columns.clamp(0, self.width - 1)
         at = torch.add(x, y, alpha=self.width)
         may = picked(self._sources.flatten(), at).logical_and_(y == rows).logical_and_(x == columns)
-        if self.views.mirror is not None:
-            some = (self.mirrored(x) & may).nonzero()  # seldom many
-            if len(some):
-                which, of = tuple(some.T), places[some[:, -1]]
-                may[which] = self.apart(of[:, 0], of[:, 1], y[which], x[which])
+        if self.views.mirror is not None and (x >= self.views.mirror).any():
+            may &= self.apart(places[:, 0], places[:, 1], y, x)
         return at, may
 
     def apart(self, y: Tensor, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -99,9 +96,10 @@ class Palette:
         mirror = self.views.mirror
         if mirror is None:
             return torch.ones_like(columns, dtype=torch.bool)
-        least = _APART * mirror
+        least = math.ceil(_APART * mirror)
         shown = 2 * mirror - 1 - columns  # by columns of the mirror image
-        return ((rows - y).abs() >= least) | ((shown - x).abs() >= least) | ~self.mirrored(columns)
+        far = ((rows - y).abs_() >= least) | ((shown - x).abs_() >= least)
+        return far.logical_or_(columns < mirror).logical_or_(columns >= 2 * mirror)
 
     def colors(self, at: Tensor) -> Tensor:
         """The colors of pixels of the palette, given their indices (n,): (n,3)."""

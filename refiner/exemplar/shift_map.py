@@ -41,10 +41,7 @@ _AROUND = ((-1, 0), (0, -1), (1, 0), (0, 1))
 
 
 def choose_shifts(
-    palette: Palette,
-    hole: Tensor,
-    nodes: Nodes,
-    appearance: Appearance,
+    energy: Energy,
     offsets: Tensor,
     first: Tensor | None,
     seed: int,
@@ -54,10 +51,7 @@ def choose_shifts(
     """The shift map of the smallest level, by expansion moves.
 
     Args:
-        palette: what may be copied, at least one pixel.
-        hole: (H,W), bool.
-        nodes: its pixels.
-        appearance: what the fill should look like.
+        energy: what is minimized, over all of the hole's pixels; of a palette with at least one pixel to copy.
         offsets: that all nodes may take; (K,2).
         first: a shift for each node that is tried before; (n,2). None for none.
         seed: of what is drawn at random.
@@ -67,8 +61,8 @@ def choose_shifts(
     Returns:
         (n,2).
     """
-    energy = Energy(palette, hole, nodes, appearance)
-    labeling = Labeling(nearest_source(palette, nodes.places), torch.full((len(energy),), _STRAY, dtype=torch.float32))
+    start = nearest_source(energy.palette, energy.nodes.places)
+    labeling = Labeling(start, torch.full((len(energy),), _STRAY, dtype=torch.float32))
     if not len(offsets):
         return labeling.shifts
     random = torch.Generator().manual_seed(seed)
@@ -247,7 +241,7 @@ def nearest_source(palette: Palette, places: Tensor) -> Tensor:
     corner = torch.tensor([window.top, window.left])
     y, x = (places - corner).T
     nearest: Tensor = torch.from_numpy(found).long()[:, y, x].T + corner - places
-    return nearest
+    return nearest.contiguous()
 
 
 def _nudged(energy: Energy, shifts: Tensor, piece: Tensor, own: Tensor, color: Tensor, on_step: OnStep) -> Tensor:

@@ -90,23 +90,23 @@ class Structure:
                 palette = alone
                 self._found, self._goes_by = found, torch.ones(len(nodes), dtype=torch.bool)
                 self._across = True
-                wanted, offsets = like_rim(palette, nodes, near=True), frequent(found.shifts)
-                told = part(on_step, 0.5, 1)
-                shifts = choose_shifts(palette, hole, nodes, wanted, offsets, found.shifts, self._seed, told)
+                energy = Energy(palette, hole, nodes, like_rim(palette, nodes, near=True))
+                offsets, told = frequent(found.shifts), part(on_step, 0.5, 1)
+                shifts = choose_shifts(energy, offsets, found.shifts, self._seed, told)
                 return self._used(palette, nodes, shifts)
         offsets = dominant_offsets(palette, hole, self._seed, part(on_step, 0, 0.3))
         if given is not None:
             shifts = self._following(given, palette, hole, nodes, offsets, part(on_step, 0.3, 1))
             return self._used(palette, nodes, shifts)
-        wanted = like_rim(palette, nodes)
-        shifts = choose_shifts(palette, hole, nodes, wanted, offsets, None, self._seed, part(on_step, 0.3, 0.5))
+        energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
+        shifts = choose_shifts(energy, offsets, None, self._seed, part(on_step, 0.3, 0.5))
         self._thin = deep < _CROSSED
         if self._thin:  # chosen where it is wide enough
             return self._used(palette, nodes, shifts)
-        palette, shifts, straight = self._in_perspective(shifts, palette, hole, nodes, offsets, part(on_step, 0.5, 0.6))
+        energy, shifts, straight = self._in_perspective(shifts, energy, hole, offsets, part(on_step, 0.5, 0.6))
         if not on_step(0.6):
-            shifts = self._searched(shifts, straight, palette, hole, nodes, part(on_step, 0.6, 1))
-        return self._used(palette, nodes, shifts)
+            shifts = self._searched(shifts, straight, energy, hole, part(on_step, 0.6, 1))
+        return self._used(energy.palette, nodes, shifts)
 
     def larger(
         self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, coarse: Nodes, on_step: OnStep
@@ -141,52 +141,50 @@ class Structure:
         return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
 
     def _in_perspective(
-        self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep
-    ) -> tuple[Palette, Tensor, Tensor]:
+        self, shifts: Tensor, energy: Energy, hole: Tensor, offsets: Tensor, on_step: OnStep
+    ) -> tuple[Energy, Tensor, Tensor]:
         """A shift map (n,2) that goes on toward a vanishing point where that costs hardly more than one that is free.
 
         That a handful of offsets should do as well as all of them is no accident.
 
         Returns:
-            The palette that it is of, the map, and which nodes go by it, (n,).
+            Its energy, the map, and which nodes go by it, (n,).
         """
+        nodes = energy.nodes
         none = torch.zeros(len(nodes), dtype=torch.bool)
         if on_step(0):
-            return palette, shifts, none
-        wide, straight, views = offsets_in_perspective(palette)
+            return energy, shifts, none
+        wide, straight, views = offsets_in_perspective(energy.palette)
         if not len(straight):
-            return palette, shifts, none
-        wanted = like_rim(wide, nodes)
+            return energy, shifts, none
+        widely = Energy(wide, hole, nodes, like_rim(wide, nodes))
         # None of the others may reach a smaller copy, and of these none another one: it would be by accident.
         view = wide.views.of(nodes.places[:, 1] + torch.cat([offsets, straight])[:, 1:])
         astray = torch.cat([view[: len(offsets)] >= SCALED, view[len(offsets) :] != views[:, None]])
         handicap = FORBIDDEN * astray.float()
         handicap[: len(offsets)] += _ASTRAY
         offsets = torch.cat([offsets, straight])
-        other = choose_shifts(wide, hole, nodes, wanted, offsets, None, self._seed, on_step, handicap)
-        energy = Energy(wide, hole, nodes, wanted)
+        other = choose_shifts(widely, offsets, None, self._seed, on_step, handicap)
         smaller = (wide.views.of(nodes.places[:, 1] + other[:, 1]) >= SCALED).float()
-        hardly_more = energy.of_parts(other) < _HARDLY_MORE * energy.of_parts(shifts)
+        hardly_more = widely.of_parts(other) < _HARDLY_MORE * widely.of_parts(shifts)
         better = (hardly_more & (nodes.part_means(smaller) > _LEAST_STRAIGHT))[nodes.parts()[0]]
         if not better.any():
-            return palette, shifts, none
+            return energy, shifts, none
         other = torch.where(better[:, None], other, shifts)
         wide, shifts = self._used(wide, nodes, other, mirrored=True, instead=shifts)
-        return wide, shifts, better
+        return Energy(wide, hole, nodes, like_rim(wide, nodes)), shifts, better
 
-    def _searched(
-        self, shifts: Tensor, straight: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep
-    ) -> Tensor:
+    def _searched(self, shifts: Tensor, straight: Tensor, energy: Energy, hole: Tensor, on_step: OnStep) -> Tensor:
         """A shift map (n,2) by patches searched for the hole, in the parts of it where that is better.
 
         Args:
             shifts: those by offsets, which the search begins with.
             straight: which nodes go on toward a vanishing point, (n,); better means clearly better there.
-            palette: what may be copied.
+            energy: what shows at the rim and at seams.
             hole: (H,W), bool.
-            nodes: its pixels.
             on_step: see `OnStep`.
         """
+        palette, nodes = energy.palette, energy.nodes
         scene = self._scene(_unclean(palette))
         self._local = where_like_lie(scene)
         search = PatchSearch(scene, self._random, self._local)
@@ -197,7 +195,7 @@ class Structure:
         if on_step(0.5):
             return shifts
         other = self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
-        judge, (part_of, _) = Judge(search, palette, hole, nodes), nodes.parts()
+        judge, (part_of, _) = Judge(search, energy), nodes.parts()
         before, after = judge.of(shifts), judge.of(other)
         liking = 1.0 if not self._seed else _LIKING if self._seed % 2 else 1 / _LIKING
         better = (liking * after.faults < before.faults)[part_of]
@@ -245,7 +243,7 @@ class Structure:
             first = search.match(given).shifts
             offsets = torch.cat([frequent(first), offsets])
         wanted = like_given(palette, nodes, given)
-        return choose_shifts(palette, hole, nodes, wanted, offsets, first, self._seed, on_step)
+        return choose_shifts(Energy(palette, hole, nodes, wanted), offsets, first, self._seed, on_step)
 
     def _scene(self, palette: Palette) -> Scene:
         size = palette.known.shape[0], palette.known.shape[1]

@@ -213,9 +213,8 @@ def test_an_offset_with_a_handicap_is_taken_where_it_has_none() -> None:
     offsets = torch.tensor([[40, 0], [60, 0]])
     left = nodes.places[:, 1] < 100
     handicap = torch.stack([~left, left]).float() * FORBIDDEN
-    shifts = choose_shifts(
-        palette, hole, nodes, like_rim(palette, nodes), offsets, None, 0, lambda _share: False, handicap
-    )
+    energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
+    shifts = choose_shifts(energy, offsets, None, 0, lambda _share: False, handicap)
     assert torch.equal(shifts, offsets[(~left).long()])
 
 
@@ -227,7 +226,7 @@ def test_the_judge_prefers_what_the_rim_suggests() -> None:
     hole = box(80, 170, 110, 210)
     palette, nodes = palette_of(image, hole, Views()), Nodes(hole)
     search = PatchSearch(Scene(palette, texture_of(image, hole)), torch.Generator().manual_seed(0))
-    judge = Judge(search, palette, hole, nodes)
+    judge = Judge(search, Energy(palette, hole, nodes, like_rim(palette, nodes)))
     in_step, out_of_step, darker = (
         float(judge.of(torch.tensor(shift).repeat(len(nodes), 1)).faults) for shift in ([36, 0], [42, 0], [36, -130])
     )
