@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from refiner.exemplar.laplace import solve
-from refiner.exemplar.nodes import picked
+from refiner.exemplar.nodes import picked, same
 from refiner.exemplar.progress import OnStep, part
 from refiner.regions import Window, regions_of
 
@@ -156,7 +156,7 @@ def _wanted(copied: Copied) -> _Steps:
         to_next = (torch.arange(2, device=nodes.places.device) == axis).long()
         both = nodes.has(direction).nonzero()[:, 0]
         one, other = both, nodes.near[both, direction].long()
-        seam = (picked(shifts, one) != picked(shifts, other)).any(dim=1)
+        seam = ~same(picked(shifts, one), picked(shifts, other))
         none = one.new_full((1,), -1)
         rim = (nodes.inside[:, direction] & ~nodes.has(direction)).nonzero()[:, 0]
         behind = (nodes.inside[:, direction - 1] & ~nodes.has(direction - 1)).nonzero()[:, 0]

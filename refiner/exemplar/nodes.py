@@ -135,16 +135,16 @@ class Nodes:
             weights += weight
         return found / weights.clamp(min=_LEAST_WEIGHT)
 
-    def parts(self, same: Tensor | None = None) -> tuple[Tensor, int]:
+    def parts(self, shifts: Tensor | None = None) -> tuple[Tensor, int]:
         """The number of each node's connected part, (n,), and how many there are.
 
         Args:
-            same: values (n,C); neighbors are connected where theirs are equal. None to connect all.
+            shifts: (n,2); neighbors are connected where theirs are equal. None to connect all.
         """
-        if same is None:
+        if shifts is None:
             return self._connected
         one, other = self.pairs()
-        equal = (picked(same, one) == picked(same, other)).all(dim=1)
+        equal = same(picked(shifts, one), picked(shifts, other))
         return connected(len(self), one[equal], other[equal])
 
     def parts_of(self, some: Tensor) -> tuple[Tensor, int]:
@@ -177,9 +177,10 @@ class Nodes:
 def picked(x: Tensor, index: Tensor) -> Tensor:
     """Rows of x (n,...), `x[index]`, in a third to a half of its time; indices of any shape, from 0 on."""
     at = index.flatten()
-    if x.dtype == torch.long and x.shape[1:] == (2,) and x.is_contiguous() and x.storage_offset() % 2 == 0:
-        pairs = x.view(torch.complex128)[:, 0].index_select(0, at)  # as one number, in half of its time again
-        return pairs.view(torch.long).view(*index.shape, 2)
+    pairs = x.dtype == torch.long and x.shape[1:] == (2,) and x.is_contiguous() and x.storage_offset() % 2 == 0
+    if pairs and x.device.type == "cpu":  # as one number each, in half of its time again
+        found = x.view(torch.complex128)[:, 0].index_select(0, at)
+        return found.view(torch.long).view(*index.shape, 2)
     return x.index_select(0, at).view(*index.shape, *x.shape[1:])
 
 

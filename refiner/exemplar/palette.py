@@ -87,7 +87,7 @@ class Palette:
         y, x = rows.clamp(0, self.source.shape[0] - 1), columns.clamp(0, self.width - 1)
         at = torch.add(x, y, alpha=self.width)
         may = picked(self._sources.flatten(), at).logical_and_(y == rows).logical_and_(x == columns)
-        if self.views.mirror is not None and (x >= self.views.mirror).any():
+        if self.views.mirror is not None:
             may &= self.apart(places[:, 0], places[:, 1], y, x)
         return at, may
 

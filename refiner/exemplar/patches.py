@@ -255,8 +255,7 @@ class Patches:
             for own, there, here in zip(self.at, small, self.size, strict=True)
         ]
         shift = 2 * shifts[nearest_row[at[0], at[1]], nearest_column[at[0], at[1]]]
-        everyone = torch.arange(len(self._targets))
-        place, may = self._places(everyone, self.at[0] + shift[:, 0], self.at[1] + shift[:, 1])
+        place, may = self._places(self.at[0] + shift[:, 0], self.at[1] + shift[:, 1])
         place[~may] = self._drawn(int((~may).sum()), random)
         return self._vote(place, (~may).float()), place
 
@@ -358,15 +357,15 @@ class Patches:
         """Patches to copy from, at random."""
         return self._sources[torch.randint(self._count, (count,), generator=random)]
 
-    def _places(self, which: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices of the patches at places of the palette, and whether these targets may copy them."""
+    def _places(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the patches at places of the palette, one for each target, and whether it may copy it; (m,)."""
         height, width = self.size[0], self._palette.width
         within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
         place = rows * width + columns
         may = within & picked(self._may, place)
         if self._palette.views.mirrored:
-            may &= self._palette.apart(self.at[0][which], self.at[1][which], rows, columns)
+            may &= self._palette.apart(*self.at, rows, columns)
         return place, may
 
     def _wanted(self, fill: Tensor) -> Tensor:
@@ -439,7 +438,7 @@ class Patches:
 
     def _offer(self, distance: _Distance, nearest: Tensor, cost: Tensor, rows: Tensor, columns: Tensor) -> None:
         """Take patches at these places where they are more like the targets; changes `nearest` and `cost`."""
-        place, may = self._places(torch.arange(len(nearest)), rows, columns)
+        place, may = self._places(rows, columns)
         which = (may & (place != nearest)).nonzero()[:, 0]
         offered = distance(which, picked(place, which))
         better = offered < picked(cost, which)

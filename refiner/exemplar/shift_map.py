@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.expansion import Labeling, expand
-from refiner.exemplar.nodes import Nodes, picked
+from refiner.exemplar.nodes import Nodes, picked, same
 from refiner.exemplar.progress import part
 from refiner.regions import Window, dilated
 
@@ -196,7 +196,7 @@ def mend_shifts(shifts: Tensor, nodes: Nodes, hole: Tensor, palette: Palette, on
         (n,2).
     """
     one, other = nodes.pairs()
-    apart = (picked(shifts, one) != picked(shifts, other)).any(dim=1)
+    apart = ~same(picked(shifts, one), picked(shifts, other))
     near = torch.zeros_like(hole)
     near.flatten()[nodes.at[torch.cat([one[apart], other[apart]])]] = True
     near = dilated(near, _BAND) & hole

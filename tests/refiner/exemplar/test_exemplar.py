@@ -16,7 +16,7 @@ from refiner.exemplar import Exemplar, Level, level_count
 from refiner.exemplar.energy import Energy
 from refiner.exemplar.expansion import Labeling, expand, min_cut
 from refiner.exemplar.laplace import harmonic_fill, solve
-from refiner.exemplar.nodes import Nodes, sum_near
+from refiner.exemplar.nodes import Nodes, picked, same, sum_near
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.views import Views
 from refiner.regions import dilated
@@ -336,6 +336,34 @@ def test_nodes_know_their_neighbors_parts_and_smaller_levels() -> None:
     small = Nodes(torch.ones(11, 15, dtype=torch.bool))
     covered = small.places[nodes.coarser(small)]
     assert ((covered - nodes.places * torch.tensor([11 / 23, 15 / 31])).abs() <= 1).all()
+
+
+def test_parts_of_some_nodes_are_those_without_the_others() -> None:
+    random = torch.Generator().manual_seed(6)
+    nodes = Nodes(torch.rand(23, 31, generator=random) > 0.2)
+    some = (torch.rand(len(nodes), generator=random) > 0.4).nonzero()[:, 0]
+    where = torch.zeros(nodes.size, dtype=torch.bool)
+    where.flatten()[nodes.at[some]] = True
+    labels, count = ndimage.label(where.numpy())
+    part, parts = nodes.parts_of(some)
+    assert parts == count > 1
+    assert torch.equal(part, torch.from_numpy(labels)[where] - 1)
+
+
+@pytest.mark.parametrize("of", ["rows", "columns", "a part", "three", "floats"])
+def test_rows_are_picked_however_they_lie_in_memory(of: str) -> None:
+    random = torch.Generator().manual_seed(7)
+    wide = torch.randint(-9, 9, (40, 3), generator=random)
+    x = {
+        "rows": wide[:, :2].contiguous(),
+        "columns": wide.T.contiguous()[:2].T,
+        "a part": wide.flatten()[1:81].view(40, 2),
+        "three": wide,
+        "floats": wide[:, :2].float(),
+    }[of]
+    for index in (torch.randint(40, (7,), generator=random), torch.randint(40, (4, 5), generator=random), wide[:0, 0]):
+        assert torch.equal(picked(x, index), x[index])
+    assert torch.equal(same(x[:20], x[20:]), (x[:20, :2] == x[20:, :2]).all(dim=1))
 
 
 def test_what_a_mask_cuts_through_leaves_no_cloud_in_the_sky() -> None:
