@@ -86,7 +86,8 @@ def test_it_gives_what_the_authors_code_gives(name, model) -> None:
     assert expected.std() > 0.05
 
 
-def test_it_passes_the_check(name, file) -> None:
+def test_it_passes_the_check(name, file, monkeypatch) -> None:
+    monkeypatch.setattr("refiner.testing.checks._STEPS", 4)  # the loss has to fall, which takes no more
     tensors = torch.load(file, weights_only=True)
     if name == "aotgan":  # with fewer blocks it has the same parts, in a fraction of the time
         torch.save({key: part for key, part in tensors.items() if key[:8] not in EXTRA_BLOCKS}, file)

@@ -53,9 +53,9 @@ for name, height, width, precision, memory in json.loads(sys.argv[1]):
     print(json.dumps([plan.bytes, took, plan.strip_height]), flush=True)
 """
 TABLE = [
-    ("lama-small", 960, 512, "float32", None),
-    ("lama-small", 768, 512, "bfloat16", None),
-    ("lama-small", 768, 384, "float32", "95MB"),
+    ("lama-small", 640, 384, "float32", None),
+    ("lama-small", 512, 384, "bfloat16", None),
+    ("lama-small", 512, 384, "float32", "70MB"),
     ("plain", 512, 640, "float32", None),
     ("plain", 640, 512, "bfloat16", None),
 ]

@@ -280,7 +280,7 @@ def test_features_and_copies_of_one_photo_are_planned_together(small) -> None:
 @pytest.mark.parametrize("detail", ["exemplar", "features"])
 def test_long_pictures_are_predicted_too(detail) -> None:
     """Held against what the work takes, in a process of its own; a square of as many pixels beside them."""
-    sizes = [[300, 5000], [5000, 300], [1250, 1200]]
+    sizes = [[300, 3000], [3000, 300], [1000, 900]]
     done = subprocess.run(
         [sys.executable, "-c", LONG, json.dumps(sizes), detail], check=True, capture_output=True, text=True
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a visitor sees nothing of another
 def address(tmp_path_factory):
     from web_server import program
 
