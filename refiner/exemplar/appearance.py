@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
 _HARMONIC_WEIGHT = 0.1  # of the colors that the rim suggests
-_NEAR_WEIGHT = 1.0  # where it is near
+_NEAR_WEIGHT = 2.0  # where it is near
 UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _NEAR_UNKNOWN = 0.2
 _GIVEN_WEIGHT = 2.0  # of the colors of a fill that is to be followed

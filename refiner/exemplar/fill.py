@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,7 +17,8 @@ from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.progress import OnStep, part, unheard
 from refiner.exemplar.shift_map import double_shifts, mend_shifts
-from refiner.exemplar.structure import SEARCHED, THIN, Structure, depth
+from refiner.exemplar.structure import SEARCHED, THIN, Structure, depth, size_to_search_across
+from refiner.exemplar.transport import carried_inward
 from refiner.exemplar.views import GAP, Views
 from refiner.memory import freed_memory_kept
 
@@ -28,6 +30,7 @@ _LARGEST = 180_000  # pixels that it has at most, where the photo is long
 _MOST_NODES = 20_000  # pixels of the hole there; a larger hole is labeled one level further down
 _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
+_CARRIED = 2_200_000  # pixels of a level at most at which edges are carried into a thin hole
 _STEPS = 100  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
 _FEWEST_STEPS = 8
 _LEAST_SHARE = 1e-4  # of a pixel that is known
@@ -96,6 +99,7 @@ class Exemplar:
         self._on_step = on_step
         self._structure: Structure | None = None
         self._tight: Sequence[Level] | None = None  # the levels, where the hole is thin
+        self._carried: Tensor | None = None  # the photo with edges carried into a thin hole, when it is needed
         self._at: int | None = None  # the level that was chosen last
         self._chosen: _Chosen | None = None
         if levels[-1].hole.any() and not _source(levels[-1].hole.cpu()[0, 0], avoid).any():
@@ -135,6 +139,7 @@ class Exemplar:
         if self._at is None or self._at > index:
             self._at, self._chosen = -1, None
             self._tight = _tightened(self._levels) if self._follow is None else None
+            self._carried = None
         first = self._at + 1
         for level in range(first, index + 1):
             share = 1 / (index + 1 - first)
@@ -150,13 +155,14 @@ class Exemplar:
         if not hole.any() or not source.any():
             return None
         nodes = Nodes(hole)
+        suggest = None if self._tight is None else partial(self._suggested, self._tight, (hole.shape[0], hole.shape[1]))
         if before is None:
-            palette = Palette(image, hole, source, Views(self._span_at(index), mirrored=True))
+            palette = Palette(image, hole, source, Views(self._span_at(index), mirrored=True), suggest)
             self._structure = self._structure_of()
             palette, shifts = self._structure.first(palette, hole, nodes, self._given(palette), part(on_step, 0, 0.8))
         else:
             coarse, smaller, coarse_shifts = before.on_cpu
-            palette = Palette(image, hole, source, smaller.views.doubled())
+            palette = Palette(image, hole, source, smaller.views.doubled(), suggest)
             shifts = double_shifts(coarse_shifts, coarse, nodes, palette)
             assert self._structure is not None  # noqa: S101  made at the level before
             shifts = self._structure.larger(shifts, palette, hole, nodes, coarse, part(on_step, 0, 0.4))
@@ -172,7 +178,15 @@ class Exemplar:
     def _structure_of(self) -> Structure:
         last = max([0, *(i for i, level in enumerate(self._levels) if level.hole.numel() <= SEARCHED)])
         image, hole = (self._levels if self._tight is None else self._tight)[last]
-        return Structure(image[0].cpu().float(), hole[0, 0].cpu(), self._seed)
+        across = size_to_search_across([level.hole[0, 0].cpu() for level in self._tight or ()])
+        return Structure(image[0].cpu().float(), hole[0, 0].cpu(), self._seed, across)
+
+    def _suggested(self, tight: Sequence[Level], size: tuple[int, int]) -> Tensor:
+        """The photo with edges carried into its thin hole, at a level's size; (3,H,W)."""
+        if self._carried is None:
+            image, hole = next((each for each in reversed(tight) if each.hole.numel() <= _CARRIED), tight[0])
+            self._carried = carried_inward(image[0].cpu().float(), hole[0, 0].cpu())
+        return functional.adaptive_avg_pool2d(self._carried[None], size)[0]
 
     def _given(self, palette: Palette) -> Tensor | None:
         """The fill to follow, at a level's size; (3,H,W)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import picked
 from refiner.exemplar.views import Views
 from refiner.regions import dilated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ALONE = Views()
 _APART = 0.25  # of the photo's width: nearer, a piece and its mirror image are seen together, as a blot's two halves
@@ -30,6 +34,8 @@ class Palette:
         hole: (H,W), bool.
         source: what may be copied; (H,W), bool.
         views: what there is beside the photo, P columns with it; what lies between two views cannot be copied.
+        suggest: gives what colors the hole's surroundings suggest, (3,H,W), when it is asked for; None for the
+            smoothest fill.
 
     Attributes:
         image: as given.
@@ -39,10 +45,17 @@ class Palette:
         width: columns of the palette: P.
     """
 
-    def __init__(self, image: Tensor, hole: Tensor, source: Tensor, views: Views = _ALONE) -> None:
+    def __init__(
+        self,
+        image: Tensor,
+        hole: Tensor,
+        source: Tensor,
+        views: Views = _ALONE,
+        suggest: Callable[[], Tensor] | None = None,
+    ) -> None:
         self.image, self.source, self.known, self.views = image, source, ~hole, views
         self.width = views.width(image.shape[2])
-        self._suggested = cache(lambda: harmonic_fill(image, hole))
+        self._suggested = cache(suggest or (lambda: harmonic_fill(image, hole)))
 
     def to(self, device: torch.device) -> Palette:
         """The same on a device."""
@@ -53,13 +66,11 @@ class Palette:
 
     def beside(self, views: Views) -> Palette:
         """The same photo with other views of it."""
-        other = Palette(self.image, ~self.known, self.source, views)
-        other._suggested = self._suggested  # found once
-        return other
+        return Palette(self.image, ~self.known, self.source, views, self._suggested)  # found once
 
     @property
     def suggested(self) -> Tensor:
-        """The photo with the smoothest fill of its hole: the colors that the rim suggests; (3,H,W)."""
+        """The photo with its hole in the colors that the rim suggests; (3,H,W)."""
         return self._suggested()
 
     def spread(self, x: Tensor) -> Tensor:

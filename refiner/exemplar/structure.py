@@ -28,6 +28,8 @@ from refiner.exemplar.views import SCALED, Views
 from refiner.regions import dilated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from refiner.exemplar.locality import Locality
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from refiner.exemplar.progress import OnStep
 
 SEARCHED = 300_000  # pixels of a level that is searched, at most
-ACROSS = 600_000  # the same, where the hole is thin
+_ACROSS = 600_000  # the same, where the hole is thin
 _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
 _CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
 THIN = 6.0  # to which patches reach across, at the smallest level: both sides tell what is hidden
@@ -54,15 +56,15 @@ class Structure:
         image: (3,H,W), of the largest level that is searched: its texture tells what smaller ones have lost.
         hole: (H,W), bool.
         seed: of what is drawn at random.
+        across: the size of the level at which patches are searched that reach across the hole, see
+            `size_to_search_across`; None where none do.
     """
 
-    def __init__(self, image: Tensor, hole: Tensor, seed: int) -> None:
+    def __init__(self, image: Tensor, hole: Tensor, seed: int, across: tuple[int, int] | None = None) -> None:
         self._texture, self._hole = texture_without_edges(image, hole), hole
-        self._seed, self._random = seed, torch.Generator().manual_seed(seed)
+        self._seed, self._random, self._across = seed, torch.Generator().manual_seed(seed), across
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
         self._local: Locality | None = None  # where like patches lie in the photo, where all of it is searched
-        self._across = False  # whether patches reach across the hole
-        self._thin = False  # whether the hole is still to be searched, where it is wide enough
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
 
     def first(
@@ -72,8 +74,8 @@ class Structure:
 
         By offsets that are frequent in the photo, or by those toward a vanishing point where they cost hardly more; and
         in parts of the hole where the result is then more like the photo, by those of patches that were
-        searched for it. Where patches reach across the hole, by these alone; where there is a fill to follow, by both
-        together.
+        searched for it. Where patches reach across the hole, by these alone, and until then by what lies nearest; where
+        there is a fill to follow, by both together.
 
         Args:
             palette: what may be copied, at least one pixel: the photo and its mirror image.
@@ -82,14 +84,13 @@ class Structure:
             given: a fill to follow, (3,H,W); None for none.
             on_step: see `OnStep`.
         """
-        deep = depth(hole)
-        if given is None and _CROSSED <= deep <= THIN:
+        if self._across is not None:
             alone = palette.beside(Views())  # what goes on beside the hole is not looked for in mirror images
+            if self._across != hole.shape:
+                return self._used(alone, nodes, nearest_source(alone, nodes.places))
             found = search_across(self._scene(alone), self._random, part(on_step, 0, 0.5))
             if found is not None:
                 palette = alone
-                self._found, self._goes_by = found, torch.ones(len(nodes), dtype=torch.bool)
-                self._across = True
                 energy = Energy(palette, hole, nodes, like_rim(palette, nodes, near=True))
                 offsets, told = frequent(found.shifts), part(on_step, 0.5, 1)
                 shifts = choose_shifts(energy, offsets, found.shifts, self._seed, told)
@@ -100,8 +101,7 @@ class Structure:
             return self._used(palette, nodes, shifts)
         energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
         shifts = choose_shifts(energy, offsets, None, self._seed, part(on_step, 0.3, 0.5))
-        self._thin = deep < _CROSSED
-        if self._thin:  # chosen where it is wide enough
+        if depth(hole) < _CROSSED:
             return self._used(palette, nodes, shifts)
         energy, shifts, straight = self._in_perspective(shifts, energy, hole, offsets, part(on_step, 0.5, 0.6))
         if not on_step(0.6):
@@ -121,24 +121,22 @@ class Structure:
             coarse: those of the level before.
             on_step: see `OnStep`.
         """
-        wide_enough = self._thin and hole.numel() <= ACROSS and depth(hole) >= _CROSSED
-        if not wide_enough and (self._found is None or hole.numel() > (ACROSS if self._across else SEARCHED)):
-            return shifts
-        across = self._across = self._across or wide_enough
-        scene = self._scene(palette.beside(Views()) if across else palette)
         told = part(on_step, 0, 0.5)
-        if wide_enough:
-            self._thin = False
-            self._found = search_across(scene, self._random, told)
-            self._goes_by = torch.ones(len(nodes), dtype=torch.bool)
-        elif self._found is not None:
-            self._found = search_larger(scene, self._found, self._random, told, across=across, local=self._local)
+        if self._across == hole.shape:
+            found = search_across(self._scene(palette), self._random, told)
+            if found is None:
+                return shifts
+            which, wanted = torch.arange(len(nodes)), like_rim(palette, nodes, near=True)
+        elif self._found is not None and hole.numel() <= SEARCHED:
+            scene = self._scene(palette)
+            found = self._found = search_larger(scene, self._found, self._random, told, self._local)
+            if found is None:
+                return shifts
             self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
-        if self._found is None:
+            which, wanted = self._goes_by.nonzero()[:, 0], like_found(scene, found)
+        else:
             return shifts
-        which = self._goes_by.nonzero()[:, 0]
-        wanted = like_rim(palette, nodes, near=True) if across else like_found(scene, self._found)
-        return follow_found(shifts, nodes, hole, palette, wanted, self._found.shifts, which, part(on_step, 0.5, 1))
+        return follow_found(shifts, nodes, hole, palette, wanted, found.shifts, which, part(on_step, 0.5, 1))
 
     def _in_perspective(
         self, shifts: Tensor, energy: Energy, hole: Tensor, offsets: Tensor, on_step: OnStep
@@ -250,6 +248,20 @@ class Structure:
         if palette.known.numel() > self._hole.numel():  # larger than levels are that smaller ones are told of
             return Scene(palette, texture_without_edges(palette.image, ~palette.known))
         return Scene(palette, reduced(self._texture, self._hole, size))
+
+
+def size_to_search_across(holes: Sequence[Tensor]) -> tuple[int, int] | None:
+    """The size of the largest level at which patches can be searched that reach across a thin hole; None for none.
+
+    At smaller ones strokes of a letter are one, and what shows between them is lost.
+
+    Args:
+        holes: of all levels, the smallest first; (H,W) each, bool.
+    """
+    for hole in reversed(holes):
+        if hole.numel() <= _ACROSS and depth(hole) >= _CROSSED:
+            return hole.shape[0], hole.shape[1]
+    return None
 
 
 def depth(hole: Tensor) -> float:
