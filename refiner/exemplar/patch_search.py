@@ -138,7 +138,9 @@ def search_larger(
     before: Found,
     random: torch.Generator,
     on_step: OnStep,
-    local: Locality | None,
+    *,
+    across: bool = False,
+    local: Locality | None = None,
 ) -> Found | None:
     """Search the next larger level, about twice as large, from what was found; None where there are no patches.
 
@@ -147,9 +149,10 @@ def search_larger(
         before: what was found at the level before.
         random: draws.
         on_step: see `OnStep`.
+        across: whether patches reach across the hole.
         local: where like patches lie; None where that does not count.
     """
-    patches = Patches(scene, random, local=local)
+    patches = Patches(scene, random, near=across, local=local)
     if not patches.possible:
         return None
     return patches.settled(*patches.enlarged(before, random), random, on_step)

@@ -41,7 +41,7 @@ SEARCHED = 300_000  # pixels of a level that is searched, at most
 _ACROSS = 600_000  # the same, where the hole is thin
 _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
 _CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
-THIN = 6.0  # to which patches reach across, at the smallest level: both sides tell what is hidden
+THIN = 6.0  # to which patches reach across: both sides tell what is hidden
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
@@ -90,7 +90,7 @@ class Structure:
                 return self._used(alone, nodes, nearest_source(alone, nodes.places))
             found = search_across(self._scene(alone), self._random, part(on_step, 0, 0.5))
             if found is not None:
-                palette = alone
+                palette, self._found = alone, found
                 energy = Energy(palette, hole, nodes, like_rim(palette, nodes, near=True))
                 offsets, told = frequent(found.shifts), part(on_step, 0.5, 1)
                 shifts = choose_shifts(energy, offsets, found.shifts, self._seed, told)
@@ -122,14 +122,21 @@ class Structure:
             on_step: see `OnStep`.
         """
         told = part(on_step, 0, 0.5)
-        if self._across == hole.shape:
-            found = search_across(self._scene(palette), self._random, told)
+        if self._across is not None:
+            if hole.shape[0] < self._across[0] or hole.numel() > _ACROSS:
+                return shifts
+            scene, found = self._scene(palette), self._found
+            if found is None:
+                found = search_across(scene, self._random, told)
+            else:
+                found = search_larger(scene, found, self._random, told, across=True)
             if found is None:
                 return shifts
+            self._found = found
             which, wanted = torch.arange(len(nodes)), like_rim(palette, nodes, near=True)
         elif self._found is not None and hole.numel() <= SEARCHED:
             scene = self._scene(palette)
-            found = self._found = search_larger(scene, self._found, self._random, told, self._local)
+            found = self._found = search_larger(scene, self._found, self._random, told, local=self._local)
             if found is None:
                 return shifts
             self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
@@ -253,13 +260,13 @@ class Structure:
 def size_to_search_across(holes: Sequence[Tensor]) -> tuple[int, int] | None:
     """The size of the largest level at which patches can be searched that reach across a thin hole; None for none.
 
-    At smaller ones strokes of a letter are one, and what shows between them is lost.
+    At smaller ones what shows between strokes or wires is lost.
 
     Args:
         holes: of all levels, the smallest first; (H,W) each, bool.
     """
     for hole in reversed(holes):
-        if hole.numel() <= _ACROSS and depth(hole) >= _CROSSED:
+        if hole.numel() <= _ACROSS and _CROSSED <= depth(hole) <= THIN:
             return hole.shape[0], hole.shape[1]
     return None
 
