@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch.nn import functional
 
 from refiner.exemplar.nodes import picked
+from refiner.interruption import breathe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +93,7 @@ def _carried(image: Tensor, hole: Tensor, edges: Tensor) -> Tensor:
     at = (y + pad) * stride + x + pad
     for of_layer in torch.split(torch.arange(len(at)), layer.bincount().tolist()[1:] or [0]):
         for some in torch.split(of_layer, _AT_ONCE):
+            breathe()
             near = at[some, None] + steps
             off = (angle[some, None].cos() * right + angle[some, None].sin() * down) * strictness[some, None]
             weights = off.square_().mul_(-0.5 / _REACH**2).exp_().add_(_LEAST).div_(distance).mul_(picked(done, near))
@@ -103,6 +105,7 @@ def _carried(image: Tensor, hole: Tensor, edges: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, sigma: float) -> Tensor:
+    breathe()
     sigmas = (0,) * (x.ndim - 2) + (sigma, sigma)
     blurred: Any = gaussian_filter(x.numpy(), sigmas, mode="nearest", truncate=3)
     return torch.from_numpy(blurred)
