@@ -84,9 +84,9 @@ class Structure:
             given: a fill to follow, (3,H,W); None for none.
             on_step: see `OnStep`.
         """
-        if self._across is not None:
+        if self._across is not None and hole.numel() <= _ACROSS:
             alone = palette.beside(Views())  # what goes on beside the hole is not looked for in mirror images
-            if self._across != hole.shape:
+            if hole.shape[0] < self._across[0]:
                 return self._used(alone, nodes, nearest_source(alone, nodes.places))
             found = search_across(self._scene(alone), self._random, part(on_step, 0, 0.5))
             if found is not None:
