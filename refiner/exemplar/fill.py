@@ -17,7 +17,7 @@ from refiner.exemplar.nodes import Nodes
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.progress import OnStep, part, unheard
 from refiner.exemplar.shift_map import double_shifts, mend_shifts
-from refiner.exemplar.structure import SEARCHED, THIN, Structure, depth, size_to_search_across
+from refiner.exemplar.structure import SEARCHED, Structure, size_to_search_across, thin
 from refiner.exemplar.transport import carried_inward
 from refiner.exemplar.views import GAP, Views
 from refiner.memory import freed_memory_kept
@@ -212,7 +212,7 @@ def _tightened(levels: Sequence[Level]) -> list[Level] | None:
     of an object.
     """
     small = _tight(levels[-1], levels[0])
-    if not small.hole.any() or depth(small.hole[0, 0].cpu()) > THIN:
+    if not small.hole.any() or not thin(small.hole[0, 0].cpu()):
         return None
     return [small, *(_tight(levels[-1], level) for level in levels[1:-1]), levels[-1]][-len(levels) :]
 

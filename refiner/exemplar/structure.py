@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
@@ -41,7 +42,11 @@ SEARCHED = 300_000  # pixels of a level that is searched, at most
 _ACROSS = 600_000  # the same, where the hole is thin
 _UNCLEAN = 2  # pixels beside a hole, at the smallest level, that are searched for too
 _CROSSED = 2.0  # pixels from rim to middle, at the level where a thin hole is searched
-THIN = 6.0  # to which patches reach across: both sides tell what is hidden
+_THIN = 6.0  # pixels from rim to middle, to which patches reach across: both sides tell what is hidden
+_MOSTLY, _MOSTLY_THIN = (
+    0.9,
+    4.0,
+)  # or this share of the hole is nearer to the rim: where strokes of letters meet, they are deep
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.1  # of the energy of offsets that are free
@@ -101,7 +106,7 @@ class Structure:
             return self._used(palette, nodes, shifts)
         energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
         shifts = choose_shifts(energy, offsets, None, self._seed, part(on_step, 0.3, 0.5))
-        if depth(hole) < _CROSSED:
+        if _deep(hole) < _CROSSED:
             return self._used(palette, nodes, shifts)
         energy, shifts, straight = self._in_perspective(shifts, energy, hole, offsets, part(on_step, 0.5, 0.6))
         if not on_step(0.6):
@@ -266,12 +271,20 @@ def size_to_search_across(holes: Sequence[Tensor]) -> tuple[int, int] | None:
         holes: of all levels, the smallest first; (H,W) each, bool.
     """
     for hole in reversed(holes):
-        if hole.numel() <= _ACROSS and _CROSSED <= depth(hole) <= THIN:
+        if hole.numel() <= _ACROSS and _deep(hole) >= _CROSSED and thin(hole):
             return hole.shape[0], hole.shape[1]
     return None
 
 
-def depth(hole: Tensor) -> float:
+def thin(hole: Tensor) -> bool:
+    """Whether patches reach across a hole, (H,W), bool, wherever or nearly."""
+    if _deep(hole) <= _THIN:
+        return True
+    depths = distance_transform_edt(hole.numpy())[hole.numpy()]
+    return float(np.quantile(depths, _MOSTLY)) <= _MOSTLY_THIN
+
+
+def _deep(hole: Tensor) -> float:
     """Pixels from a hole's rim to its middle."""
     return float(distance_transform_edt(hole.numpy()).max())
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from refiner.engine.pyramid import build_pyramid
 from refiner.exemplar import Exemplar, Level, level_count
+from refiner.exemplar.structure import thin
 
 HEIGHT, WIDTH = 480, 640
 
@@ -62,6 +63,18 @@ def test_slats_go_on_under_a_mesh() -> None:
     image, hole = slats(), ((rows + columns) % 40 < 8) | ((rows - columns) % 40 < 8)
     error = (filled(image, hole) - image).abs().mean(dim=0)[hole]
     assert float(error.mean()) < 0.01, "0.12 before edges were carried across"
+
+
+def test_a_hole_is_thin_though_it_is_deep_where_strokes_meet() -> None:
+    strokes = torch.zeros(80, 200, dtype=torch.bool)
+    strokes[30:36] = strokes[:, 10:16] = True
+    assert thin(strokes)
+    junction = strokes.clone()
+    junction[24:42, 4:22] = True
+    assert thin(junction)
+    disc = torch.zeros(80, 200, dtype=torch.bool)
+    disc[24:42, 4:22] = True
+    assert not thin(disc)
 
 
 def test_what_a_hole_has_grown_by_shows_the_photo() -> None:
