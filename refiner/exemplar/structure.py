@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from refiner.regions import dilated
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from refiner.exemplar.locality import Locality
@@ -106,7 +107,7 @@ class Structure:
             return self._used(palette, nodes, shifts)
         energy = Energy(palette, hole, nodes, like_rim(palette, nodes))
         shifts = choose_shifts(energy, offsets, None, self._seed, part(on_step, 0.3, 0.5))
-        if _deep(hole) < _CROSSED:
+        if _depths(hole).max() < _CROSSED:
             return self._used(palette, nodes, shifts)
         energy, shifts, straight = self._in_perspective(shifts, energy, hole, offsets, part(on_step, 0.5, 0.6))
         if not on_step(0.6):
@@ -271,22 +272,28 @@ def size_to_search_across(holes: Sequence[Tensor]) -> tuple[int, int] | None:
         holes: of all levels, the smallest first; (H,W) each, bool.
     """
     for hole in reversed(holes):
-        if hole.numel() <= _ACROSS and _deep(hole) >= _CROSSED and thin(hole):
-            return hole.shape[0], hole.shape[1]
+        if hole.numel() <= _ACROSS:
+            depths = _depths(hole)
+            if depths.max() >= _CROSSED and _are_reached(depths):
+                return hole.shape[0], hole.shape[1]
     return None
 
 
 def thin(hole: Tensor) -> bool:
     """Whether patches reach across a hole, (H,W), bool, wherever or nearly."""
-    if _deep(hole) <= _THIN:
-        return True
-    depths = distance_transform_edt(hole.numpy())[hole.numpy()]
-    return float(np.quantile(depths, _MOSTLY)) <= _MOSTLY_THIN
+    return _are_reached(_depths(hole))
 
 
-def _deep(hole: Tensor) -> float:
-    """Pixels from a hole's rim to its middle."""
-    return float(distance_transform_edt(hole.numpy()).max())
+def _are_reached(depths: NDArray[np.float64]) -> bool:
+    """The same, of the depths of a hole's pixels."""
+    return bool(depths.max() <= _THIN or np.quantile(depths, _MOSTLY) <= _MOSTLY_THIN)
+
+
+def _depths(hole: Tensor) -> NDArray[np.float64]:
+    """Pixels from each of a hole's to its rim; (n,)."""
+    distances: Any = distance_transform_edt(hole.numpy())
+    found: NDArray[np.float64] = distances[hole.numpy()]
+    return found
 
 
 def _unclean(palette: Palette) -> Palette:
