@@ -17,6 +17,7 @@ from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.expansion import Labeling, expand
 from refiner.exemplar.nodes import Nodes, picked, same
 from refiner.exemplar.progress import part
+from refiner.exemplar.tiles import RANKS, corners, frequent_by_tile
 from refiner.regions import Window, dilated
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _NUDGES = torch.cartesian_prod(torch.tensor([0, -1, 1]), torch.tensor([0, -1, 1]
 _DISLIKE = 0.05  # cost of a shift, at most, that a seed has for it
 _STRAY = 10.0  # cost of a shift that no offset offers
 _TOO_DEAR = 0.05  # above what a node has: hardly any seam is worth it, and two nodes of five need not be asked
+_HARDLY_DEARER = 0.01  # the same, where shifts are near by for all to choose from: L1 as with 0.05, a quarter faster
 _SPREADS = 8  # times that a shift is taken from a neighbor
 _SEARCHED = 64  # pixels around nodes in which the nearest pixel that may be copied is looked for first
 _AROUND = ((-1, 0), (0, -1), (1, 0), (0, 1))
@@ -129,6 +131,33 @@ def follow_found(
         worth = (costs < picked(labeling.costs, movers) + _TOO_DEAR).nonzero()[:, 0]
         movers = picked(movers, worth)
         expand(energy, labeling, movers, offset.expand(len(movers), 2), picked(costs, worth))
+    return labeling.shifts
+
+
+def follow_nearby(shifts: Tensor, energy: Energy, found: Tensor, on_step: OnStep) -> Tensor:
+    """Take shifts that a search of patches found near by, where the whole is better off with them.
+
+    For holes that spread over a photo: what is frequent in all of them is seldom what continues one of their parts.
+
+    Args:
+        shifts: (n,2).
+        energy: what is minimized, over all of the hole's pixels.
+        found: (n,2).
+        on_step: see `OnStep`.
+
+    Returns:
+        (n,2).
+    """
+    everyone = torch.arange(len(energy))
+    labeling = Labeling(shifts.clone(), energy.of(everyone, shifts))
+    expand(energy, labeling, everyone, found, energy.of(everyone, found))
+    for begun, corner in enumerate(corners()):
+        for rank, (which, proposed) in enumerate(frequent_by_tile(energy.nodes.places, found, corner)):
+            if on_step((begun + rank / RANKS) / len(corners())):
+                return labeling.shifts
+            costs = energy.of(which, proposed)
+            worth = (costs < picked(labeling.costs, which) + _HARDLY_DEARER).nonzero()[:, 0]
+            expand(energy, labeling, *(picked(each, worth) for each in (which, proposed, costs)))
     return labeling.shifts
 
 

@@ -24,7 +24,14 @@ from refiner.exemplar.patch_search import (
 from refiner.exemplar.patches import Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
-from refiner.exemplar.shift_map import choose_shifts, follow_found, frequent, joined, nearest_source
+from refiner.exemplar.shift_map import (
+    choose_shifts,
+    follow_found,
+    follow_nearby,
+    frequent,
+    joined,
+    nearest_source,
+)
 from refiner.exemplar.views import SCALED, Views
 from refiner.regions import dilated
 
@@ -97,9 +104,8 @@ class Structure:
             found = search_across(self._scene(alone), self._random, part(on_step, 0, 0.5))
             if found is not None:
                 palette, self._found = alone, found
-                energy = Energy(palette, hole, nodes, like_rim(palette, nodes, near=True))
-                offsets, told = frequent(found.shifts), part(on_step, 0.5, 1)
-                shifts = choose_shifts(energy, offsets, found.shifts, self._seed, told)
+                shifts = nearest_source(palette, nodes.places)
+                shifts = self._reaching_across(shifts, palette, hole, nodes, part(on_step, 0.5, 1))
                 return self._used(palette, nodes, shifts)
         offsets = dominant_offsets(palette, hole, self._seed, part(on_step, 0, 0.3))
         if given is not None:
@@ -139,17 +145,16 @@ class Structure:
             if found is None:
                 return shifts
             self._found = found
-            which, wanted = torch.arange(len(nodes)), like_rim(palette, nodes, near=True)
-        elif self._found is not None and hole.numel() <= SEARCHED:
+            return self._reaching_across(shifts, palette, hole, nodes, part(on_step, 0.5, 1))
+        if self._found is not None and hole.numel() <= SEARCHED:
             scene = self._scene(palette)
             found = self._found = search_larger(scene, self._found, self._random, told, local=self._local)
             if found is None:
                 return shifts
             self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
             which, wanted = self._goes_by.nonzero()[:, 0], like_found(scene, found)
-        else:
-            return shifts
-        return follow_found(shifts, nodes, hole, palette, wanted, found.shifts, which, part(on_step, 0.5, 1))
+            return follow_found(shifts, nodes, hole, palette, wanted, found.shifts, which, part(on_step, 0.5, 1))
+        return shifts
 
     def _in_perspective(
         self, shifts: Tensor, energy: Energy, hole: Tensor, offsets: Tensor, on_step: OnStep
@@ -243,6 +248,12 @@ class Structure:
         wanted = like_found(self._scene(palette), found)
         start, everyone = nearest_source(palette, nodes.places), torch.arange(len(nodes))
         return follow_found(start, nodes, hole, palette, wanted, found.shifts, everyone, on_step)
+
+    def _reaching_across(self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
+        """A shift map by patches that reach across a thin hole, from another, (n,2)."""
+        assert self._found is not None  # noqa: S101  searched right before
+        energy = Energy(palette, hole, nodes, like_rim(palette, nodes, near=True))
+        return follow_nearby(shifts, energy, self._found.shifts, on_step)
 
     def _following(
         self, given: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, offsets: Tensor, on_step: OnStep
