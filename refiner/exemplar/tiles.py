@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SIDE = 24  # pixels of a tile
 _CELL = 3  # pixels: of shifts as near together as this, one is enough, as pieces are nudged later on
 _LEAST_VOTES = 6  # of pixels of a tile, for such shifts
-RANKS = 12  # shifts of a tile at most
+RANKS = 8  # shifts of a tile at most
 
 
 def frequent_by_tile(places: Tensor, shifts: Tensor, corner: int) -> Iterator[tuple[Tensor, Tensor]]:
