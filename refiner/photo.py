@@ -342,7 +342,7 @@ class PhotoResult:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Color and alpha: (H,W) for gray without alpha, else (H,W,C)."""
-        return np.array(self.picture, dtype=dtype, copy=copy)
+        return self.picture.__array__(dtype, copy)
 
 
 def _place(model: Inpainter, devices: Sequence[torch.device]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 
-class Counts(click.ParamType[Any]):
+class Counts(click.ParamType):  # type: ignore[type-arg]  # before Click 8.4 it takes no type
     """One whole number from 1, or several separated by commas, which make a tuple."""
 
     name = "count"

@@ -122,7 +122,8 @@ class Picture:
         """Color and alpha as one array: (H,W) for gray without alpha, else (H,W,C)."""
         planes = self.color if self.alpha is None else np.concatenate([self.color, self.alpha[..., None]], axis=2)
         array = planes[..., 0] if planes.shape[2] == 1 else planes
-        return np.array(array, dtype=dtype, copy=copy)
+        # NumPy before 2 knows no `copy=None`, which means where needed.
+        return np.asarray(array, dtype) if copy is None else np.array(array, dtype=dtype, copy=copy)
 
     def _in_own_mode(self, rgb: torch.Tensor) -> Values:
         """RGB (1,3,H,W) in [0,1], converted to this picture's mode and rounded to its depth."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+_ERRORS_ALONE = 2  # `LOG_LEVEL_ERROR`, by its number as only newer OpenCV has the name
 _LEVEL = threading.Lock()  # OpenCV has one level for all threads
 
 
@@ -64,11 +65,12 @@ def read_16_bits(
         data = np.frombuffer((prepare or bytes)(path.read_bytes()), dtype=np.uint8)
         with _LEVEL:
             # It would write a line to stderr for each tag that it does not know, which is no fault of the file.
-            before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+            logs: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # the second before 4.13
+            before = logs.setLogLevel(_ERRORS_ALONE)
             try:
                 decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
             finally:
-                cv2.utils.logging.setLogLevel(before)
+                logs.setLogLevel(before)
     except (cv2.error, OSError) as error:
         raise damaged(path, error, "image") from error
     if decoded is None or decoded.dtype != np.uint16 or decoded.shape[:2] != size:

@@ -196,6 +196,28 @@ def test_numbers_without_a_range_are_refused(tmp_path, mode) -> None:
         read_picture(path)
 
 
+def test_older_numpy_and_opencv_will_do(tmp_path, monkeypatch) -> None:
+    """NumPy before 2 knows no `copy=None`, and OpenCV before 4.13 no `cv2.utils.logging`."""
+    source = deep_file(tmp_path, noise(8, 9, 3, depth=16), "deep.png")
+    expected = read_picture(source)
+    made, levels = np.array, []
+
+    def array(*args, **kwargs):
+        assert kwargs.get("copy", True) is not None
+        return made(*args, **kwargs)
+
+    monkeypatch.setattr(np, "array", array)
+    monkeypatch.delattr(cv2.utils, "logging", raising=False)
+    monkeypatch.setattr(cv2, "setLogLevel", lambda level: levels.append(level) or 5, raising=False)
+    picture = read_picture(source)
+    assert levels == [2, 5]
+    assert np.array_equal(np.asarray(picture), np.asarray(expected))
+    assert np.asarray(picture, np.float32).dtype == np.float32
+    assert np.array_equal(
+        np.asarray(reread(encode(picture, tmp_path / "out.png"), tmp_path, "png")), np.asarray(expected)
+    )
+
+
 def test_a_shrunk_result_is_taken_whole() -> None:
     picture = read_picture(noise(20, 30, 4))
     filled = picture.filled(torch.rand(1, 3, 10, 15), np.zeros((20, 30), dtype=bool))
