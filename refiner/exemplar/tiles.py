@@ -46,13 +46,14 @@ def frequent_by_tile(places: Tensor, shifts: Tensor, corner: int) -> Iterator[tu
     enough = total >= _LEAST_VOTES
     best, total = best[enough], total[enough]
     best = best[np.lexsort((-total, tile_of[best]))]
-    rank = np.arange(len(best)) - np.searchsorted(tile_of[best], tile_of[best])
+    owner = tile_of[best]
+    rank = np.arange(len(best)) - np.searchsorted(owner, owner)
 
     offsets = torch.from_numpy(np.stack([y_of[best], x_of[best]], axis=1)) + low
     for number in range(min(RANKS, int(rank.max(initial=-1)) + 1)):
-        some = torch.from_numpy(np.flatnonzero(rank == number))
+        some = np.flatnonzero(rank == number)
         of_tile = torch.full((int(tile.max()) + 1,), -1)
-        of_tile[torch.from_numpy(tile_of[best])[some]] = some
+        of_tile[owner[some]] = torch.from_numpy(some)
         which = (of_tile[tile] >= 0).nonzero()[:, 0]
         yield which, offsets[of_tile[tile[which]]]
 
