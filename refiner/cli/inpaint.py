@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from refiner.photo import Photo, PhotoResult
 
 _PATH = click.Path(path_type=Path)
-_KEPT = 2  # the C library, where it keeps freed memory, may hold so many times the memory in use
 
 
 @click.command(no_args_is_help=True)
@@ -169,7 +168,7 @@ def _run(job: _Job, say: Callable[[str], object], *, quiet: bool, in_lines: bool
     photo, model = _opened(job, say)
 
     def on_plan(plan: Plan) -> None:
-        if plan.bytes is None or _KEPT * plan.bytes > plan.budget:
+        if not plan.roomy:
             give_back_freed_memory()  # slower, so only where memory is short
         say(f"Plan: {plan}.")
 

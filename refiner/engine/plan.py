@@ -33,6 +33,7 @@ _SHARE_OF_FREE = 0.8  # what is left is for the rest of the machine
 # What libraries allocate inside an operation and allocators keep, over the tensors counted: 1 to 1.3, and up to 1.5
 # where convolutions in bfloat16 add up in float32.
 _OVERHEAD, _OVERHEAD_OF_BFLOAT16 = 1.25, 1.45
+_KEPT = 2  # the C library, where it keeps freed memory, may hold so many times the memory in use
 _SURELY_FITS = 1 / 3  # of the budget: what needs less by estimate is not rehearsed at its own size
 # For each pixel of the photo: its pyramid, composites and masks, in float32; and what finishes a network's fill.
 _PHOTO_BYTES, _FINISH_BYTES = 44, 36
@@ -104,6 +105,11 @@ class Plan:
         """Bytes that the network's work may take, beside what the photo takes itself."""
         photo = (_PHOTO_BYTES + _FINISH_BYTES) * _pixels(self.image_size)
         return max((self.budget if self.bytes is None else self.bytes) - photo, 0)
+
+    @property
+    def roomy(self) -> bool:
+        """Whether there is memory enough for freed memory to be kept, which is as much again."""
+        return self.bytes is not None and _KEPT * self.bytes <= self.budget
 
     @property
     def areas(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from refiner.engine.precision import uses_tf32
 from refiner.engine.reporter import Reporter
 from refiner.engine.result import Progress, Result, ScaleResult, joined
 from refiner.errors import InputError, RefinerWarning
+from refiner.memory import freed_memory_kept
 from refiner.models.placement import placed_on
 from refiner.models.private import in_float32, private
 from refiner.regions import HoleBoxes
@@ -176,6 +177,22 @@ class _Job:
                 "detail: exemplar, both or auto."
             )
         reporter.planned(plan)
+        # What one level's copies are chosen and blended in serves the next, which else waits for fresh memory.
+        keep = plan.roomy and not plan.network
+        with freed_memory_kept(0) if keep else nullcontext():
+            return self._by(plan, planned, image, hole, guide, avoid, reporter)
+
+    def _by(
+        self,
+        plan: Plan,
+        planned: Callable[..., Plan],
+        image: Tensor,
+        hole: Tensor,
+        guide: Tensor | Callable[[Tensor, Tensor], Tensor] | None,
+        avoid: Tensor | None,
+        reporter: Reporter,
+    ) -> Result:
+        """Fill the hole by a plan; `planned` makes others where memory or precision is short."""
         levels = pyramid.build_pyramid(image, hole, plan.levels)
         scales = levels[plan.levels - len(plan.sizes) :]
         if guide is not None and not isinstance(guide, Tensor):

@@ -196,12 +196,13 @@ def _copied_step(palette: Palette, shift: Tensor, place: Tensor, next_place: Ten
 def _calm(image: Tensor, nodes: Nodes, copies: Tensor, hole: Tensor) -> Tensor:
     """Factors on steps across the rim: below 1 where copies are busier than the photo beside them; (n,), else 1."""
     calm = torch.ones(len(nodes), dtype=copies.dtype, device=copies.device)
+    gray_copies = (copies[:, 0] + copies[:, 1]).add_(copies[:, 2]).div_(3)  # a fifth of `mean`'s time
     for region in regions_of(hole):
         window = region.window.grown(_AREA, nodes.size)
         inside = window.of(hole)
         gray = window.of(image).mean(dim=0)
         own = nodes_in(nodes, window)
-        gray[inside] = picked(copies, own).mean(dim=1)
+        gray[inside] = picked(gray_copies, own)
         beside, copied = _mean_steps(gray, inside)
         factors = (_BUSIER * beside / copied.clamp(min=_LEAST_STEP)).clamp(max=1)
         rim = own[nodes.at_rim[own]]

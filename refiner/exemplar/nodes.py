@@ -12,6 +12,7 @@ from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
+from torch.nn import functional
 
 from refiner.interruption import breathe
 from refiner.regions import dilated
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LEAST_WEIGHT = 1e-6
-_STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # left, right, up, down
+_AT_ONCE = 1 << 18  # nodes that are enlarged to at once: bounds memory
 
 
 class Nodes:
@@ -43,11 +44,16 @@ class Nodes:
         y, x = self.at // width, self.at % width
         self.places = torch.stack([y, x], dim=1)
         self.inside = torch.stack([x > 0, x < width - 1, y > 0, y < height - 1], dim=1)
-        stride = width + 2  # with a pixel around the picture
-        number = torch.full(((height + 2) * stride,), len(self.at), dtype=torch.int32, device=where.device)
-        framed = (y + 1) * stride + x + 1
-        number[framed] = torch.arange(len(self.at), dtype=torch.int32, device=where.device)
-        self.near = torch.stack([number.take(framed + dy * stride + dx) for dy, dx in _STEPS], dim=1)
+        count = len(self.at)
+        own = torch.arange(count, dtype=torch.int32, device=where.device)
+        self.near = torch.full((count, 4), count, dtype=torch.int32, device=where.device)
+        beside = (self.at[1:] == self.at[:-1] + 1) & self.inside[1:, 0]  # to the left is the node before, or none
+        self.near[1:, 0] = torch.where(beside, own[:-1], count)
+        self.near[:-1, 1] = torch.where(beside, own[1:], count)
+        number = torch.full(((height + 2) * width,), count, dtype=torch.int32, device=where.device)
+        number[self.at + width] = own  # with a row above the picture and one below
+        self.near[:, 2] = number.take(self.at)
+        self.near[:, 3] = number.take(self.at + 2 * width)
 
     def to(self, device: torch.device) -> Nodes:
         """The same nodes on a device."""
@@ -107,33 +113,43 @@ class Nodes:
 
     def coarser(self, other: Nodes) -> Tensor:
         """Of each node, the one of a smaller picture that covers it; (n,) of `other`'s, n where that is no node."""
-        scale = torch.tensor([other.size[axis] / self.size[axis] for axis in (0, 1)], dtype=torch.float64)
-        most = torch.tensor(other.size) - 1
-        places = torch.minimum(((self.places + 0.5) * scale).long(), most)
-        found = other.numbers(places)
-        there = picked(other.at, found) == places[:, 0] * other.size[1] + places[:, 1]
-        return torch.where(there, found, len(other))
+        row, column = (
+            ((torch.arange(side, dtype=torch.float64) + 0.5) * (smaller / side))
+            .long()
+            .clamp(max=smaller - 1)
+            .to(self.at)
+            for side, smaller in zip(self.size, other.size, strict=True)
+        )
+        y, x = self.places.T.contiguous()
+        return picked(other.table, picked(row * other.size[1], y) + picked(column, x)).long()
 
     def enlarged(self, other: Nodes, values: Tensor) -> Tensor:
         """Values (k,C) at the nodes of a smaller picture, bilinear at these; (n,C), 0 where no node is near."""
-        device = self.at.device
-        number = torch.full((other.size[0] * other.size[1],), len(other), dtype=torch.int32, device=device)
-        number[other.at] = torch.arange(len(other), dtype=torch.int32, device=device)
-        padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
-        found, weights = values.new_zeros(len(self), values.shape[1]), values.new_zeros(len(self), 1)
-        corners = []
-        for axis in (0, 1):
-            at = (self.places[:, axis].to(values) + 0.5) * (other.size[axis] / self.size[axis]) - 0.5
+        lines = []  # for every row and every column of the picture, the two of the smaller one that it lies between
+        for side, smaller in zip(self.size, other.size, strict=True):
+            at = (torch.arange(side, device=values.device).to(values) + 0.5) * (smaller / side) - 0.5
             low = at.floor()
-            corners.append([(low, 1 - (at - low)), (low + 1, at - low)])
-        for (row, by_row), (column, by_column) in product(*corners):
+            ends = ((low, 1 - (at - low)), (low + 1, at - low))
+            lines.append([(end.long().clamp(0, smaller - 1), share) for end, share in ends])
+        found = values.new_empty(len(self), values.shape[1])
+        for places, some in zip(torch.split(self.places, _AT_ONCE), torch.split(found, _AT_ONCE), strict=True):
             breathe()
-            y, x = (side.long().clamp(0, most - 1) for side, most in zip((row, column), other.size, strict=True))
-            near = picked(number, y * other.size[1] + x)
-            weight = (by_row * by_column * (near < len(other)))[:, None]
-            found.addcmul_(padded.index_select(0, near), weight)
-            weights += weight
-        return found / weights.clamp(min=_LEAST_WEIGHT)
+            y, x = places.T.contiguous()
+            near, weights = y.new_empty((len(y), 4), dtype=torch.int32), values.new_empty(len(y), 4)
+            for corner, ((row, by_row), (column, by_column)) in enumerate(product(*lines)):
+                near[:, corner] = picked(other.table, picked(row * other.size[1], y) + picked(column, x))
+                weights[:, corner] = picked(by_row, y) * picked(by_column, x)
+            weights *= near < len(other)
+            total = weights.sum(dim=1, keepdim=True).clamp(min=_LEAST_WEIGHT)
+            torch.div(sum_near(near, values, weights), total, out=some)
+        return found
+
+    @cached_property
+    def table(self) -> Tensor:
+        """Of each pixel of the picture, row by row, which node it is, `len(self)` for none; (H*W,)."""
+        number = torch.full((self.size[0] * self.size[1],), len(self), dtype=torch.int32, device=self.at.device)
+        number[self.at] = torch.arange(len(self), dtype=torch.int32, device=self.at.device)
+        return number
 
     def parts(self, shifts: Tensor | None = None) -> tuple[Tensor, int]:
         """The number of each node's connected part, (n,), and how many there are.
@@ -189,14 +205,21 @@ def same(one: Tensor, other: Tensor) -> Tensor:
     return (one[:, 0] == other[:, 0]) & (one[:, 1] == other[:, 1])
 
 
-def sum_near(near: Tensor, x: Tensor) -> Tensor:
-    """Sum of a value (n,C) over neighbors, given their indices (n,4), n where there is none."""
+def sum_near(near: Tensor, x: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum of a value (n,C) over some nodes, given their indices (k,4), n where there is none; (k,C).
+
+    Args:
+        near: indices.
+        x: the value.
+        weights: how much each counts, (k,4); None for all the same.
+    """
     breathe()
     padded = torch.cat([x, x.new_zeros(1, x.shape[1])])
     if x.device.type == "cpu":
-        total: Tensor = torch.nn.functional.embedding_bag(near, padded, mode="sum")
+        total: Tensor = functional.embedding_bag(near, padded, mode="sum", per_sample_weights=weights)
         return total
-    return padded[near.long()].sum(dim=1)
+    found = padded[near.long()]
+    return found.sum(dim=1) if weights is None else (found * weights[:, :, None]).sum(dim=1)
 
 
 def connected(count: int, one: Tensor, other: Tensor) -> tuple[Tensor, int]:

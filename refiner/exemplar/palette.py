@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ALONE = Views()
+_AT_ONCE = 1 << 17  # pixels: what is computed on the way would not stay in the processor's cache, nor in little memory
 _APART = 0.25  # of the photo's width: nearer, a piece and its mirror image are seen together, as a blot's two halves
 
 
@@ -94,6 +95,11 @@ class Palette:
             Indices into the palette's pixels, rows one after the other, and whether they may be copied; (...,n) each.
             An index is of the nearest pixel where it would lie outside.
         """
+        if len(places) > _AT_ONCE:
+            theirs = torch.split(shifts.expand(*shifts.shape[:-2], *places.shape), _AT_ONCE, dim=-2)
+            parts = [self.copied(*each) for each in zip(torch.split(places, _AT_ONCE), theirs, strict=True)]
+            at, may = (torch.cat(each, dim=-1) for each in zip(*parts, strict=True))
+            return at, may
         rows, columns = (places[..., axis] + shifts[..., axis] for axis in (0, 1))
         y, x = rows.clamp(0, self.source.shape[0] - 1), columns.clamp(0, self.width - 1)
         at = torch.add(x, y, alpha=self.width)
@@ -116,6 +122,11 @@ class Palette:
         """The colors of pixels of the palette, given their indices (n,): (n,3)."""
         if self.views.span is None:
             return self.image.flatten(1).index_select(1, at).T
+        if len(at) > _AT_ONCE:
+            found = self.image.new_empty(3, len(at))
+            for some, part in zip(torch.split(at, _AT_ONCE), torch.split(found, _AT_ONCE, dim=1), strict=True):
+                part[:] = self.colors(some).T
+            return found.T
         width = self.image.shape[2]
         rows, columns = at // self.width, at % self.width
         shown = self.photo_columns(columns).clamp(max=width - 1)

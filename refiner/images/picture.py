@@ -77,11 +77,9 @@ class Picture:
         values = self.color
         if self.mode.startswith("CMYK"):
             values = cmyk_to_rgb(values, self.metadata.get("icc_profile"))
-        scaled = np.empty((1, 3, *values.shape[:2]), np.float32)
-        for channel in range(3):  # a plane at a time, without a second copy of all
-            plane = values[..., min(channel, values.shape[2] - 1)]
-            np.copyto(scaled[0, channel], plane)
-        return torch.from_numpy(scaled).div_(np.iinfo(values.dtype).max)
+        planes = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)
+        scaled = torch.empty(1, 3, *planes.shape[1:], dtype=torch.float32)
+        return scaled.copy_(planes).div_(np.iinfo(values.dtype).max)
 
     def filled(self, rgb: torch.Tensor, hole: Mask, weight: NDArray[np.float32] | None = None) -> Picture:
         """Fill the hole of the picture, in its own mode and depth; every other pixel and all alpha stay the same.
