@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from refiner.exemplar.patches import Found, Scene
 
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
-_HARMONIC_WEIGHT = 0.1  # of the colors that the rim suggests
+_SUGGESTED_WEIGHT = 0.25  # of the colors that the rim suggests
 _NEAR_WEIGHT = 2.0  # where it is near
 UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _NEAR_UNKNOWN = 0.2
@@ -68,7 +68,7 @@ def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False) -> Appearanc
     """
     if near:
         return replace(_like(palette, nodes, palette.suggested, _NEAR_WEIGHT), unknown=_NEAR_UNKNOWN)
-    return _like(palette, nodes, palette.suggested, _HARMONIC_WEIGHT)
+    return _like(palette, nodes, palette.suggested, _SUGGESTED_WEIGHT)
 
 
 def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
+from refiner.exemplar.laplace import harmonic_fill
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,7 +26,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         faults: how far it is from all that the photo has; (parts,). Patches that the photo has nowhere, colors far from
-            those that the rim suggests, and what shows at the rim and at seams count: the product of powers of them.
+            those of the smoothest fill, and what shows at the rim and at seams count: the product of powers of them.
         energy: what shows at the rim and at seams; (parts,).
     """
 
@@ -43,7 +45,7 @@ class Judge:
     def __init__(self, search: PatchSearch, energy: Energy) -> None:
         self._search, self._energy = search, energy
         self._palette, self._nodes = energy.palette, energy.nodes
-        self._suggested = energy.palette.suggested
+        self._smooth = harmonic_fill(self._palette.image, ~self._palette.known)
 
     def of(self, shifts: Tensor) -> Verdict:
         """What speaks against the fill that shifts (n,2) copy."""
@@ -54,8 +56,8 @@ class Judge:
         return Verdict(faults * shade * energy**_BY_ENERGY, energy)
 
     def _shade(self, colors: Tensor) -> Tensor:
-        """How far a fill (n,3), blurred, is from the colors that the rim suggests; (parts,)."""
-        apart, at = torch.zeros_like(self._suggested), self._nodes.at
-        apart.flatten(1)[:, at] = colors.T - self._suggested.flatten(1)[:, at]
+        """How far a fill (n,3), blurred, is from the smoothest one, whose edges speak for neither; (parts,)."""
+        apart, at = torch.zeros_like(self._smooth), self._nodes.at
+        apart.flatten(1)[:, at] = colors.T - self._smooth.flatten(1)[:, at]
         apart = functional.avg_pool2d(apart[None], _SHADE_AREA, 1, _SHADE_AREA // 2, count_include_pad=False)[0]
         return self._nodes.part_means(apart.flatten(1)[:, at].abs().mean(dim=0))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import picked
+from refiner.exemplar.transport import carried_inward
 from refiner.exemplar.views import Views
 from refiner.regions import dilated
 
@@ -35,8 +35,8 @@ class Palette:
         hole: (H,W), bool.
         source: what may be copied; (H,W), bool.
         views: what there is beside the photo, P columns with it; what lies between two views cannot be copied.
-        suggest: gives what colors the hole's surroundings suggest, (3,H,W), when it is asked for; None for the
-            smoothest fill.
+        suggest: gives what colors the hole's surroundings suggest, (3,H,W), when it is asked for; None for those at
+            its rim, carried inward along edges.
 
     Attributes:
         image: as given.
@@ -56,7 +56,7 @@ class Palette:
     ) -> None:
         self.image, self.source, self.known, self.views = image, source, ~hole, views
         self.width = views.width(image.shape[2])
-        self._suggested = cache(suggest or (lambda: harmonic_fill(image, hole)))
+        self._suggested = cache(suggest or (lambda: carried_inward(image, hole, wide=True)))
 
     def to(self, device: torch.device) -> Palette:
         """The same on a device."""

@@ -57,7 +57,7 @@ _MOSTLY, _MOSTLY_THIN = (
 )  # or this share of the hole is nearer to the rim: where strokes of letters meet, they are deep
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
-_HARDLY_MORE = 1.1  # of the energy of offsets that are free
+_HARDLY_MORE = 1.2  # of the energy of offsets that are free
 _LIKING = 1.5  # how much more faults of patches count with odd seeds, and less with even ones; with 0 as they are
 _CLEARLY = 0.5  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
 

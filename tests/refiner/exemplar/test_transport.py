@@ -1,4 +1,4 @@
-"""Edges carried into thin holes: made scenes whose right content is known."""
+"""Edges carried into holes: made scenes whose right content is known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from refiner.exemplar import Exemplar, Level
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.transport import carried_inward
 
@@ -62,3 +63,23 @@ def test_nothing_but_a_pixel_is_known() -> None:
     hole[2, 3] = False
     flat = torch.full((3, 5, 7), 0.6)
     torch.testing.assert_close(carried_inward(torch.where(hole, 0, flat), hole), flat)
+
+
+def curve(seed: int) -> tuple[Tensor, Tensor]:
+    """A valley between a bright and a dark texture, (3,200,300), and where it is dark."""
+    random = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(200).float(), torch.arange(300).float(), indexing="ij")
+    dark = rows > 60 + 80 * ((columns - 150) / 150) ** 2
+    textures = (mean + depth * torch.randn(3, 200, 300, generator=random) for mean, depth in ((0.3, 0.1), (0.7, 0.04)))
+    return torch.where(dark, *textures).clamp(0, 1), dark
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_copies_follow_a_border_that_no_shift_continues(seed: int) -> None:
+    """Where the border bends under a wide hole. By the smoothest fill in its place a seventh lies on the wrong side."""
+    image, dark = curve(seed)
+    hole = torch.zeros_like(dark)
+    hole[30:170, 20:110] = True
+    fill = Exemplar([Level(torch.where(hole, 0, image)[None], hole[None, None])]).render(0)
+    looks_dark = torch.nn.functional.avg_pool2d(fill.mean(dim=1, keepdim=True), 5, 1, 2)[0, 0] < 0.5
+    assert float((looks_dark != dark)[hole].float().mean()) < 0.11
