@@ -77,7 +77,9 @@ class Picture:
         values = self.color
         if self.mode.startswith("CMYK"):
             values = cmyk_to_rgb(values, self.metadata.get("icc_profile"))
-        planes = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)
+        # A copy where PyTorch could not take the array as it is: read-only, turned, of another byte order.
+        plain = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])
+        planes = torch.from_numpy(plain).permute(2, 0, 1)
         scaled = torch.empty(1, 3, *planes.shape[1:], dtype=torch.float32)
         return scaled.copy_(planes).div_(np.iinfo(values.dtype).max)
 

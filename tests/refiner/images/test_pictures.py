@@ -264,3 +264,13 @@ def test_a_hole_at_the_edge_is_filled_to_it() -> None:
     assert np.array_equal(filled[hole], from_rgb(fill).color[hole])
     nothing = picture.filled(fill, np.zeros_like(hole))
     assert np.array_equal(nothing.color, picture.color)
+
+
+@pytest.mark.parametrize("layout", ["read-only", "turned", "another byte order", "gray"])
+def test_colors_of_an_array_however_it_lies_in_memory(layout: str) -> None:
+    plain = np.random.default_rng(0).integers(0, 1 << 16, (9, 14, 3)).astype(np.uint16)
+    lying = {"turned": plain[::-1, ::-1], "another byte order": plain.astype(plain.dtype.newbyteorder())}
+    values = lying.get(layout, plain[..., :1] if layout == "gray" else plain.copy())
+    values.flags.writeable = layout != "read-only"
+    wanted = np.broadcast_to(values, plain.shape).astype(np.float32) / 65535
+    assert np.array_equal(Picture(values).rgb()[0].permute(1, 2, 0).numpy(), wanted)
