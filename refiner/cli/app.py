@@ -16,6 +16,8 @@ from refiner.cli.masks import masks
 from refiner.cli.web import web
 from refiner.cli.weights import weights
 
+_SPINS = "1000"  # some microseconds
+
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="refiner", message="%(prog)s %(version)s")
@@ -36,4 +38,8 @@ def main() -> None:
     rest_while_starting()
     # Pages of 2 MB, which Linux clears and maps several times faster. PyTorch reads this when it first allocates.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # GNU's OpenMP, PyTorch's on Linux, has waiting threads ask again and again for milliseconds. Where another program
+    # needs the core that one of them holds so, small pictures take several times as long.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     app.main()

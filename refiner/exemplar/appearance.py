@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
 _SUGGESTED_WEIGHT = 0.25  # of the colors that the rim suggests
+_SUGGESTED_MOST = (
+    0.03  # that a pixel costs for them: they may be wrong, and must not outweigh a copy that fits all around
+)
 _NEAR_WEIGHT = 2.0  # where it is near
 UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _NEAR_UNKNOWN = 0.2
@@ -49,12 +52,14 @@ class Appearance:
         weights: of the squared difference; (C,).
         photo: the looks of what may be copied, as the palette has it; (H*P,C).
         unknown: what it costs, as a squared difference of colors, to copy what cannot be compared with the rim.
+        most: that a pixel's colors cost, weighted; None for no limit.
     """
 
     fill: Tensor
     weights: Tensor
     photo: Tensor
     unknown: float = UNKNOWN
+    most: float | None = None
 
 
 def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False) -> Appearance:
@@ -68,7 +73,7 @@ def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False) -> Appearanc
     """
     if near:
         return replace(_like(palette, nodes, palette.suggested, _NEAR_WEIGHT), unknown=_NEAR_UNKNOWN)
-    return _like(palette, nodes, palette.suggested, _SUGGESTED_WEIGHT)
+    return replace(_like(palette, nodes, palette.suggested, _SUGGESTED_WEIGHT), most=_SUGGESTED_MOST)
 
 
 def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:

@@ -241,7 +241,12 @@ class Energy:
         wanted = self._appearance
         if wanted is not None:
             fill = wanted.fill[which] if isinstance(which, slice) else picked(wanted.fill, which)
-            cost += (picked(wanted.photo, at) - fill).square_() @ wanted.weights
+            difference = (picked(wanted.photo, at) - fill).square_()
+            if wanted.most is None:
+                cost += difference @ wanted.weights
+            else:
+                colors, others = (difference[:, some] @ wanted.weights[some] for some in (slice(3), slice(3, None)))
+                cost += colors.clamp_(max=wanted.most) + others
         return cost
 
     def _rim_weights(self, ring: Tensor) -> csr_matrix:

@@ -80,7 +80,7 @@ class Picture:
         # A copy where PyTorch could not take the array as it is: read-only, turned, of another byte order.
         plain = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])
         planes = torch.from_numpy(plain).permute(2, 0, 1)
-        scaled = torch.empty(1, 3, *planes.shape[1:], dtype=torch.float32)
+        scaled = torch.empty(1, 3, *planes.shape[1:], dtype=torch.float32, device="cpu")
         return scaled.copy_(planes).div_(np.iinfo(values.dtype).max)
 
     def filled(self, rgb: torch.Tensor, hole: Mask, weight: NDArray[np.float32] | None = None) -> Picture:

@@ -418,6 +418,16 @@ print(" hg" in open("/proc/self/smaps").read())
     assert done.stdout.splitlines()[-1] == str(large)
 
 
+@pytest.mark.parametrize("wish", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
+def test_waiting_threads_give_way_unless_a_user_says_otherwise(run, monkeypatch, wish) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in wish.items():
+        monkeypatch.setenv(name, value)
+    run("--version")
+    assert os.environ.get("GOMP_SPINCOUNT") == ("1000" if not wish else wish.get("GOMP_SPINCOUNT"))
+
+
 # The command line, which says when it begins to import PyTorch.
 READY = """
 import sys
