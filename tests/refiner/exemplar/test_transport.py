@@ -76,7 +76,7 @@ def curve(seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_copies_follow_a_border_that_no_shift_continues(seed: int) -> None:
-    """Where the border bends under a wide hole. By the smoothest fill in its place 15 and 16 % lie on the wrong side."""
+    """Where it bends under a wide hole. By the smoothest fill in its place 15 and 16 % lie on the wrong side."""
     image, dark = curve(seed)
     hole = torch.zeros_like(dark)
     hole[30:170, 20:110] = True
