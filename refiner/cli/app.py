@@ -16,7 +16,7 @@ from refiner.cli.masks import masks
 from refiner.cli.web import web
 from refiner.cli.weights import weights
 
-_SPINS = "1000"  # some microseconds
+_SPINS = "20000"  # a tenth of a millisecond or so
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
