@@ -180,53 +180,40 @@ class _Job:
         # What one level's copies are chosen and blended in serves the next, which else waits for fresh memory.
         keep = plan.roomy and not plan.network
         with freed_memory_kept(0) if keep else nullcontext():
-            return self._by(plan, planned, image, hole, guide, avoid, reporter)
+            levels = pyramid.build_pyramid(image, hole, plan.levels)
+            scales = levels[plan.levels - len(plan.sizes) :]
+            if guide is not None and not isinstance(guide, Tensor):
+                smallest, smallest_hole = scales[0]
+                guide = _checked_guide(guide(smallest, smallest_hole.to(smallest)), image)
+            network = None
+            if plan.network:
+                devices = placed_on(self.model) or (image.device,)
+                network = Network(
+                    self.network(), self.settings, self.objective, plan, planned, reporter, devices, self.recordings
+                )
+            filler = Filler(plan, levels, network, given=guide, avoid=avoid, seed=self.settings.seed, reporter=reporter)
 
-    def _by(
-        self,
-        plan: Plan,
-        planned: Callable[..., Plan],
-        image: Tensor,
-        hole: Tensor,
-        guide: Tensor | Callable[[Tensor, Tensor], Tensor] | None,
-        avoid: Tensor | None,
-        reporter: Reporter,
-    ) -> Result:
-        """Fill the hole by a plan; `planned` makes others where memory or precision is short."""
-        levels = pyramid.build_pyramid(image, hole, plan.levels)
-        scales = levels[plan.levels - len(plan.sizes) :]
-        if guide is not None and not isinstance(guide, Tensor):
-            smallest, smallest_hole = scales[0]
-            guide = _checked_guide(guide(smallest, smallest_hole.to(smallest)), image)
-        network = None
-        if plan.network:
-            devices = placed_on(self.model) or (image.device,)
-            network = Network(
-                self.network(), self.settings, self.objective, plan, planned, reporter, devices, self.recordings
+            results: list[ScaleResult] = []
+            for number, (scale, scale_hole) in enumerate(scales, start=1):
+                started, here = time.perf_counter(), reporter.at(number, plan)
+                if not results:
+                    fill = filler.smallest(here)
+                elif reporter.stopped:
+                    fill = Fill(pyramid.enlarge(results[-1].composite, size_of(scale)))
+                else:
+                    fill = filler.larger(results[-1].composite, here)
+                composite = torch.where(scale_hole, fill.prediction.clamp(0, 1), scale)
+                seconds = _seconds_since(started, image.device)
+                results.append(ScaleResult(size_of(scale), composite, fill.windows, seconds, fill.shares))
+                reporter.scale(results[-1])
+            return Result(
+                results[-1].composite,
+                tuple(results),
+                None,
+                reporter.stopped,
+                plan if network is None else network.plan,
+                () if network is None else tuple(network.warnings),
             )
-        filler = Filler(plan, levels, network, given=guide, avoid=avoid, seed=self.settings.seed, reporter=reporter)
-
-        results: list[ScaleResult] = []
-        for number, (scale, scale_hole) in enumerate(scales, start=1):
-            started, here = time.perf_counter(), reporter.at(number, plan)
-            if not results:
-                fill = filler.smallest(here)
-            elif reporter.stopped:
-                fill = Fill(pyramid.enlarge(results[-1].composite, size_of(scale)))
-            else:
-                fill = filler.larger(results[-1].composite, here)
-            composite = torch.where(scale_hole, fill.prediction.clamp(0, 1), scale)
-            seconds = _seconds_since(started, image.device)
-            results.append(ScaleResult(size_of(scale), composite, fill.windows, seconds, fill.shares))
-            reporter.scale(results[-1])
-        return Result(
-            results[-1].composite,
-            tuple(results),
-            None,
-            reporter.stopped,
-            plan if network is None else network.plan,
-            () if network is None else tuple(network.warnings),
-        )
 
 
 def _seconds_since(start: float, device: torch.device) -> float:

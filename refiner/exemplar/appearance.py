@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are compared by
 _SUGGESTED_WEIGHT = 0.25  # of the colors that the rim suggests
-_SUGGESTED_MOST = (
-    0.03  # that a pixel costs for them: they may be wrong, and must not outweigh a copy that fits all around
-)
+# That a pixel costs for them: they may be wrong, and must not outweigh a copy that fits all around.
+_SUGGESTED_MOST = 0.03
 _NEAR_WEIGHT = 2.0  # where it is near
 UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _NEAR_UNKNOWN = 0.2

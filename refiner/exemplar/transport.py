@@ -91,7 +91,6 @@ def _carried(image: Tensor, hole: Tensor, edges: Tensor) -> Tensor:
     angle = 0.5 * torch.atan2(2 * mixed, along_x - along_y)  # across the edge
     contrast = ((along_x - along_y) ** 2 + 4 * mixed**2).clamp(min=1e-20)
     strictness = 1 + _STRICTNESS * torch.exp(-(_NO_EDGE**4) / contrast)
-
     along = torch.stack([angle.cos(), angle.sin()], dim=1) * strictness[:, None]
 
     stride = width + 2 * pad
