@@ -37,9 +37,9 @@ _KEPT = 2  # the C library, where it keeps freed memory, may hold so many times 
 _SURELY_FITS = 1 / 3  # of the budget: what needs less by estimate is not rehearsed at its own size
 # For each pixel of the photo: its pyramid, composites and masks, in float32; and what finishes a network's fill.
 _PHOTO_BYTES, _FINISH_BYTES = 44, 36
-# Of copies: to choose them at the smallest level, for each pixel of the photo, at most; to mend them, for each pixel of
-# the largest level that is mended; and for each pixel of the hole.
-_CHOOSE_BYTES, _CHOOSE_MOST, _MEND_BYTES, _HOLE_BYTES = 400, 180_000_000, 120, 250
+# Of copies: to choose them, for each pixel of the photo, up to a number, or of the smallest level, where that is more;
+# to mend them, for each pixel of the largest level that is mended; and for each pixel of the hole.
+_CHOOSE_BYTES, _CHOOSE_MOST, _CHOOSE_LEVEL_BYTES, _MEND_BYTES, _HOLE_BYTES = 400, 180_000_000, 1200, 120, 250
 _STRIPS = (None, 1024, 512, 256, 128)
 # On a CPU only these and lower ones: half of the memory, for no more time in bfloat16 and up to a tenth in float32.
 _ON_CPU = 256
@@ -189,7 +189,10 @@ def make_plan(
         budget = parse_bytes(settings.memory)
     elif budget is None:
         budget = memory_for((devices or (device,)) if _runs_network(start, detail) else (torch.device("cpu"),))
-    scales = _boxes_at_scales(hole, _scale_count(hole.size, model.spec, settings, guide))
+    count = _scale_count(hole.size, model.spec, settings, guide)
+    if not _runs_network(start, detail):
+        count = min(count, level_count(*hole.size, hole.pixels))  # smaller ones are for networks
+    scales = _boxes_at_scales(hole, count)
     base = Plan(
         sizes=tuple(boxes.size for boxes in scales),
         levels=len(scales),
@@ -372,7 +375,7 @@ class _NetworkNeed:
 def _copy_cuts(hole: HoleBoxes, levels: int) -> Iterator[tuple[tuple[Window, ...], int]]:
     """The parts of a photo that are copied within, and bytes for it, in the order they are tried."""
     everything = whole(hole.size)
-    yield (everything,), _copy_need(everything, hole.pixels)
+    yield (everything,), _copy_need(everything, hole.pixels, levels)
     seen: set[tuple[Window, ...]] = {(everything,)}
     step = 1 << (levels - 1)  # windows of the smaller levels lie on the same pixels
     for share in _SHRUNK:
@@ -383,15 +386,17 @@ def _copy_cuts(hole: HoleBoxes, levels: int) -> Iterator[tuple[tuple[Window, ...
         windows = tuple(merged(window.aligned(step, hole.size) for window in around))
         if windows not in seen:
             seen.add(windows)
-            yield windows, max(_copy_need(window, min(hole.pixels, window.area)) for window in windows)
+            yield windows, max(_copy_need(window, min(hole.pixels, window.area), levels) for window in windows)
 
 
-def _copy_need(window: Window, hole_pixels: int) -> int:
+def _copy_need(window: Window, hole_pixels: int, levels: int) -> int:
     """Bytes that it takes to fill a hole within a window by copying, beside the photo's own."""
     mended = window.area
     while mended > MENDED:
         mended //= 4
-    return max(min(_CHOOSE_BYTES * window.area, _CHOOSE_MOST), _MEND_BYTES * mended) + _HOLE_BYTES * hole_pixels
+    level = window.area >> 2 * (levels - 1)
+    chosen = max(min(_CHOOSE_BYTES * window.area, _CHOOSE_MOST), _CHOOSE_LEVEL_BYTES * level)
+    return max(chosen, _MEND_BYTES * mended) + _HOLE_BYTES * hole_pixels
 
 
 def _pixels(size: tuple[int, int]) -> int:

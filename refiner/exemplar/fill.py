@@ -25,13 +25,14 @@ from refiner.memory import freed_memory_kept
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SMALLEST = 200  # short side in pixels that the smallest level aims at
-_LARGEST = 180_000  # pixels that it has at most, where the photo is long
-_MOST_NODES = 20_000  # pixels of the hole there; a larger hole is labeled one level further down
+# The smallest level is as large as time allows: with each doubling, what goes on behind a hole goes on better.
+_LARGEST_SIDE = 450  # its short side in pixels, at most
+_LARGEST = 370_000  # pixels of it
+_MOST_NODES = 20_000  # pixels of the hole there
 _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
 _CARRIED = 2_200_000  # pixels of a level at most at which edges are carried into a thin hole
-_STEPS = 100  # of blending at the smallest level, fewer in proportion at larger ones, which start from it
+_STEPS = 20_000  # of blending, times a level's short side: fewer at larger ones, which start from those of smaller ones
 _FEWEST_STEPS = 8
 _LEAST_SHARE = 1e-4  # of a pixel that is known
 
@@ -46,7 +47,7 @@ class Level(NamedTuple):
 def level_count(height: int, width: int, hole_pixels: int) -> int:
     """How often to halve a photo, and one: for the smallest level to be chosen at."""
     count = 1
-    while min(height, width) > 1.5 * _SMALLEST or (
+    while min(height, width) > _LARGEST_SIDE or (
         min(height, width) >= 2 * _LEAST_SIDE and (hole_pixels > _MOST_NODES or height * width > _LARGEST)
     ):
         height, width, hole_pixels, count = height // 2, width // 2, hole_pixels // 4, count + 1
@@ -171,7 +172,7 @@ class Exemplar:
         on_cpu = Copied(nodes, palette, shifts)
         on_device = on_cpu.to(levels[index].image.device)
         coarser = None if before is None else before.correction.enlarged(before.on_device.nodes, on_device.nodes)
-        steps = max(_FEWEST_STEPS, _STEPS * _SMALLEST // min(hole.shape))
+        steps = max(_FEWEST_STEPS, _STEPS // min(hole.shape))
         correction = seam_correction(on_device, coarser, steps, part(on_step, 0.8, 1))
         return _Chosen(on_cpu, on_device, correction)
 

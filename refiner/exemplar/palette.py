@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ALONE = Views()
 _AT_ONCE = 1 << 17  # pixels: what is computed on the way would not stay in the processor's cache, nor in little memory
+_LEAST = 1e-6  # share of a pixel that is known
 _APART = 0.25  # of the photo's width: nearer, a piece and its mirror image are seen together, as a blot's two halves
 
 
@@ -68,6 +69,16 @@ class Palette:
     def beside(self, views: Views) -> Palette:
         """The same photo with other views of it."""
         return Palette(self.image, ~self.known, self.source, views, self._suggested)  # found once
+
+    def halved(self) -> Palette:
+        """Half the size; what is mostly hole is hole, and what is wholly source is source."""
+        height, width = (side // 2 * 2 for side in self.known.shape)
+        known = self.known.float()[None]
+        share = functional.avg_pool2d(known[None, :, :height, :width], 2)[0]
+        hole = share[0] < 0.5  # noqa: PLR2004
+        image = functional.avg_pool2d((self.image * known)[None, :, :height, :width], 2)[0] / share.clamp(min=_LEAST)
+        source = functional.avg_pool2d(self.source.float()[None, None, :height, :width], 2)[0, 0] == 1
+        return Palette(image * ~hole, hole, source & ~hole, self.views.halved(hole.shape[1]))
 
     @property
     def suggested(self) -> Tensor:

@@ -13,7 +13,6 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
-from refiner.exemplar.palette import Palette
 from refiner.exemplar.patches import Found, Patches, Scene
 from refiner.exemplar.progress import part
 
@@ -208,15 +207,10 @@ def _may_be_halved(scene: Scene) -> bool:
 
 
 def _halved(scene: Scene) -> Scene:
-    """Half the size; what is mostly hole is hole, and what is wholly source is source."""
-    palette = scene.palette
-    height, width = (side // 2 * 2 for side in palette.known.shape)
-    known = palette.known.float()[None]
-    share = functional.avg_pool2d(known[None, :, :height, :width], 2)[0]
-    hole = share[0] < 0.5  # noqa: PLR2004
-    image, texture = (
-        functional.avg_pool2d((each * known)[None, :, :height, :width], 2)[0] / share.clamp(min=1e-6) * ~hole
-        for each in (palette.image, scene.texture)
+    """Half the size."""
+    palette, height, width = scene.palette.halved(), *(side // 2 * 2 for side in scene.palette.known.shape)
+    known = scene.palette.known.float()[None]
+    total, share = (
+        functional.avg_pool2d(each[None, :, :height, :width], 2)[0] for each in (scene.texture * known, known)
     )
-    source = functional.avg_pool2d(palette.source.float()[None, None, :height, :width], 2)[0, 0] == 1
-    return Scene(Palette(image, hole, source & ~hole, palette.views.halved(hole.shape[1])), texture)
+    return Scene(palette, total / share.clamp(min=1e-6) * palette.known)
