@@ -39,7 +39,7 @@ _SURELY_FITS = 1 / 3  # of the budget: what needs less by estimate is not rehear
 _PHOTO_BYTES, _FINISH_BYTES = 44, 36
 # Of copies: to choose them, for each pixel of the photo, up to a number, or of the smallest level, where that is more;
 # to mend them, for each pixel of the largest level that is mended; and for each pixel of the hole.
-_CHOOSE_BYTES, _CHOOSE_MOST, _CHOOSE_LEVEL_BYTES, _MEND_BYTES, _HOLE_BYTES = 400, 180_000_000, 1200, 120, 250
+_CHOOSE_BYTES, _CHOOSE_MOST, _CHOOSE_LEVEL_BYTES, _MEND_BYTES, _HOLE_BYTES = 400, 180_000_000, 1500, 120, 250
 _STRIPS = (None, 1024, 512, 256, 128)
 # On a CPU only these and lower ones: half of the memory, for no more time in bfloat16 and up to a tenth in float32.
 _ON_CPU = 256
@@ -190,7 +190,7 @@ def make_plan(
     elif budget is None:
         budget = memory_for((devices or (device,)) if _runs_network(start, detail) else (torch.device("cpu"),))
     count = _scale_count(hole.size, model.spec, settings, guide)
-    if not _runs_network(start, detail):
+    if start == "exemplar" and not _runs_network(start, detail) and settings.min_side is None:
         count = min(count, level_count(*hole.size, hole.pixels))  # smaller ones are for networks
     scales = _boxes_at_scales(hole, count)
     base = Plan(

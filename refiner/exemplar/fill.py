@@ -25,10 +25,10 @@ from refiner.memory import freed_memory_kept
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# The smallest level is as large as time allows: with each doubling, what goes on behind a hole goes on better.
-_LARGEST_SIDE = 450  # its short side in pixels, at most
-_LARGEST = 370_000  # pixels of it
-_MOST_NODES = 20_000  # pixels of the hole there
+# Of the smallest level: the larger it is, the better things go on behind a hole, up to here; then fills get smooth.
+_LARGEST_SIDE = 400  # its short side in pixels, at most
+_LARGEST = 300_000  # pixels of it
+_MOST_NODES = 20_000  # pixels of the hole there: bounds time
 _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
 _CARRIED = 2_200_000  # pixels of a level at most at which edges are carried into a thin hole

@@ -225,11 +225,11 @@ def test_a_plan_is_made_within_a_blink_and_is_that_of_the_work(small, scene) -> 
 
 
 def test_scales_below_those_that_copies_are_chosen_at_are_for_networks(small) -> None:
-    hole = boxes(1707, 2560, (800, 1000, 900, 1100))
+    hole = boxes(1600, 2400, (800, 1000, 900, 1100))
     copies = make_plan(hole, small, Settings(start="exemplar", detail="exemplar"))
-    assert (copies.sizes[0], copies.levels) == ((426, 640), 3)
+    assert (copies.sizes[0], copies.levels) == ((400, 600), 3)
     network = make_plan(hole, small, Settings(start="model", detail="features"))
-    assert network.sizes[0] == (213, 320)
+    assert network.sizes[0] == (200, 300)
     both = make_plan(hole, small, Settings(start="model", detail="both"))
     assert (both.sizes, both.levels) == (network.sizes, 4)
 
