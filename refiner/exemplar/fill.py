@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LARGEST_SIDE = 400  # its short side in pixels, at most
 _LARGEST = 300_000  # pixels of it
 _MOST_NODES = 20_000  # pixels of the hole there: bounds time
+_SMALL_SIDE, _MOST_NODES_ABOVE = 300, 12_000  # and at more than such a side: in a wide hole pieces go astray there
 _LEAST_SIDE = 48
 MENDED = 4_000_000  # pixels of a level up to which pieces are mended; above, edges are off by a pixel or two
 _CARRIED = 2_200_000  # pixels of a level at most at which edges are carried into a thin hole
@@ -47,8 +48,9 @@ class Level(NamedTuple):
 def level_count(height: int, width: int, hole_pixels: int) -> int:
     """How often to halve a photo, and one: for the smallest level to be chosen at."""
     count = 1
-    while min(height, width) > _LARGEST_SIDE or (
-        min(height, width) >= 2 * _LEAST_SIDE and (hole_pixels > _MOST_NODES or height * width > _LARGEST)
+    while (side := min(height, width)) > _LARGEST_SIDE or (
+        side >= 2 * _LEAST_SIDE
+        and (height * width > _LARGEST or hole_pixels > (_MOST_NODES if side <= _SMALL_SIDE else _MOST_NODES_ABOVE))
     ):
         height, width, hole_pixels, count = height // 2, width // 2, hole_pixels // 4, count + 1
     return count

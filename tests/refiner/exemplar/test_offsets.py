@@ -62,6 +62,8 @@ def test_few_known_patches_have_no_offsets() -> None:
         ((1440, 2560), 350_000, 180),  # so many pixels would take too long at twice the size
         ((1600, 2560), 60_000, 400),
         ((2160, 3840), 400_000, 270),
+        ((2560, 3840), 700_000, 320),
+        ((2560, 3840), 1_240_000, 160),  # in so wide a hole pieces would go astray
         ((2000, 12_000), 50_000, 125),  # and so would so long a picture
         ((90, 90), 8_000, 90),
     ],
