@@ -208,9 +208,7 @@ def _may_be_halved(scene: Scene) -> bool:
 
 def _halved(scene: Scene) -> Scene:
     """Half the size."""
-    palette, height, width = scene.palette.halved(), *(side // 2 * 2 for side in scene.palette.known.shape)
-    known = scene.palette.known.float()[None]
-    total, share = (
-        functional.avg_pool2d(each[None, :, :height, :width], 2)[0] for each in (scene.texture * known, known)
-    )
-    return Scene(palette, total / share.clamp(min=1e-6) * palette.known)
+    palette = scene.palette.halved()
+    height, width = palette.known.shape
+    texture, known = (each[..., : 2 * height, : 2 * width] for each in (scene.texture, scene.palette.known))
+    return Scene(palette, reduced(texture, ~known, (height, width)) * palette.known)
