@@ -151,7 +151,7 @@ def _convolve_on_meta(
         if emulated or part.dtype != computed
     ]
     made = torch.empty((x.shape[0], channels, *sides), dtype=computed, device="meta", memory_format=layout)
-    if emulated and not last:
+    if not last:
         casts.append(torch.empty_like(made))  # oneDNN's own layout of it
     casts.clear()  # which are there beside it
     for rounded in (weight.dtype, dtype):

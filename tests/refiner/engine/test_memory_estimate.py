@@ -20,7 +20,8 @@ from refiner.models.placement import Carry
 from refiner.models.split import split_sequential
 
 # In a process of its own, whose C library gives freed memory back; each case at half the size before, so that what
-# PyTorch sets up once is not counted. The kernel keeps the highest level, however busy the machine is.
+# PyTorch sets up once is not counted. The kernel keeps the highest level, however busy the machine is; the least of
+# three, as the allocator adds now and then a third more than the tensors take.
 MEASURE = """
 import json, re, sys
 from pathlib import Path
@@ -41,16 +42,17 @@ plain = nn.Sequential(nn.Conv2d(4, 64, 4, stride=4), nn.ReLU(), *convs, nn.ConvT
     nn.ReLU(), nn.Conv2d(16, 3, 3, padding=1), nn.Sigmoid())
 models = {"lama-small": load_model("lama-small"), "plain": split_sequential(plain, 2, multiple=4, train_size=256)}
 for name, height, width, precision, memory in json.loads(sys.argv[1]):
-    settings = Settings(detail="features", steps=3, max_scales=2, windows="off", precision=precision, memory=memory)
-    for height, width in ((height // 2, width // 2), (height, width)):
+    settings = Settings(detail="features", steps=2, max_scales=2, windows="off", precision=precision, memory=memory)
+    took = []
+    for height, width in [(height // 2, width // 2)] + 3 * [(height, width)]:
         image, mask = torch.rand(1, 3, height, width), torch.zeros(1, 1, height, width)
         mask[..., height // 3 : height // 2, width // 3 : width // 2] = 1
         _release()
         Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
         before = highest()
         plan = refine(models[name], image, mask, settings).plan
-        took = highest() - before
-    print(json.dumps([plan.bytes, took, plan.strip_height]), flush=True)
+        took.append(highest() - before)
+    print(json.dumps([plan.bytes, min(took[1:]), plan.strip_height]), flush=True)
 """
 TABLE = [
     ("lama-small", 640, 384, "float32", None),
@@ -98,9 +100,9 @@ def peak_of(model, size=(256, 256)) -> int:
 
 
 def chain() -> nn.Module:
-    """Eight stages alike, whose activations make up most of the need."""
+    """Twelve stages alike, whose activations make up most of the need."""
     torch.manual_seed(0)
-    stages = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ELU()) for _ in range(8)]
+    stages = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ELU()) for _ in range(12)]
     layers = nn.Sequential(nn.Conv2d(4, 16, 1), *stages, nn.Conv2d(16, 3, 1))
     return split_sequential(layers, 1, multiple=4)
 
@@ -146,9 +148,9 @@ def test_emulated_convolutions_need_more_than_those_of_the_hardware() -> None:
     meta = meta_copy(split_sequential(layers, 1, multiple=4))
     works = [Work(torch.float32, torch.bfloat16, emulated=emulated, refined=False) for emulated in (True, False)]
     emulated, native = (rehearse(meta, work, (256, 256), None) for work in works)
-    # Bytes of a value, beside the input in bfloat16. Emulated: that input, the output and its own layout in float32, in
-    # the second convolution; native: the input of the third, which makes a picture and is computed in float32.
-    assert emulated - native == pytest.approx(((4 + 4 + 4) - 4) * 32 * 256 * 256, rel=0.05)
+    # Bytes of a value in the second convolution: its input, its output and the output's own layout, in float32 and in
+    # bfloat16.
+    assert emulated - native == pytest.approx(((4 + 4 + 4) - (2 + 2 + 2)) * 32 * 256 * 256, rel=0.05)
 
 
 def test_a_network_in_strips_needs_less() -> None:
