@@ -22,6 +22,8 @@ _SMOOTHED = 1.5  # sigma in pixels at the smallest level of what colors are comp
 _SUGGESTED_WEIGHT = 0.25  # of the colors that the rim suggests
 # That a pixel costs for them: they may be wrong, and must not outweigh a copy that fits all around.
 _SUGGESTED_MOST = 0.03
+# The same where an edge goes on from rim to rim, which is seldom wrong, and which copies must not bend.
+_LINE_WEIGHT, _LINE_MOST = 1.0, 0.2
 _NEAR_WEIGHT = 2.0  # where it is near
 UNKNOWN = 0.06  # squared difference where one of the two may not be copied
 _NEAR_UNKNOWN = 0.2
@@ -51,17 +53,19 @@ class Appearance:
         weights: of the squared difference; (C,).
         photo: the looks of what may be copied, as the palette has it; (H*P,C).
         unknown: what it costs, as a squared difference of colors, to copy what cannot be compared with the rim.
-        most: that a pixel's colors cost, weighted; None for no limit.
+        trust: how much more colors weigh at each node; (n,). None for no more anywhere.
+        most: that they cost there, weighted; (n,). None for no limit.
     """
 
     fill: Tensor
     weights: Tensor
     photo: Tensor
     unknown: float = UNKNOWN
-    most: float | None = None
+    trust: Tensor | None = None
+    most: Tensor | None = None
 
 
-def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False) -> Appearance:
+def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False, lines: bool = True) -> Appearance:
     """As the rim suggests: its colors, and how busy the photo is there.
 
     Args:
@@ -69,10 +73,14 @@ def like_rim(palette: Palette, nodes: Nodes, *, near: bool = False) -> Appearanc
         nodes: the hole's pixels.
         near: whether the rim is near to all of them, as in a thin hole: it tells more then. What lies beside the source
             of a copy is often a hole too, as those of a mesh, and must not be cheaper than what differs.
+        lines: whether edges that go on from rim to rim count more than other colors.
     """
     if near:
-        return replace(_like(palette, nodes, palette.suggested, _NEAR_WEIGHT), unknown=_NEAR_UNKNOWN)
-    return replace(_like(palette, nodes, palette.suggested, _SUGGESTED_WEIGHT), most=_SUGGESTED_MOST)
+        return replace(_like(palette, nodes, palette.suggested.image, _NEAR_WEIGHT), unknown=_NEAR_UNKNOWN)
+    wanted = _like(palette, nodes, palette.suggested.image, _SUGGESTED_WEIGHT)
+    lined = palette.suggested.lines.flatten()[nodes.at] & lines
+    trust = torch.where(lined, _LINE_WEIGHT / _SUGGESTED_WEIGHT, 1.0)
+    return replace(wanted, trust=trust, most=torch.where(lined, _LINE_MOST, _SUGGESTED_MOST))
 
 
 def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
@@ -98,6 +106,22 @@ def like_found(scene: Scene, found: Found) -> Appearance:
     photo = torch.cat([palette.image, busy])
     weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT] * 2, dtype=torch.float32)
     return Appearance(fill, weights, palette.spread(photo).flatten(1).T.contiguous())
+
+
+def along_lines(wanted: Appearance, palette: Palette, nodes: Nodes) -> Appearance:
+    """As a search found, see `like_found`, but where edges go on from rim to rim, which it does not know of.
+
+    Args:
+        wanted: as the search found.
+        palette: what may be copied.
+        nodes: the hole's pixels.
+    """
+    suggested = palette.suggested
+    lined = suggested.lines.flatten()[nodes.at]
+    fill = wanted.fill.clone()
+    fill[lined, :3] = suggested.image.flatten(1)[:, nodes.at[lined]].T
+    trust = torch.where(lined, _LINE_WEIGHT / _FOUND_WEIGHT, 1.0)
+    return replace(wanted, fill=fill, trust=trust, most=torch.where(lined, _LINE_MOST, torch.inf))
 
 
 def _suggested(image: Tensor, busy: Tensor, found: Found) -> Tensor:

@@ -242,11 +242,11 @@ class Energy:
         if wanted is not None:
             fill = wanted.fill[which] if isinstance(which, slice) else picked(wanted.fill, which)
             difference = (picked(wanted.photo, at) - fill).square_()
-            if wanted.most is None:
+            if wanted.trust is None or wanted.most is None:
                 cost += difference @ wanted.weights
             else:
                 colors, others = (difference[:, some] @ wanted.weights[some] for some in (slice(3), slice(3, None)))
-                cost += colors.clamp_(max=wanted.most) + others
+                cost += colors.mul_(wanted.trust[which]).minimum(wanted.most[which]) + others
         return cost
 
     def _rim_weights(self, ring: Tensor) -> csr_matrix:

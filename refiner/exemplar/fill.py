@@ -14,7 +14,7 @@ from refiner.errors import InputError
 from refiner.exemplar.blending import Copied, Correction, seam_correction
 from refiner.exemplar.laplace import harmonic_fill
 from refiner.exemplar.nodes import Nodes
-from refiner.exemplar.palette import Palette
+from refiner.exemplar.palette import Palette, Suggested
 from refiner.exemplar.progress import OnStep, part, unheard
 from refiner.exemplar.shift_map import double_shifts, mend_shifts
 from refiner.exemplar.structure import SEARCHED, Structure, size_to_search_across, thin
@@ -184,12 +184,13 @@ class Exemplar:
         across = size_to_search_across([level.hole[0, 0].cpu() for level in self._tight or ()])
         return Structure(image[0].cpu().float(), hole[0, 0].cpu(), self._seed, across)
 
-    def _suggested(self, tight: Sequence[Level], size: tuple[int, int]) -> Tensor:
-        """The photo with edges carried into its thin hole, at a level's size; (3,H,W)."""
+    def _suggested(self, tight: Sequence[Level], size: tuple[int, int]) -> Suggested:
+        """The photo with edges carried into its thin hole, at a level's size."""
         if self._carried is None:
             image, hole = next((each for each in reversed(tight) if each.hole.numel() <= _CARRIED), tight[0])
             self._carried = carried_inward(image[0].cpu().float(), hole[0, 0].cpu())
-        return functional.adaptive_avg_pool2d(self._carried[None], size)[0]
+        image = functional.adaptive_avg_pool2d(self._carried[None], size)[0]
+        return Suggested(image, torch.zeros(size, dtype=torch.bool))
 
     def _given(self, palette: Palette) -> Tensor | None:
         """The fill to follow, at a level's size; (3,H,W)."""

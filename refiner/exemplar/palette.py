@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from refiner.exemplar.lines import drawn, lines_under
 from refiner.exemplar.nodes import picked
 from refiner.exemplar.transport import carried_inward
 from refiner.exemplar.views import Views
@@ -28,6 +29,18 @@ _LEAST = 1e-6  # share of a pixel that is known
 _APART = 0.25  # of the photo's width: nearer, a piece and its mirror image are seen together, as a blot's two halves
 
 
+class Suggested(NamedTuple):
+    """What a hole's surroundings suggest.
+
+    Attributes:
+        image: the photo with its hole in these colors; (3,H,W).
+        lines: where they are of an edge that goes on from rim to rim; (H,W), bool.
+    """
+
+    image: Tensor
+    lines: Tensor
+
+
 class Palette:
     """The pixels that may be copied at one level.
 
@@ -36,8 +49,8 @@ class Palette:
         hole: (H,W), bool.
         source: what may be copied; (H,W), bool.
         views: what there is beside the photo, P columns with it; what lies between two views cannot be copied.
-        suggest: gives what colors the hole's surroundings suggest, (3,H,W), when it is asked for; None for those at
-            its rim, carried inward along edges.
+        suggest: gives what the hole's surroundings suggest, when it is asked for; None for edges that go on from rim to
+            rim, and what else the rim shows, carried inward along edges.
 
     Attributes:
         image: as given.
@@ -53,11 +66,11 @@ class Palette:
         hole: Tensor,
         source: Tensor,
         views: Views = _ALONE,
-        suggest: Callable[[], Tensor] | None = None,
+        suggest: Callable[[], Suggested] | None = None,
     ) -> None:
         self.image, self.source, self.known, self.views = image, source, ~hole, views
         self.width = views.width(image.shape[2])
-        self._suggested = cache(suggest or (lambda: carried_inward(image, hole, wide=True)))
+        self._suggested = cache(suggest or (lambda: _by_rim(image, hole)))
 
     def to(self, device: torch.device) -> Palette:
         """The same on a device."""
@@ -81,8 +94,8 @@ class Palette:
         return Palette(image * ~hole, hole, source & ~hole, self.views.halved(hole.shape[1]))
 
     @property
-    def suggested(self) -> Tensor:
-        """The photo with its hole in the colors that the rim suggests; (3,H,W)."""
+    def suggested(self) -> Suggested:
+        """What the hole's surroundings suggest."""
         return self._suggested()
 
     def spread(self, x: Tensor) -> Tensor:
@@ -169,6 +182,11 @@ class Palette:
     @cached_property
     def _smaller(self) -> list[Tensor]:
         return [_scaled(self.image, scale) for _, scale in self.views.scaled]
+
+
+def _by_rim(image: Tensor, hole: Tensor) -> Suggested:
+    image, lines = drawn(image, hole, lines_under(image, hole))
+    return Suggested(carried_inward(image, hole & ~lines, wide=True), lines)
 
 
 def _scaled(x: Tensor, scale: float) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from refiner.exemplar.appearance import like_found, like_given, like_rim
+from refiner.exemplar.appearance import along_lines, like_found, like_given, like_rim
 from refiner.exemplar.energy import FORBIDDEN, Energy
 from refiner.exemplar.judging import Judge
 from refiner.exemplar.offsets import dominant_offsets
@@ -173,7 +173,8 @@ class Structure:
         wide, straight, views = offsets_in_perspective(energy.palette)
         if not len(straight):
             return energy, shifts, none
-        widely = Energy(wide, hole, nodes, like_rim(wide, nodes))
+        # Lines toward that point are straight already, to the pixel, and need none that are drawn.
+        widely = Energy(wide, hole, nodes, like_rim(wide, nodes, lines=False))
         # None of the others may reach a smaller copy, and of these none another one: it would be by accident.
         view = wide.views.of(nodes.places[:, 1] + torch.cat([offsets, straight])[:, 1:])
         astray = torch.cat([view[: len(offsets)] >= SCALED, view[len(offsets) :] != views[:, None]])
@@ -188,7 +189,7 @@ class Structure:
             return energy, shifts, none
         other = torch.where(better[:, None], other, shifts)
         wide, shifts = self._used(wide, nodes, other, mirrored=True, instead=shifts)
-        return Energy(wide, hole, nodes, like_rim(wide, nodes)), shifts, better
+        return Energy(wide, hole, nodes, like_rim(wide, nodes, lines=False)), shifts, better
 
     def _searched(self, shifts: Tensor, straight: Tensor, energy: Energy, hole: Tensor, on_step: OnStep) -> Tensor:
         """A shift map (n,2) by patches searched for the hole, in the parts of it where that is better.
@@ -245,7 +246,7 @@ class Structure:
 
     def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
         """A shift map by what a search found, each shift near those that found it."""
-        wanted = like_found(self._scene(palette), found)
+        wanted = along_lines(like_found(self._scene(palette), found), palette, nodes)
         start, everyone = nearest_source(palette, nodes.places), torch.arange(len(nodes))
         return follow_found(start, nodes, hole, palette, wanted, found.shifts, everyone, on_step)
 
