@@ -118,6 +118,8 @@ def along_lines(wanted: Appearance, palette: Palette, nodes: Nodes) -> Appearanc
     """
     suggested = palette.suggested
     lined = suggested.lines.flatten()[nodes.at]
+    if not lined.any():
+        return wanted
     fill = wanted.fill.clone()
     fill[lined, :3] = suggested.image.flatten(1)[:, nodes.at[lined]].T
     trust = torch.where(lined, _LINE_WEIGHT / _FOUND_WEIGHT, 1.0)
