@@ -28,12 +28,12 @@ _HEADINGS = 90
 _BENDS, _BEND = 3, 0.015  # on each side, and their step: 1 / radius in pixels
 _STEEPEST, _TURN = 30, 5  # degrees between an arc and its chord, at most, and their step
 _STRAIGHT = 20.0  # degrees, over which arcs are less likely than lines
-_SHORTEST = 8.0  # pixels
+_SHORTEST, _FAR = 8.0, 150.0  # pixels; lines as long as the latter are rather by accident
 _INSIDE = 0.9  # of a line, that lies in the hole
 _ASIDE = 3  # pixels on both sides, of which colors are compared and taken
 _DIFFER = 0.5  # how much it counts that colors at both ends differ, against the edge's own step
 _FAINT = 0.01  # step from pixel to pixel, which an edge may be by accident
-_LEAST = 0.3  # of a line's likeliness
+_LEAST = 0.25  # of a line's likeliness
 _APART = 4.0  # pixels between the ends of two
 _MOST_TRIED = 3000
 _OFF = 1  # pixels that an edge may lie beside its line
@@ -208,7 +208,7 @@ def _pairs(points: Tensor, edges: _Edges, hole: Tensor) -> _Pairs:
     x, y = middle.round().long().unbind(dim=-1)
     which = ((length >= _SHORTEST) & (hole[y, x].float().mean(dim=1) > 0.5)).nonzero()[:, 0]  # noqa: PLR2004
     first, second, chord, length = first[which], second[which], chord[which], length[which]
-    likely, angle = torch.zeros(len(which)), torch.zeros(len(which))
+    likely, angle, far = torch.zeros(len(which)), torch.zeros(len(which)), torch.exp(-length / _FAR)
     for degrees, some, one, other in _arcs(first, second, chord, length, edges):
         clear = edges.clear[one] * edges.clear[other]
         step, next_step = -edges.step[one], edges.step[other]  # seen from its end the first runs the other way
@@ -218,7 +218,7 @@ def _pairs(points: Tensor, edges: _Edges, hole: Tensor) -> _Pairs:
         steps = (sides[:, 0] - sides[:, 1]).square().sum(dim=1) + (next_sides[:, 0] - next_sides[:, 1]).square().sum(1)
         differ = (sides - next_sides).square().sum(dim=(1, 2)) / steps.clamp(min=1e-6)
         found = clear * alike.clamp(min=0).square() * least / most.clamp(min=1e-9) * least / (least + _FAINT)
-        found *= torch.exp(-_DIFFER * differ - (degrees / _STRAIGHT) ** 2)
+        found *= torch.exp(-_DIFFER * differ - (degrees / _STRAIGHT) ** 2) * far[some]
         more = found > likely[some]
         likely[some[more]], angle[some[more]] = found[more], math.radians(degrees)
     which = (likely >= _LEAST).nonzero()[:, 0]
