@@ -152,7 +152,7 @@ def _convolve_on_meta(
     ]
     made = torch.empty((x.shape[0], channels, *sides), dtype=computed, device="meta", memory_format=layout)
     if not last:
-        casts.append(torch.empty_like(made))  # oneDNN's own layout of it
+        casts.append(torch.empty(made.shape, dtype=computed, device="meta"))  # oneDNN's own layout of it
     casts.clear()  # which are there beside it
     for rounded in (weight.dtype, dtype):
         made = made if rounded in (None, made.dtype) else torch.empty_like(made, dtype=rounded)

@@ -74,12 +74,14 @@ def curve(seed: int) -> tuple[Tensor, Tensor]:
     return torch.where(dark, *textures).clamp(0, 1), dark
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_copies_follow_a_border_that_no_shift_continues(seed: int) -> None:
-    """Where it bends under a wide hole. By the smoothest fill in its place 15 and 16 % lie on the wrong side."""
-    image, dark = curve(seed)
-    hole = torch.zeros_like(dark)
-    hole[30:170, 20:110] = True
-    fill = Exemplar([Level(torch.where(hole, 0, image)[None], hole[None, None])]).render(0)
-    looks_dark = torch.nn.functional.avg_pool2d(fill.mean(dim=1, keepdim=True), 5, 1, 2)[0, 0] < 0.5
-    assert float((looks_dark != dark)[hole].float().mean()) < 0.14
+def test_copies_follow_a_border_that_no_shift_continues() -> None:
+    """Where it bends under a wide hole. By the smoothest fill in its place 15 % lie on the wrong side, in four scenes."""
+    wrong = []
+    for seed in range(4):
+        image, dark = curve(seed)
+        hole = torch.zeros_like(dark)
+        hole[30:170, 20:110] = True
+        fill = Exemplar([Level(torch.where(hole, 0, image)[None], hole[None, None])]).render(0)
+        looks_dark = torch.nn.functional.avg_pool2d(fill.mean(dim=1, keepdim=True), 5, 1, 2)[0, 0] < 0.5
+        wrong.append(float((looks_dark != dark)[hole].float().mean()))
+    assert sum(wrong) / len(wrong) < 0.14
