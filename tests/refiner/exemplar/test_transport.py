@@ -75,7 +75,7 @@ def curve(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def test_copies_follow_a_border_that_no_shift_continues() -> None:
-    """Where it bends under a wide hole. By the smoothest fill in its place 15 % lie on the wrong side, in four scenes."""
+    """Where it bends under a wide hole. By the smoothest fill in its place 15 % lie on the wrong side."""
     wrong = []
     for seed in range(4):
         image, dark = curve(seed)
