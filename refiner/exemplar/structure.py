@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 
 from refiner.exemplar.appearance import along_lines, like_found, like_given, like_rim
 from refiner.exemplar.energy import FORBIDDEN, Energy
-from refiner.exemplar.judging import Judge
+from refiner.exemplar.judging import Judge, Verdict
 from refiner.exemplar.offsets import dominant_offsets
 from refiner.exemplar.palette import Palette
 from refiner.exemplar.patch_search import (
@@ -58,8 +58,25 @@ _MOSTLY, _MOSTLY_THIN = (
 _ASTRAY = 0.1  # cost of an offset that no vanishing point suggests, where there is one
 _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishing point
 _HARDLY_MORE = 1.2  # of the energy of offsets that are free
+_ASTRAY_FAULTS = 1.5  # of their faults: so many more, and the vanishing point is not that of what the hole hides
 _LIKING = 1.5  # how much more faults of patches count with odd seeds, and less with even ones; with 0 as they are
 _CLEARLY = 0.5  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
+
+
+class _Begun(NamedTuple):
+    """A shift map by offsets.
+
+    Attributes:
+        energy: what shows at the rim and at seams, of its nodes.
+        shifts: toward a vanishing point, where that costs hardly more; (n,2).
+        straight: which nodes these are; (n,), bool.
+        free: the shifts by which no point is kept in place; (n,2).
+    """
+
+    energy: Energy
+    shifts: Tensor
+    straight: Tensor
+    free: Tensor
 
 
 class Structure:
@@ -115,10 +132,11 @@ class Structure:
         shifts = choose_shifts(energy, offsets, None, self._seed, part(on_step, 0.3, 0.5))
         if _depths(hole).max() < _CROSSED:
             return self._used(palette, nodes, shifts)
-        energy, shifts, straight = self._in_perspective(shifts, energy, hole, offsets, part(on_step, 0.5, 0.6))
+        begun = self._in_perspective(shifts, energy, hole, offsets, part(on_step, 0.5, 0.6))
+        shifts = begun.shifts
         if not on_step(0.6):
-            shifts = self._searched(shifts, straight, energy, hole, part(on_step, 0.6, 1))
-        return self._used(energy.palette, nodes, shifts)
+            shifts = self._searched(begun, hole, part(on_step, 0.6, 1))
+        return self._used(begun.energy.palette, nodes, shifts)
 
     def larger(
         self, shifts: Tensor, palette: Palette, hole: Tensor, nodes: Nodes, coarse: Nodes, on_step: OnStep
@@ -156,23 +174,18 @@ class Structure:
             return follow_found(shifts, nodes, hole, palette, wanted, found.shifts, which, part(on_step, 0.5, 1))
         return shifts
 
-    def _in_perspective(
-        self, shifts: Tensor, energy: Energy, hole: Tensor, offsets: Tensor, on_step: OnStep
-    ) -> tuple[Energy, Tensor, Tensor]:
+    def _in_perspective(self, shifts: Tensor, energy: Energy, hole: Tensor, offsets: Tensor, on_step: OnStep) -> _Begun:
         """A shift map (n,2) that goes on toward a vanishing point where that costs hardly more than one that is free.
 
         That a handful of offsets should do as well as all of them is no accident.
-
-        Returns:
-            Its energy, the map, and which nodes go by it, (n,).
         """
         nodes = energy.nodes
-        none = torch.zeros(len(nodes), dtype=torch.bool)
+        free = _Begun(energy, shifts, torch.zeros(len(nodes), dtype=torch.bool), shifts)
         if on_step(0):
-            return energy, shifts, none
+            return free
         wide, straight, views = offsets_in_perspective(energy.palette)
         if not len(straight):
-            return energy, shifts, none
+            return free
         # Lines toward that point are straight already, to the pixel, and need none that are drawn.
         widely = Energy(wide, hole, nodes, like_rim(wide, nodes, lines=False))
         # None of the others may reach a smaller copy, and of these none another one: it would be by accident.
@@ -186,34 +199,45 @@ class Structure:
         hardly_more = widely.of_parts(other) < _HARDLY_MORE * widely.of_parts(shifts)
         better = (hardly_more & (nodes.part_means(smaller) > _LEAST_STRAIGHT))[nodes.parts()[0]]
         if not better.any():
-            return energy, shifts, none
+            return free
         other = torch.where(better[:, None], other, shifts)
-        wide, shifts = self._used(wide, nodes, other, mirrored=True, instead=shifts)
-        return Energy(wide, hole, nodes, like_rim(wide, nodes, lines=False)), shifts, better
+        # What is free copies the photo and its mirror image alone, which lie where they did.
+        wide, other = self._used(wide, nodes, other, mirrored=True, instead=shifts)
+        return _Begun(Energy(wide, hole, nodes, like_rim(wide, nodes, lines=False)), other, better, shifts)
 
-    def _searched(self, shifts: Tensor, straight: Tensor, energy: Energy, hole: Tensor, on_step: OnStep) -> Tensor:
+    def _searched(self, begun: _Begun, hole: Tensor, on_step: OnStep) -> Tensor:
         """A shift map (n,2) by patches searched for the hole, in the parts of it where that is better.
 
+        Where shifts go on toward a vanishing point, better means clearly better, unless they look far less like the
+        photo than free ones do: then these are taken instead.
+
         Args:
-            shifts: those by offsets, which the search begins with.
-            straight: which nodes go on toward a vanishing point, (n,); better means clearly better there.
-            energy: what shows at the rim and at seams.
+            begun: by offsets, which the search begins with.
             hole: (H,W), bool.
             on_step: see `OnStep`.
         """
+        energy = begun.energy
         palette, nodes = energy.palette, energy.nodes
+        part_of, _ = nodes.parts()
         scene = self._scene(_unclean(palette))
         self._local = where_like_lie(scene)
         search = PatchSearch(scene, self._random, self._local)
         if not search.possible:
-            return shifts
+            return begun.shifts
+        judge = Judge(search, energy)
+        shifts, straight, before = begun.shifts, begun.straight, judge.of(begun.shifts)
+        if straight.any():
+            free = judge.of(begun.free)
+            astray = before.faults > _ASTRAY_FAULTS * free.faults
+            before = Verdict(*(torch.where(astray, *each) for each in zip(free, before, strict=True)))
+            shifts = torch.where(astray[part_of, None], begun.free, shifts)
+            straight = straight & ~astray[part_of]
         copied, _ = palette.copied(nodes.places, shifts)
         found = search.run(nodes, search.looks(copied), part(on_step, 0, 0.5)).within(hole)
         if on_step(0.5):
             return shifts
         other = self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
-        judge, (part_of, _) = Judge(search, energy), nodes.parts()
-        before, after = judge.of(shifts), judge.of(other)
+        after = judge.of(other)
         liking = 1.0 if not self._seed else _LIKING if self._seed % 2 else 1 / _LIKING
         better = (liking * after.faults < before.faults)[part_of]
         clearly = ((after.faults < _CLEARLY * before.faults) & (after.energy < before.energy))[part_of]

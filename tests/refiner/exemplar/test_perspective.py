@@ -171,6 +171,30 @@ def test_what_runs_to_a_point_goes_on_toward_it(monkeypatch: pytest.MonkeyPatch)
     assert straight < 0.03
 
 
+def test_a_point_that_does_not_count_for_the_hole_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripes before a darker half, which shrinks into them about a point: far from what the rim shows."""
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    stripes = torch.where(columns < WIDTH // 2, 0.1, 0.5 + 0.4 * (rows % 12 < 6))
+    image, hole = (stripes + 0.03 * noise()).clamp(0, 1), box(70, 160, 110, 210)
+
+    def toward_the_dark(palette: Palette) -> perspective.Straight:
+        wider = palette.beside(palette.views.with_scaled([0.5]))
+        offset = torch.tensor([[-60, wider.views.scaled[0].start - 155]])
+        return perspective.Straight(wider, offset, torch.tensor([SCALED]))
+
+    def error() -> float:
+        levels = [Level(torch.where(hole, 0.5, image)[None], hole[None, None])]
+        return float((Exemplar(levels).render(0)[0] - image).abs()[:, hole].mean())
+
+    monkeypatch.setattr(structure, "offsets_in_perspective", toward_the_dark)
+    monkeypatch.setattr(structure, "_ASTRAY", FORBIDDEN)  # nothing else is cheaper
+    monkeypatch.setattr(structure, "_HARDLY_MORE", math.inf)
+    left = error()
+    monkeypatch.setattr(structure, "_ASTRAY_FAULTS", math.inf)
+    monkeypatch.setattr(structure, "_CLEARLY", 0)
+    assert left < 0.03 < error()
+
+
 @pytest.mark.parametrize("scene", [rays, noise])
 def test_what_lies_under_the_hole_tells_nothing_of_where_it_runs(scene: Callable[[], Tensor]) -> None:
     image, hole = scene(), disc(125, 130, 30)
