@@ -102,7 +102,8 @@ def refine(
             copy = held.enter_context(private(model))
             return in_float32(copy) if dtype in _IN_FLOAT32 else copy
 
-        image = image.detach().clone()  # ours, and usable by autograd whatever mode the caller is in
+        # Ours, and usable by autograd whatever mode the caller is in; pixels of pictures lie color by color there.
+        image = image.detach().clone(memory_format=torch.contiguous_format)
         if dtype in _IN_FLOAT32:
             name = str(dtype).removeprefix("torch.")
             warnings.warn(

@@ -246,6 +246,17 @@ def test_who_is_given_a_scale_can_stop_or_end_the_work(toy, scene) -> None:
         refine(toy, *scene, QUICK, on_scale=fail)
 
 
+def test_pictures_that_lie_pixel_by_pixel_are_laid_out_color_by_color(toy, scene) -> None:
+    """As those from NumPy and ComfyUI do, on which every pass over a color takes half as long again."""
+    image, mask = scene
+    pixels = image.movedim(1, -1).contiguous().movedim(-1, 1)
+    assert not pixels.is_contiguous()
+    settings, scales = Settings(start="exemplar", detail="exemplar"), []
+    result = refine(toy, pixels, mask, settings, on_scale=scales.append)
+    assert torch.equal(result.image, refine(toy, image, mask, settings).image)
+    assert all(scale.composite.is_contiguous() for scale in scales)
+
+
 def test_callers_in_inference_mode(toy, scene) -> None:
     with torch.inference_mode():
         image, mask = scene[0].clone(), scene[1].clone()
