@@ -90,7 +90,7 @@ def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
     return _like(palette, nodes, _blurred(filled[None], everywhere, _SMOOTHED)[0], _GIVEN_WEIGHT)
 
 
-def like_found(scene: Scene, found: Found) -> Appearance:
+def like_found(scene: Scene, found: Found, alone: Tensor) -> Appearance:
     """As a search found, in colors, and in texture, of which it is to have what the photo has beside the hole.
 
     What is smooth is found too often: more of it looks alike. Texture along rows is not that along columns: beams
@@ -99,9 +99,12 @@ def like_found(scene: Scene, found: Found) -> Appearance:
     Args:
         scene: the level that was searched.
         found: what was found in it.
+        alone: where it is to have no more texture than was found; (n,), bool.
     """
-    palette, busy = scene.palette, _busy_of(scene.texture)
-    wanted = torch.maximum(_busy_of(found.texture), _suggested(palette.image, busy, found))
+    palette, busy, wanted = scene.palette, _busy_of(scene.texture), _busy_of(found.texture)
+    if not alone.all():
+        beside = torch.maximum(wanted, _suggested(palette.image, busy, found))
+        wanted = torch.where(alone[:, None], wanted, beside)
     fill = torch.cat([found.colors, wanted], dim=1)
     photo = torch.cat([palette.image, busy])
     weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT] * 2, dtype=torch.float32)

@@ -60,7 +60,8 @@ _LEAST_STRAIGHT = 0.3  # of a part of the hole, for it to go on toward a vanishi
 _HARDLY_MORE = 1.2  # of the energy of offsets that are free
 _ASTRAY_FAULTS = 1.5  # of their faults: so many more, and the vanishing point is not that of what the hole hides
 _LIKING = 1.5  # how much more faults of patches count with odd seeds, and less with even ones; with 0 as they are
-_CLEARLY = 0.5  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
+_CLEARLY = 0.7  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
+_RUBBLE = 0.9  # of faults times energy: so much less without the texture beside the hole, and it does not belong there
 
 
 class _Begun(NamedTuple):
@@ -96,6 +97,7 @@ class Structure:
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
         self._local: Locality | None = None  # where like patches lie in the photo, where all of it is searched
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
+        self._alone = torch.zeros(0, dtype=torch.bool)  # which of them with no more texture than was found
 
     def first(
         self, palette: Palette, hole: Tensor, nodes: Nodes, given: Tensor | None, on_step: OnStep
@@ -169,8 +171,11 @@ class Structure:
             found = self._found = search_larger(scene, self._found, self._random, told, local=self._local)
             if found is None:
                 return shifts
-            self._goes_by = torch.cat([self._goes_by, self._goes_by.new_zeros(1)])[nodes.coarser(coarse)]
-            which, wanted = self._goes_by.nonzero()[:, 0], like_found(scene, found)
+            covered = nodes.coarser(coarse)
+            self._goes_by, self._alone = (
+                torch.cat([each, each.new_zeros(1)])[covered] for each in (self._goes_by, self._alone)
+            )
+            which, wanted = self._goes_by.nonzero()[:, 0], like_found(scene, found, self._alone)
             return follow_found(shifts, nodes, hole, palette, wanted, found.shifts, which, part(on_step, 0.5, 1))
         return shifts
 
@@ -236,8 +241,14 @@ class Structure:
         found = search.run(nodes, search.looks(copied), part(on_step, 0, 0.5)).within(hole)
         if on_step(0.5):
             return shifts
-        other = self._by(found, palette, hole, nodes, part(on_step, 0.5, 1))
+        other = self._by(found, torch.zeros(len(nodes), dtype=torch.bool), energy, hole, part(on_step, 0.5, 0.75))
         after = judge.of(other)
+        plain = self._by(found, torch.ones(len(nodes), dtype=torch.bool), energy, hole, part(on_step, 0.75, 1))
+        plainly = judge.of(plain)
+        rubble = plainly.faults * plainly.energy < _RUBBLE * after.faults * after.energy
+        self._alone = rubble[part_of]
+        other = torch.where(self._alone[:, None], plain, other)
+        after = Verdict(*(torch.where(rubble, *each) for each in zip(plainly, after, strict=True)))
         liking = 1.0 if not self._seed else _LIKING if self._seed % 2 else 1 / _LIKING
         better = (liking * after.faults < before.faults)[part_of]
         clearly = ((after.faults < _CLEARLY * before.faults) & (after.energy < before.energy))[part_of]
@@ -268,9 +279,10 @@ class Structure:
         palette = palette.beside(kept)
         return palette, joined(shifts, ~palette.copied(nodes.places, shifts)[1], nodes, palette)
 
-    def _by(self, found: Found, palette: Palette, hole: Tensor, nodes: Nodes, on_step: OnStep) -> Tensor:
-        """A shift map by what a search found, each shift near those that found it."""
-        wanted = along_lines(like_found(self._scene(palette), found), palette, nodes)
+    def _by(self, found: Found, alone: Tensor, energy: Energy, hole: Tensor, on_step: OnStep) -> Tensor:
+        """A shift map by what a search found, each shift near those that found it; `alone` as in `like_found`."""
+        palette, nodes = energy.palette, energy.nodes
+        wanted = along_lines(like_found(self._scene(palette), found, alone), palette, nodes)
         start, everyone = nearest_source(palette, nodes.places), torch.arange(len(nodes))
         return follow_found(start, nodes, hole, palette, wanted, found.shifts, everyone, on_step)
 

@@ -127,7 +127,9 @@ def test_texture_is_asked_for_where_its_colors_are_beside_the_hole() -> None:
     for color in (*tint, torch.tensor([1.0, 0.0, 0.0])[:, None, None]):
         looks = torch.cat([color[:, :, 0].T.expand(count, 3), torch.zeros(count, 2)], dim=1)
         found = Found(hole, looks, torch.zeros(count, 2, dtype=torch.long))
-        asked.append(like_found(scene, found).fill[:, 3].mean().exp())
+        asked.append(like_found(scene, found, torch.zeros(count, dtype=torch.bool)).fill[:, 3].mean().exp())
+        alone = like_found(scene, found, torch.ones(count, dtype=torch.bool)).fill[:, 3].exp()
+        assert float(alone.max()) < 0.2 * float(asked[0]) + 0.003, "no more than was found, which is none"
     smooth, rough, unknown = asked
     assert smooth < 0.2 * rough
     assert smooth < unknown < rough, "neither color is like it"
@@ -141,7 +143,8 @@ def test_texture_is_asked_for_along_rows_or_columns() -> None:
     scene = Scene(Palette(image, hole, ~hole), texture_of(image, hole))
     count = int(hole.sum())
     looks = torch.cat([torch.full((count, 3), 0.45), torch.zeros(count, 2)], dim=1)
-    wanted = like_found(scene, Found(hole, looks, torch.zeros(count, 2).long())).fill[:, 3:].exp()
+    found = Found(hole, looks, torch.zeros(count, 2).long())
+    wanted = like_found(scene, found, torch.zeros(count, dtype=torch.bool)).fill[:, 3:].exp()
     assert float(wanted[:, 1].max()) < 0.1 * float(wanted[:, 0].min())
 
 
@@ -152,20 +155,38 @@ def test_the_fill_not_taken_is_there_with_another_seed(
     monkeypatch: pytest.MonkeyPatch, seed: int, of_offsets: float, *, expected: bool
 ) -> None:
     """Odd seeds like copies at the photo's offsets, even ones those that follow a search of patches."""
-    verdicts = iter([of_offsets, 1.0])
-    asked = []
+    image, hole = bricks().clamp(0, 1), box(60, 85, 120, 155)
+    asked = judged(monkeypatch, of_offsets, 1.0, 1.0)
+    shifts = Exemplar([Level(image[None], hole[None, None])], seed=seed).shifts(0)
+    assert shifts is not None
+    assert not torch.equal(asked[0], asked[1])
+    assert torch.equal(shifts[:, hole].T, asked[1 if expected else 0])
+
+
+@pytest.mark.parametrize(("without", "expected"), [(0.8, 2), (0.95, 1)])
+def test_texture_is_left_out_where_it_makes_rubble(
+    monkeypatch: pytest.MonkeyPatch, without: float, expected: int
+) -> None:
+    """A smooth wall and bricks: copies that are asked for the texture beside the hole, and copies that are not."""
+    wall = torch.arange(WIDTH)[None, :] < WIDTH // 2
+    image, hole = torch.where(wall, 0.4, bricks()).clamp(0, 1), box(60, 85, 120, 155)
+    asked = judged(monkeypatch, 2.0, 1.0, without)
+    shifts = Exemplar([Level(image[None], hole[None, None])]).shifts(0)
+    assert shifts is not None
+    assert not torch.equal(asked[1], asked[2])
+    assert torch.equal(shifts[:, hole].T, asked[expected])
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *faults: float) -> list[Tensor]:
+    """The shift maps that are judged, to have these faults one after the other."""
+    asked: list[Tensor] = []
 
     def of(_judge: Judge, shifts: Tensor) -> Verdict:
         asked.append(shifts.clone())
-        return Verdict(torch.tensor([next(verdicts)]), torch.ones(1))
+        return Verdict(torch.tensor([faults[len(asked) - 1]]), torch.ones(1))
 
     monkeypatch.setattr(Judge, "of", of)
-    image, hole = bricks().clamp(0, 1), box(60, 85, 120, 155)
-    exemplar = Exemplar([Level(image[None], hole[None, None])], seed=seed)
-    shifts = exemplar.shifts(0)
-    assert shifts is not None
-    assert not torch.equal(*asked)
-    assert torch.equal(shifts[:, hole].T, asked[1 if expected else 0])
+    return asked
 
 
 def test_a_meadow_is_not_copied_from_a_few_places_again_and_again() -> None:
