@@ -38,9 +38,12 @@ def gate(
         value = tl.where(value <= lowest, lowest, value)  # which keeps NaN
         if bounded:
             value = tl.where(value >= highest, highest, value)
-    passed = value > lowest
     if bounded:
-        passed = passed & (value < highest)
+        passed = (value > lowest) & (value < highest)
+    elif slope == 0 and low == 0:
+        passed = value != 0  # NaN too, as in PyTorch's ReLU
+    else:
+        passed = value > lowest
     tl.store(x + place, value.to(kind), mask=inside)
     packed = tl.sum(tl.where(passed & inside, 1, 0) << bit, axis=1)
     tl.store(bits + byte, packed.to(tl.uint8), mask=byte * 8 < count)
