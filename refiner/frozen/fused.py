@@ -42,8 +42,10 @@ def gate_(x: Tensor, other: Tensor | None, low: float, high: float, slope: float
     # The output shows which side of a bound the input was on, as long as it is compared with that bound.
     if high < INF:
         passed = (x > low) & (x < high)
+    elif slope or low:
+        passed = x > low
     else:
-        passed = x > low if slope or low else x.bool()  # which a CPU does several times faster
+        passed = x.bool()  # which a CPU does several times faster
     return pack(in_memory(passed))
 
 
