@@ -36,6 +36,7 @@ _MOST_BESIDE = 500  # of these, evenly
 _SAME_COLOR = 0.08  # sigma of a difference in color
 _NEAR_BY = 8.0  # pixels from these, within which all are near
 _ANY_COLOR = 0.03  # weight of texture whatever the color, against that of one pixel of the same color
+_CALM = 0.5  # of the way from the texture that was found to that beside the hole, in the logarithm
 _CELL = 4  # pixels, over which it is the same what lies beside the hole whatever the color
 _AT_ONCE = 1 << 12  # of the hole's pixels: bounds memory
 _BUSY_AREA = 3.0  # sigma in pixels of what is local
@@ -90,7 +91,7 @@ def like_given(palette: Palette, nodes: Nodes, given: Tensor) -> Appearance:
     return _like(palette, nodes, _blurred(filled[None], everywhere, _SMOOTHED)[0], _GIVEN_WEIGHT)
 
 
-def like_found(scene: Scene, found: Found, alone: Tensor) -> Appearance:
+def like_found(scene: Scene, found: Found, calmer: Tensor) -> Appearance:
     """As a search found, in colors, and in texture, of which it is to have what the photo has beside the hole.
 
     What is smooth is found too often: more of it looks alike. Texture along rows is not that along columns: beams
@@ -99,12 +100,11 @@ def like_found(scene: Scene, found: Found, alone: Tensor) -> Appearance:
     Args:
         scene: the level that was searched.
         found: what was found in it.
-        alone: where it is to have no more texture than was found; (n,), bool.
+        calmer: where it is to be calmer: halfway, in the logarithm, to the texture that was found; (n,), bool.
     """
-    palette, busy, wanted = scene.palette, _busy_of(scene.texture), _busy_of(found.texture)
-    if not alone.all():
-        beside = torch.maximum(wanted, _suggested(palette.image, busy, found))
-        wanted = torch.where(alone[:, None], wanted, beside)
+    palette, busy, theirs = scene.palette, _busy_of(scene.texture), _busy_of(found.texture)
+    wanted = torch.maximum(theirs, _suggested(palette.image, busy, found))
+    wanted = torch.where(calmer[:, None], torch.lerp(theirs, wanted, _CALM), wanted)
     fill = torch.cat([found.colors, wanted], dim=1)
     photo = torch.cat([palette.image, busy])
     weights = torch.tensor([_FOUND_WEIGHT] * 3 + [_FOUND_BUSY_WEIGHT] * 2, dtype=torch.float32)

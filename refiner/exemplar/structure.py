@@ -61,7 +61,7 @@ _HARDLY_MORE = 1.2  # of the energy of offsets that are free
 _ASTRAY_FAULTS = 1.5  # of their faults: so many more, and the vanishing point is not that of what the hole hides
 _LIKING = 1.5  # how much more faults of patches count with odd seeds, and less with even ones; with 0 as they are
 _CLEARLY = 0.7  # of the faults of what goes on toward a vanishing point, for patches to be taken that cost less too
-_RUBBLE = 0.9  # of faults times energy: so much less without the texture beside the hole, and it does not belong there
+_RUBBLE = 0.9  # of faults times energy: so much less with less of the texture beside the hole, and it is not asked for
 
 
 class _Begun(NamedTuple):
@@ -97,7 +97,7 @@ class Structure:
         self._found: Found | None = None  # at the level before, None where no part of the hole goes by it
         self._local: Locality | None = None  # where like patches lie in the photo, where all of it is searched
         self._goes_by = torch.zeros(0, dtype=torch.bool)  # which of that level's nodes do
-        self._alone = torch.zeros(0, dtype=torch.bool)  # which of them with no more texture than was found
+        self._calmer = torch.zeros(0, dtype=torch.bool)  # which of them by less texture than there is beside the hole
 
     def first(
         self, palette: Palette, hole: Tensor, nodes: Nodes, given: Tensor | None, on_step: OnStep
@@ -172,10 +172,10 @@ class Structure:
             if found is None:
                 return shifts
             covered = nodes.coarser(coarse)
-            self._goes_by, self._alone = (
-                torch.cat([each, each.new_zeros(1)])[covered] for each in (self._goes_by, self._alone)
+            self._goes_by, self._calmer = (
+                torch.cat([each, each.new_zeros(1)])[covered] for each in (self._goes_by, self._calmer)
             )
-            which, wanted = self._goes_by.nonzero()[:, 0], like_found(scene, found, self._alone)
+            which, wanted = self._goes_by.nonzero()[:, 0], like_found(scene, found, self._calmer)
             return follow_found(shifts, nodes, hole, palette, wanted, found.shifts, which, part(on_step, 0.5, 1))
         return shifts
 
@@ -243,12 +243,12 @@ class Structure:
             return shifts
         other = self._by(found, torch.zeros(len(nodes), dtype=torch.bool), energy, hole, part(on_step, 0.5, 0.75))
         after = judge.of(other)
-        plain = self._by(found, torch.ones(len(nodes), dtype=torch.bool), energy, hole, part(on_step, 0.75, 1))
-        plainly = judge.of(plain)
-        rubble = plainly.faults * plainly.energy < _RUBBLE * after.faults * after.energy
-        self._alone = rubble[part_of]
-        other = torch.where(self._alone[:, None], plain, other)
-        after = Verdict(*(torch.where(rubble, *each) for each in zip(plainly, after, strict=True)))
+        calm = self._by(found, torch.ones(len(nodes), dtype=torch.bool), energy, hole, part(on_step, 0.75, 1))
+        calmly = judge.of(calm)
+        rubble = calmly.faults * calmly.energy < _RUBBLE * after.faults * after.energy
+        self._calmer = rubble[part_of]
+        other = torch.where(self._calmer[:, None], calm, other)
+        after = Verdict(*(torch.where(rubble, *each) for each in zip(calmly, after, strict=True)))
         liking = 1.0 if not self._seed else _LIKING if self._seed % 2 else 1 / _LIKING
         better = (liking * after.faults < before.faults)[part_of]
         clearly = ((after.faults < _CLEARLY * before.faults) & (after.energy < before.energy))[part_of]
@@ -279,10 +279,10 @@ class Structure:
         palette = palette.beside(kept)
         return palette, joined(shifts, ~palette.copied(nodes.places, shifts)[1], nodes, palette)
 
-    def _by(self, found: Found, alone: Tensor, energy: Energy, hole: Tensor, on_step: OnStep) -> Tensor:
-        """A shift map by what a search found, each shift near those that found it; `alone` as in `like_found`."""
+    def _by(self, found: Found, calmer: Tensor, energy: Energy, hole: Tensor, on_step: OnStep) -> Tensor:
+        """A shift map by what a search found, each shift near those that found it; `calmer` as in `like_found`."""
         palette, nodes = energy.palette, energy.nodes
-        wanted = along_lines(like_found(self._scene(palette), found, alone), palette, nodes)
+        wanted = along_lines(like_found(self._scene(palette), found, calmer), palette, nodes)
         start, everyone = nearest_source(palette, nodes.places), torch.arange(len(nodes))
         return follow_found(start, nodes, hole, palette, wanted, found.shifts, everyone, on_step)
 
