@@ -51,7 +51,7 @@ class PatchSearch:
         self._levels = [patches for patches in made if patches.possible]
         self.possible = bool(self._levels) and self._levels[-1].size == tuple(scene.palette.known.shape)
 
-    def run(self, nodes: Nodes, looks: Tensor, on_step: OnStep) -> Found:
+    def run(self, nodes: Nodes, looks: Tensor, on_step: OnStep, *, tiny: bool = False) -> Found:
         """Search and vote from size to size, beginning with a fill at one where there is still something of it.
 
         A few patches fill the hole at the smallest, and go on with what they happen to show.
@@ -60,9 +60,10 @@ class PatchSearch:
             nodes: pixels of the scene's hole.
             looks: of the fill at each; (n,5).
             on_step: see `OnStep`.
+            tiny: whether to begin at the smallest nevertheless.
         """
         picture = self._levels[-1].picture(nodes.at, looks)[None]
-        levels = [patches for patches in self._levels if min(patches.size) >= _BEGUN_AT] or self._levels[-1:]
+        levels = [each for each in self._levels if tiny or min(each.size) >= _BEGUN_AT] or self._levels[-1:]
         found: Found | None = None
         for number, patches in enumerate(levels):
             told = part(on_step, number / len(levels), (number + 1) / len(levels))
@@ -81,6 +82,10 @@ class PatchSearch:
             fill: colors of the whole picture, (3,H,W).
         """
         return self._levels[-1].matched(fill, self._random)
+
+    def looks_of(self, fill: Tensor, nodes: Nodes) -> Tensor:
+        """The looks (n,5) of a fill, (3,H,W), at pixels of the hole, with the texture that the rim suggests."""
+        return torch.cat([fill, self._levels[-1].suggested_texture]).flatten(1)[:, nodes.at].T
 
     def looks(self, copied: Tensor) -> Tensor:
         """The looks (n,5) of pixels of the palette, (n,)."""

@@ -21,7 +21,7 @@ from refiner.exemplar.patch_search import (
     texture_without_edges,
     where_like_lie,
 )
-from refiner.exemplar.patches import Scene
+from refiner.exemplar.patches import Found, Scene
 from refiner.exemplar.perspective import offsets_in_perspective
 from refiner.exemplar.progress import part
 from refiner.exemplar.shift_map import (
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from refiner.exemplar.locality import Locality
     from refiner.exemplar.nodes import Nodes
-    from refiner.exemplar.patches import Found
     from refiner.exemplar.progress import OnStep
 
 SEARCHED = 300_000  # pixels of a level that is searched, at most
@@ -237,24 +236,60 @@ class Structure:
             before = Verdict(*(torch.where(astray, *each) for each in zip(free, before, strict=True)))
             shifts = torch.where(astray[part_of, None], begun.free, shifts)
             straight = straight & ~astray[part_of]
-        copied, _ = palette.copied(nodes.places, shifts)
-        found = search.run(nodes, search.looks(copied), part(on_step, 0, 0.5)).within(hole)
-        if on_step(0.5):
+        searched = self._by_patches(search, judge, energy, shifts, hole, on_step)
+        if searched is None:
             return shifts
-        other = self._by(found, torch.zeros(len(nodes), dtype=torch.bool), energy, hole, part(on_step, 0.5, 0.75))
-        after = judge.of(other)
-        calm = self._by(found, torch.ones(len(nodes), dtype=torch.bool), energy, hole, part(on_step, 0.75, 1))
-        calmly = judge.of(calm)
-        rubble = calmly.faults * calmly.energy < _RUBBLE * after.faults * after.energy
-        self._calmer = rubble[part_of]
-        other = torch.where(self._calmer[:, None], calm, other)
-        after = Verdict(*(torch.where(rubble, *each) for each in zip(calmly, after, strict=True)))
+        found, other, after = searched
         liking = 1.0 if not self._seed else _LIKING if self._seed % 2 else 1 / _LIKING
         better = (liking * after.faults < before.faults)[part_of]
         clearly = ((after.faults < _CLEARLY * before.faults) & (after.energy < before.energy))[part_of]
         self._goes_by = torch.where(straight, clearly, better)
         self._found = found if self._goes_by.any() else None
         return torch.where(self._goes_by[:, None], other, shifts)
+
+    def _by_patches(
+        self, search: PatchSearch, judge: Judge, energy: Energy, begun: Tensor, hole: Tensor, on_step: OnStep
+    ) -> tuple[Found, Tensor, Verdict] | None:
+        """What a search of patches finds, the shift map (n,2) by it, and what speaks against that; None if interrupted.
+
+        A search goes on from what it begins with. So there are three: from copies at the photo's offsets, and from what
+        the rim suggests, at the same size and at one where a few patches fill the hole. In each part of the hole that
+        one counts whose copies show least at the rim and at seams.
+
+        Args:
+            search: of the photo's patches.
+            judge: of fills of the hole.
+            energy: what shows at the rim and at seams.
+            begun: a shift map, (n,2).
+            hole: (H,W), bool.
+            on_step: see `OnStep`.
+        """
+        nodes = energy.nodes
+        part_of, count = nodes.parts()
+        nobody = torch.zeros(len(nodes), dtype=torch.bool)
+        copied, _ = energy.palette.copied(nodes.places, begun)
+        suggested = search.looks_of(energy.palette.suggested.image, nodes)
+        starts = ((search.looks(copied), False), (suggested, False), (suggested, True))
+        looks, offsets, shifts = torch.zeros(len(nodes), suggested.shape[1]), torch.zeros_like(begun), begun
+        least = torch.full((count,), torch.inf)
+        for number, (start, tiny) in enumerate(starts):
+            told = part(on_step, 0.8 * number / len(starts), 0.8 * (number + 1) / len(starts))
+            found = search.run(nodes, start, part(told, 0, 0.5), tiny=tiny).within(hole)
+            if told(0.5):
+                return None
+            other = self._by(found, nobody, energy, hole, part(told, 0.5, 1))
+            shown = energy.of_parts(other)
+            better, least = (shown < least)[part_of, None], torch.minimum(shown, least)
+            looks, offsets, shifts = (
+                torch.where(better, *each) for each in ((found.looks, looks), (found.shifts, offsets), (other, shifts))
+            )
+        found, verdict = Found(hole, looks, offsets), judge.of(shifts)
+        calm = self._by(found, ~nobody, energy, hole, part(on_step, 0.8, 1))
+        calmly = judge.of(calm)
+        rubble = calmly.faults * calmly.energy < _RUBBLE * verdict.faults * verdict.energy
+        self._calmer = rubble[part_of]
+        shifts = torch.where(self._calmer[:, None], calm, shifts)
+        return found, shifts, Verdict(*(torch.where(rubble, *each) for each in zip(calmly, verdict, strict=True)))
 
     def _used(
         self, palette: Palette, nodes: Nodes, shifts: Tensor, *, mirrored: bool = False, instead: Tensor | None = None

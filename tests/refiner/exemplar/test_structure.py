@@ -177,6 +177,32 @@ def test_less_texture_is_asked_for_where_it_makes_rubble(
     assert torch.equal(shifts[:, hole].T, asked[expected])
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_of_several_searches_that_counts_whose_copies_show_least(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """One finds bricks in step with those around the hole, two others bricks out of step."""
+    image, hole = bricks().clamp(0, 1), box(60, 85, 120, 155)
+    in_step = torch.tensor([0, -72])
+    finds = [torch.tensor([0, -77]), torch.tensor([0, 80])]
+    finds.insert(place, in_step)
+    begun: list[tuple[bool, Tensor]] = []
+
+    def run(_search: PatchSearch, nodes: Nodes, looks: Tensor, _on_step: object, *, tiny: bool = False) -> Found:
+        begun.append((tiny, looks))
+        everywhere = torch.ones_like(hole)
+        return Found(
+            everywhere, torch.zeros(hole.numel(), looks.shape[1]), finds[len(begun) - 1].expand(hole.numel(), 2)
+        )
+
+    monkeypatch.setattr(PatchSearch, "run", run)
+    monkeypatch.setattr(structure, "follow_found", lambda *args: args[5].clone())
+    asked = judged(monkeypatch, 2.0, 1.0, 1.0)
+    assert Exemplar([Level(image[None], hole[None, None])]).shifts(0) is not None
+    assert (asked[1] == in_step).all()
+    assert [tiny for tiny, _ in begun] == [False, False, True]
+    assert torch.equal(begun[1][1], begun[2][1]), "what the rim suggests"
+    assert not torch.equal(begun[0][1], begun[1][1])
+
+
 def judged(monkeypatch: pytest.MonkeyPatch, *faults: float) -> list[Tensor]:
     """The shift maps that are judged, to have these faults one after the other."""
     asked: list[Tensor] = []
