@@ -33,6 +33,10 @@ class Verdict(NamedTuple):
     faults: Tensor
     energy: Tensor
 
+    def where(self, which: Tensor, other: Verdict) -> Verdict:
+        """This one in some parts of the hole, bool (parts,), and another in the rest."""
+        return Verdict(*(torch.where(which, *each) for each in zip(self, other, strict=True)))
+
 
 class Judge:
     """Compares shift maps of one hole at the smallest level.

@@ -233,7 +233,7 @@ class Structure:
         if straight.any():
             free = judge.of(begun.free)
             astray = before.faults > _ASTRAY_FAULTS * free.faults
-            before = Verdict(*(torch.where(astray, *each) for each in zip(free, before, strict=True)))
+            before = free.where(astray, before)
             shifts = torch.where(astray[part_of, None], begun.free, shifts)
             straight = straight & ~astray[part_of]
         searched = self._by_patches(search, judge, energy, shifts, hole, on_step)
@@ -289,7 +289,7 @@ class Structure:
         rubble = calmly.faults * calmly.energy < _RUBBLE * verdict.faults * verdict.energy
         self._calmer = rubble[part_of]
         shifts = torch.where(self._calmer[:, None], calm, shifts)
-        return found, shifts, Verdict(*(torch.where(rubble, *each) for each in zip(calmly, verdict, strict=True)))
+        return found, shifts, calmly.where(rubble, verdict)
 
     def _used(
         self, palette: Palette, nodes: Nodes, shifts: Tensor, *, mirrored: bool = False, instead: Tensor | None = None
